@@ -1,0 +1,57 @@
+//! Generates the contract from `hansa/**/*.proto`, without protoc.
+
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[path = "build/derive.rs"]
+mod derive;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut files = Vec::new();
+    collect(Path::new("hansa"), &mut files)?;
+    files.sort();
+    files.extend(["third_party/google/type/date.proto".into(), "third_party/google/type/money.proto".into()]);
+
+    let mut compiler = protox::Compiler::new(["third_party", "."])?;
+    compiler.include_imports(true).include_source_info(true).open_files(&files)?;
+    // protox's own encoding keeps the options (google.api.http), prost's loses them.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let descriptors = compiler.file_descriptor_set();
+    fs::write(out.join("derived.rs"), derive::derive(&descriptors))?;
+
+    let serde = "#[derive(serde::Serialize, serde::Deserialize)]";
+    let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names().disable_comments([".google"]).enum_attribute(".hansa", serde);
+    for shared in [".hansa.type.v1.LocalizedText", ".hansa.type.v1.Actor", ".google.type.Date", ".google.type.Money"] {
+        config.message_attribute(shared, serde);
+    }
+    config.enum_attribute(".hansa", "#[allow(missing_docs)]");
+    tonic_prost_build::configure()
+        .build_client(grpc)
+        .build_server(grpc)
+        .include_file("contract.rs")
+        .compile_fds_with_config(descriptors, config)?;
+
+    println!("cargo:rerun-if-changed=hansa");
+    println!("cargo:rerun-if-changed=third_party");
+    println!("cargo:rerun-if-changed=build");
+    Ok(())
+}
+
+fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, files)?;
+        } else if path.extension().is_some_and(|e| e == "proto") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}

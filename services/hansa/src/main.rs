@@ -1,0 +1,2 @@
+//! Hansa.
+fn main() {}

@@ -1,0 +1,184 @@
+//! The envelope of a change: canonical bytes, the hash chain, signatures. The journal writes it, `verify` reads it.
+
+use ed25519_dalek::{Signature as Ed25519Signature, Signer, SigningKey, VerifyingKey};
+use hansa_proto::types::{ChangeEnvelope, HashAlgorithm, Signature, SignatureAlgorithm, SignedChange};
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+/// The layout that this program writes.
+pub const FORMAT: u32 = 1;
+/// The type that signatures are bound to.
+pub const PAYLOAD_TYPE: &str = "application/vnd.hansa.change.v1+protobuf";
+
+/// SHA-256 of bytes.
+#[must_use]
+pub fn hash(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+/// The fingerprint by which a public key is named: lower-case hex of its SHA-256.
+#[must_use]
+pub fn fingerprint(key: &VerifyingKey) -> String {
+    hex::encode(hash(key.as_bytes()))
+}
+
+/// DSSE's pre-authentication encoding, so that a signature over one type is none over another.
+fn pre_authentication(payload_type: &str, body: &[u8]) -> Vec<u8> {
+    let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len()).into_bytes();
+    out.extend_from_slice(body);
+    out
+}
+
+/// Signs bytes of a type; `holder` is the key's owner, `nodes/{node}` or `tenants/{tenant}`.
+#[must_use]
+pub fn sign(payload_type: &str, body: &[u8], holder: &str, key: &SigningKey) -> Signature {
+    Signature {
+        key: format!("{holder}/keys/{}", fingerprint(&key.verifying_key())),
+        algorithm: SignatureAlgorithm::Ed25519 as i32,
+        value: key.sign(&pre_authentication(payload_type, body)).to_bytes().to_vec(),
+    }
+}
+
+/// Whether a signature over bytes of a type is by this key. Strict: no weak keys, one encoding a signature.
+#[must_use]
+pub fn signed_by(payload_type: &str, body: &[u8], signature: &Signature, key: &VerifyingKey) -> bool {
+    signature.algorithm == SignatureAlgorithm::Ed25519 as i32
+        && signature.key.rsplit('/').next() == Some(fingerprint(key).as_str())
+        && Ed25519Signature::from_slice(&signature.value)
+            .is_ok_and(|value| key.verify_strict(&pre_authentication(payload_type, body), &value).is_ok())
+}
+
+/// Writes the canonical bytes and signs them for the node.
+#[must_use]
+pub fn seal(envelope: &ChangeEnvelope, node: &str, key: &SigningKey) -> SignedChange {
+    let bytes = envelope.encode_to_vec();
+    let signature = sign(PAYLOAD_TYPE, &bytes, node, key);
+    SignedChange { envelope: bytes, signatures: vec![signature] }
+}
+
+/// What is wrong with a history.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The bytes are no envelope, or of a format or algorithm that is not accepted.
+    #[error("change {0} cannot be read: {1}")]
+    Unreadable(u64, String),
+    /// It belongs to another record, or does not follow the one before.
+    #[error("change {0} does not follow the one before it: {1}")]
+    Chain(u64, String),
+    /// No accepted signature by the node that claims authority.
+    #[error("change {0} is not signed by its authority")]
+    Unsigned(u64),
+}
+
+/// Checks a whole history, oldest first: format, order, chain, and the authority's signature where `key_of` knows its key.
+/// Returns the envelopes.
+///
+/// # Errors
+/// At the first change that does not hold.
+pub fn verify_chain(
+    changes: &[SignedChange],
+    key_of: impl Fn(&str) -> Option<VerifyingKey>,
+) -> Result<Vec<ChangeEnvelope>, Broken> {
+    let mut envelopes: Vec<ChangeEnvelope> = Vec::with_capacity(changes.len());
+    let mut previous_hash = Vec::new();
+    for (index, change) in changes.iter().enumerate() {
+        let version = index as u64 + 1;
+        let envelope = read(version, &change.envelope)?;
+        if envelope.version != version {
+            return Err(Broken::Chain(version, format!("its version is {}", envelope.version)));
+        }
+        if envelope.previous_hash != previous_hash {
+            return Err(Broken::Chain(version, "it names another predecessor".into()));
+        }
+        if envelopes.first().is_some_and(|first| first.record != envelope.record) {
+            return Err(Broken::Chain(version, "it belongs to another record".into()));
+        }
+        let signed = change.signatures.iter().any(|signature| {
+            signature.key.starts_with(&format!("{}/keys/", envelope.authority))
+                && key_of(&signature.key).is_some_and(|key| signed_by(PAYLOAD_TYPE, &change.envelope, signature, &key))
+        });
+        if !signed {
+            return Err(Broken::Unsigned(version));
+        }
+        previous_hash = hash(&change.envelope).to_vec();
+        envelopes.push(envelope);
+    }
+    Ok(envelopes)
+}
+
+fn read(version: u64, bytes: &[u8]) -> Result<ChangeEnvelope, Broken> {
+    let envelope = ChangeEnvelope::decode(bytes).map_err(|e| Broken::Unreadable(version, e.to_string()))?;
+    if envelope.format != FORMAT {
+        return Err(Broken::Unreadable(version, format!("format {} is not known", envelope.format)));
+    }
+    if envelope.hash_algorithm != HashAlgorithm::Sha256 as i32 {
+        return Err(Broken::Unreadable(version, "its hash algorithm is not accepted".into()));
+    }
+    Ok(envelope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = "nodes/a";
+
+    fn history(key: &SigningKey, length: u64) -> Vec<SignedChange> {
+        let mut previous_hash = Vec::new();
+        (1..=length)
+            .map(|version| {
+                let envelope = ChangeEnvelope {
+                    format: FORMAT,
+                    hash_algorithm: HashAlgorithm::Sha256 as i32,
+                    record: "agreements/x".into(),
+                    authority: NODE.into(),
+                    version,
+                    previous_hash: std::mem::take(&mut previous_hash),
+                    payload: vec![version as u8; 3],
+                    ..Default::default()
+                };
+                let change = seal(&envelope, NODE, key);
+                previous_hash = hash(&change.envelope).to_vec();
+                change
+            })
+            .collect()
+    }
+
+    fn verify(changes: &[SignedChange], key: &SigningKey) -> Result<usize, Broken> {
+        let public = key.verifying_key();
+        verify_chain(changes, |name| name.ends_with(&fingerprint(&public)).then_some(public)).map(|e| e.len())
+    }
+
+    #[test]
+    fn a_history_verifies_and_every_tampering_is_found() {
+        let key = SigningKey::from_bytes(&[1; 32]);
+        let good = history(&key, 4);
+        assert_eq!(verify(&good, &key), Ok(4));
+        assert_eq!(verify(&good[1..], &key), Err(Broken::Chain(1, "its version is 2".into())));
+        for at in 0..4 {
+            for byte in 0..good[at].envelope.len() {
+                let mut bad = good.clone();
+                bad[at].envelope[byte] ^= 1;
+                assert!(verify(&bad, &key).is_err(), "change {at}, byte {byte}");
+            }
+            let mut bad = good.clone();
+            bad[at].signatures[0].value[5] ^= 1;
+            assert_eq!(verify(&bad, &key), Err(Broken::Unsigned(at as u64 + 1)));
+        }
+        let mut swapped = good.clone();
+        swapped.swap(1, 2);
+        assert!(verify(&swapped, &key).is_err());
+    }
+
+    #[test]
+    fn a_foreign_key_or_type_does_not_sign() {
+        let (key, other) = (SigningKey::from_bytes(&[1; 32]), SigningKey::from_bytes(&[2; 32]));
+        assert_eq!(verify(&history(&other, 2), &key), Err(Broken::Unsigned(1)));
+        let signature = sign("a", b"body", NODE, &key);
+        assert!(signed_by("a", b"body", &signature, &key.verifying_key()));
+        assert!(!signed_by("b", b"body", &signature, &key.verifying_key()));
+        assert!(!signed_by("a", b"body", &signature, &other.verifying_key()));
+        let unknown = Signature { algorithm: 7, ..signature };
+        assert!(!signed_by("a", b"body", &unknown, &key.verifying_key()));
+    }
+}

@@ -1,0 +1,19 @@
+//! The vocabulary that every service of Hansa shares. It is pure: no input or output, no clock, no randomness.
+
+pub mod caller;
+pub mod envelope;
+pub mod id;
+pub mod limits;
+pub mod money;
+pub mod record;
+pub mod refusal;
+pub mod seal;
+pub mod text;
+pub mod time;
+
+pub use caller::{Caller, Relation};
+pub use hansa_proto::types::{AssuranceLevel, Reason, Role};
+pub use id::{PersonId, RecordId, RecordName, TenantId};
+pub use record::{Audience, Decision, Happened, Misfit, Record, Stamp};
+pub use refusal::{Refusal, Refused};
+pub use time::Moment;

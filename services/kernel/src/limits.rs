@@ -1,0 +1,18 @@
+//! Every limit that more than one contract names. Each is enforced at one place and tested there.
+
+/// Longest text in one language, in characters.
+pub const TEXT_CHARS: usize = 10_000;
+/// Longest one-line name or title, in characters.
+pub const NAME_CHARS: usize = 200;
+/// Longest BCP 47 language tag.
+pub const LANGUAGE_TAG_CHARS: usize = 35;
+/// Most languages of one text.
+pub const TEXT_LANGUAGES: usize = 24;
+/// Most entries of a repeated field of a command.
+pub const LIST_ENTRIES: usize = 100;
+/// Longest URI or document reference, in characters.
+pub const URI_CHARS: usize = 2_000;
+/// Most tenants in the audience of a record.
+pub const AUDIENCE_TENANTS: usize = 100;
+/// Most changes that one record may collect; beyond it a record is refused further commands.
+pub const RECORD_CHANGES: u64 = 10_000;

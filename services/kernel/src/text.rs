@@ -1,0 +1,136 @@
+//! Checks of texts, and texts as a record's state keeps them.
+
+use crate::{
+    limits::{LANGUAGE_TAG_CHARS, NAME_CHARS, TEXT_CHARS, TEXT_LANGUAGES, URI_CHARS},
+    refusal::{Refusal, Refused},
+};
+use hansa_proto::types::LocalizedText;
+
+/// The start of what a caller sent, safe to quote in a refusal.
+#[must_use]
+pub fn excerpt(text: &str) -> String {
+    let mut out: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
+    if out.len() < text.len() {
+        out.push('…');
+    }
+    out
+}
+
+/// A one-line name: not empty, without control characters, at most `NAME_CHARS` long.
+///
+/// # Errors
+/// INVALID_FIELD.
+pub fn name(field: &str, text: &str) -> Refused<()> {
+    line(field, text, NAME_CHARS)
+}
+
+/// A URI or a reference to a document; may be empty.
+///
+/// # Errors
+/// INVALID_FIELD.
+pub fn reference(field: &str, text: &str) -> Refused<()> {
+    if text.is_empty() { Ok(()) } else { line(field, text, URI_CHARS) }
+}
+
+fn line(field: &str, text: &str, most: usize) -> Refused<()> {
+    if text.trim().is_empty() {
+        return Err(Refusal::field(field, "is required"));
+    }
+    if text.chars().count() > most {
+        return Err(Refusal::field(field, format!("is longer than {most} characters")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::field(field, "holds control characters"));
+    }
+    Ok(())
+}
+
+/// A BCP 47 language tag, by its form.
+///
+/// # Errors
+/// INVALID_FIELD.
+pub fn language(field: &str, tag: &str) -> Refused<()> {
+    let well_formed = !tag.is_empty()
+        && tag.len() <= LANGUAGE_TAG_CHARS
+        && tag.split('-').all(|part| (1..=8).contains(&part.len()) && part.chars().all(|c| c.is_ascii_alphanumeric()))
+        && tag
+            .split('-')
+            .next()
+            .is_some_and(|first| first.len() >= 2 && first.chars().all(|c| c.is_ascii_alphabetic()));
+    if well_formed { Ok(()) } else { Err(Refusal::field(field, format!("`{}` is not a language tag", excerpt(tag)))) }
+}
+
+/// A text in several languages that must be there: at least one language, each once, each with its text (PL-6).
+///
+/// # Errors
+/// INVALID_FIELD.
+pub fn required(field: &str, texts: &[LocalizedText]) -> Refused<()> {
+    if texts.is_empty() {
+        return Err(Refusal::field(field, "is required"));
+    }
+    optional(field, texts)
+}
+
+/// The same for a text that may be left out.
+///
+/// # Errors
+/// INVALID_FIELD.
+pub fn optional(field: &str, texts: &[LocalizedText]) -> Refused<()> {
+    if texts.len() > TEXT_LANGUAGES {
+        return Err(Refusal::field(field, format!("has more than {TEXT_LANGUAGES} languages")));
+    }
+    for (i, text) in texts.iter().enumerate() {
+        let field = format!("{field}[{i}]");
+        if !text.language_code.is_empty() {
+            language(&format!("{field}.language_code"), &text.language_code)?;
+        }
+        if text.text.trim().is_empty() && text.seal.is_empty() {
+            return Err(Refusal::field(format!("{field}.text"), "is required"));
+        }
+        if text.text.chars().count() > TEXT_CHARS {
+            return Err(Refusal::field(format!("{field}.text"), format!("is longer than {TEXT_CHARS} characters")));
+        }
+        if texts[..i].iter().any(|other| other.language_code == text.language_code) {
+            return Err(Refusal::field(format!("{field}.language_code"), "stands twice"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(language: &str, text: &str) -> LocalizedText {
+        LocalizedText { language_code: language.into(), text: text.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn texts_are_bounded_and_each_language_stands_once() {
+        assert!(required("reason", &[]).is_err());
+        assert!(required("reason", &[text("fr", "Parce que")]).is_ok());
+        assert!(required("reason", &[text("fr", " ")]).is_err());
+        assert!(required("reason", &[text("fr", "a"), text("fr", "b")]).is_err());
+        assert!(required("reason", &[text("fr!", "a")]).is_err());
+        assert!(required("reason", &[text("", &"x".repeat(TEXT_CHARS))]).is_ok());
+        assert!(required("reason", &[text("", &"x".repeat(TEXT_CHARS + 1))]).is_err());
+        let many: Vec<_> = (0..=TEXT_LANGUAGES).map(|i| text(&format!("a{}", (b'a' + i as u8) as char), "x")).collect();
+        assert!(optional("reason", &many).is_err());
+        assert!(optional("reason", &many[..TEXT_LANGUAGES]).is_ok());
+    }
+
+    #[test]
+    fn names_and_tags_are_checked() {
+        assert!(name("title", "Paris").is_ok());
+        assert!(name("title", &"x".repeat(NAME_CHARS + 1)).is_err());
+        assert!(name("title", "a\nb").is_err());
+        assert!(reference("uri", "").is_ok() && reference("uri", &"x".repeat(URI_CHARS + 1)).is_err());
+        for tag in ["fr", "pt-BR", "zh-Hant-TW"] {
+            assert!(language("l", tag).is_ok(), "{tag}");
+        }
+        for tag in ["", "f", "12", "fr_FR", "fr--x", &"a".repeat(LANGUAGE_TAG_CHARS + 1)] {
+            assert!(language("l", tag).is_err(), "{tag}");
+        }
+        assert_eq!(excerpt("a\u{7}b"), "ab…");
+    }
+}
