@@ -1,1 +1,37 @@
-//! Not yet filled.
+//! The journal: changes on record, and everything that moves because of them.
+//!
+//! A service hands commands to its [`Journal`]; the journal decides them with the rules of the domain and commits changes,
+//! state, views and request ids in one transaction. Nothing else writes. What was committed travels to other services over
+//! the bus; [`subscription`] applies it there once and in order.
+
+pub mod clock;
+mod command;
+mod feed;
+mod journal;
+pub mod keys;
+mod kind;
+pub mod limits;
+mod migrations;
+pub mod mirror;
+mod read;
+mod rebuild;
+mod seals;
+mod store;
+pub mod subscription;
+pub mod tables;
+mod timers;
+mod view;
+mod writer;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use command::{Author, Command, Receipt, RequestKey};
+pub use feed::FeedEntry;
+pub use journal::{Journal, JournalBuilder, Together};
+pub use keys::NodeKeys;
+pub use migrations::migrations;
+pub use mirror::{Mirror, Mirrors};
+pub use read::{Loaded, PastChange};
+pub use rebuild::Rebuilt;
+pub use seals::seal_texts;
+pub use store::{Backend, Store, StoreError};
+pub use view::View;

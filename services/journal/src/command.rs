@@ -1,0 +1,167 @@
+//! A command: what is asked of one record, by whom, and the rule that decides it.
+
+use crate::kind::{AnyState, Step, steps, typed};
+use hansa_kernel::{Audience, Decision, Moment, Reason, Record, RecordName, Refusal, Stamp, TenantId, seal::Sealed};
+use hansa_proto::types::Actor;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Who gives a command.
+#[derive(Clone, Debug, Default)]
+pub struct Author {
+    /// As it stands in the change.
+    pub actor: Actor,
+    /// The tenant that is bound by default.
+    pub tenant: Option<TenantId>,
+    /// W3C trace context, to follow the act through the bus.
+    pub trace: Option<String>,
+}
+
+/// A caller's id for a request, with a keyed hash of its content: the id alone may not stand for two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestKey {
+    /// The caller's tenant.
+    pub tenant: TenantId,
+    /// The caller's id.
+    pub id: Uuid,
+    /// HMAC of the method and the request, keyed by the node; it tells nothing of the content.
+    pub fingerprint: [u8; 16],
+}
+
+type Authorise<R> = dyn Fn(Option<&R>) -> Result<(), Refusal> + Send + Sync;
+type Decide<R> = dyn Fn(Option<&R>, Moment) -> Decision<<R as Record>::Change> + Send + Sync;
+
+/// A command on one record.
+pub struct Command<R: Record> {
+    pub(crate) name: RecordName,
+    pub(crate) author: Author,
+    pub(crate) request: Option<RequestKey>,
+    pub(crate) etag: String,
+    pub(crate) seals: Vec<Sealed>,
+    pub(crate) command_hash: Vec<u8>,
+    pub(crate) authorise: Option<Arc<Authorise<R>>>,
+    pub(crate) decide: Arc<Decide<R>>,
+}
+
+impl<R: Record> Command<R> {
+    /// A command that is decided by a rule over the record's present state; `None` where there is no such record yet.
+    pub fn new(
+        name: RecordName,
+        author: Author,
+        decide: impl Fn(Option<&R>, Moment) -> Decision<R::Change> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name,
+            author,
+            request: None,
+            etag: String::new(),
+            seals: Vec::new(),
+            command_hash: Vec::new(),
+            authorise: None,
+            decide: Arc::new(decide),
+        }
+    }
+
+    /// The same, effective once for this request id.
+    #[must_use]
+    pub fn once(mut self, request: Option<RequestKey>) -> Self {
+        self.request = request;
+        self
+    }
+
+    /// The same, once the caller's relation to the record permits it. This comes before all else: a caller that may not
+    /// see the record learns nothing of it.
+    #[must_use]
+    pub fn authorised(mut self, by: impl Fn(Option<&R>) -> Result<(), Refusal> + Send + Sync + 'static) -> Self {
+        self.authorise = Some(Arc::new(by));
+        self
+    }
+
+    /// The same, refused where the record's head is another by now. An empty tag asks for nothing.
+    #[must_use]
+    pub fn if_head(mut self, etag: impl Into<String>) -> Self {
+        self.etag = etag.into();
+        self
+    }
+
+    /// The values whose seals stand in the command, and the hash of the sealed command.
+    #[must_use]
+    pub fn sealed(mut self, seals: Vec<Sealed>, command_hash: [u8; 32]) -> Self {
+        self.seals = seals;
+        self.command_hash = command_hash.to_vec();
+        self
+    }
+}
+
+/// What a command led to.
+#[derive(Clone, Debug)]
+pub struct Receipt<R> {
+    /// The record.
+    pub name: RecordName,
+    /// Its state after the command.
+    pub state: Arc<R>,
+    /// Its version.
+    pub version: u64,
+    /// Its head: what a later command may name as its `etag`.
+    pub etag: String,
+    /// Whether this is the first answer to a request that was sent before.
+    pub repeated: bool,
+}
+
+/// A command without its type.
+pub(crate) trait AnyCommand: Send + Sync {
+    fn name(&self) -> &RecordName;
+    fn author(&self) -> &Author;
+    fn request(&self) -> Option<&RequestKey>;
+    fn etag(&self) -> &str;
+    fn seals(&self) -> &[Sealed];
+    fn command_hash(&self) -> &[u8];
+    fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal>;
+    fn decide(&self, before: Option<&AnyState>, stamp: &Stamp, moment: Moment) -> Result<Vec<Step>, Refusal>;
+}
+
+impl<R: Record> AnyCommand for Command<R> {
+    fn name(&self) -> &RecordName {
+        &self.name
+    }
+
+    fn author(&self) -> &Author {
+        &self.author
+    }
+
+    fn request(&self) -> Option<&RequestKey> {
+        self.request.as_ref()
+    }
+
+    fn etag(&self) -> &str {
+        &self.etag
+    }
+
+    fn seals(&self) -> &[Sealed] {
+        &self.seals
+    }
+
+    fn command_hash(&self) -> &[u8] {
+        &self.command_hash
+    }
+
+    fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal> {
+        self.authorise.as_ref().map_or(Ok(()), |authorise| authorise(before.map(|state| typed::<R>(state))))
+    }
+
+    fn decide(&self, before: Option<&AnyState>, stamp: &Stamp, moment: Moment) -> Result<Vec<Step>, Refusal> {
+        let happened = (self.decide)(before.map(|state| typed::<R>(state)), moment)?;
+        steps::<R>(before, happened, stamp).map_err(|misfit| {
+            tracing::error!(record = %self.name, %misfit, "a rule decided what cannot be folded");
+            Refusal::because(Reason::Internal, "PL-3", "the platform contradicts itself; nothing was changed")
+        })
+    }
+}
+
+/// Checks what every record must hold to before it is written.
+pub(crate) fn within_audience_limit(audience: &Audience) -> Result<(), Refusal> {
+    if audience.tenants.len() > hansa_kernel::limits::AUDIENCE_TENANTS {
+        return Err(Refusal::because(Reason::Limit, "PL-1", "the record would be shared with too many tenants"));
+    }
+    Ok(())
+}

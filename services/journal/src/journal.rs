@@ -1,0 +1,283 @@
+//! A service's journal: where commands go in, and where states and histories are read.
+
+use crate::{
+    clock::Clock,
+    command::{AnyCommand, Command, Receipt},
+    keys::NodeKeys,
+    kind::{AnyKind, AnyState, KindOf, shared},
+    limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
+    store::{Store, StoreError},
+    tables::feed,
+    view::View,
+    writer::{self, Done, Job, Work},
+};
+use hansa_kernel::{Reason, Record, RecordName, Refusal};
+use moka::sync::Cache;
+use sea_orm::{ColumnTrait, EntityTrait, QuerySelect};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::AtomicI64},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+/// A record as the cache keeps it.
+pub(crate) struct Known {
+    pub name: RecordName,
+    pub version: u64,
+    pub head: Vec<u8>,
+    pub state: AnyState,
+}
+
+pub(crate) struct Inner {
+    pub service: &'static str,
+    pub store: Store,
+    pub node: NodeKeys,
+    pub clock: Arc<dyn Clock>,
+    pub kinds: HashMap<&'static str, Arc<dyn AnyKind>>,
+    pub cache: Cache<Uuid, Arc<Known>>,
+    pub next_position: AtomicI64,
+    /// Counts commits; readers of the feed wait on it.
+    pub committed: watch::Sender<i64>,
+}
+
+impl Inner {
+    pub(crate) fn remember(&self, id: Uuid, name: RecordName, version: u64, head: Vec<u8>, state: Option<AnyState>) {
+        if let Some(state) = state {
+            self.cache.insert(id, Arc::new(Known { name, version, head, state }));
+        }
+    }
+}
+
+/// A handle on a service's journal; cheap to clone. The writer ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Journal {
+    pub(crate) inner: Arc<Inner>,
+    queue: mpsc::Sender<Job>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("service", &self.inner.service).finish_non_exhaustive()
+    }
+}
+
+/// Collects what a journal holds before it opens.
+pub struct JournalBuilder {
+    service: &'static str,
+    kinds: HashMap<&'static str, Arc<dyn AnyKind>>,
+}
+
+impl std::fmt::Debug for JournalBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JournalBuilder").field("service", &self.service).finish_non_exhaustive()
+    }
+}
+
+impl JournalBuilder {
+    /// A kind of record that is found by its name alone.
+    #[must_use]
+    pub fn record<R: Record>(mut self) -> Self {
+        self.kinds.insert(R::COLLECTION, Arc::new(KindOf::<R>::new()));
+        self
+    }
+
+    /// A kind of record with a view.
+    #[must_use]
+    pub fn viewed<V: View>(mut self) -> Self
+    where
+        V::State: Record,
+    {
+        self.kinds.insert(<V::State as Record>::COLLECTION, Arc::new(KindOf::<V::State>::new().with::<V>()));
+        self
+    }
+
+    /// A kind of record with two views.
+    #[must_use]
+    pub fn viewed_twice<V: View, W: View<State = V::State>>(mut self) -> Self
+    where
+        V::State: Record,
+    {
+        let kind = KindOf::<V::State>::new().with::<V>().with::<W>();
+        self.kinds.insert(<V::State as Record>::COLLECTION, Arc::new(kind));
+        self
+    }
+
+    /// Opens the journal and starts its writer on the current runtime.
+    ///
+    /// # Errors
+    /// Where the database cannot be read.
+    pub async fn open(self, store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result<Journal, StoreError> {
+        let last: Option<Option<i64>> = feed::Entity::find()
+            .select_only()
+            .column_as(feed::Column::Position.max(), "last")
+            .into_tuple()
+            .one(store.reader())
+            .await?;
+        let (queue, jobs) = mpsc::channel(QUEUED_COMMANDS);
+        let inner = Arc::new(Inner {
+            service: self.service,
+            store,
+            node,
+            clock,
+            kinds: self.kinds,
+            cache: Cache::new(CACHED_STATES),
+            next_position: AtomicI64::new(last.flatten().unwrap_or(0) + 1),
+            committed: watch::Sender::new(0),
+        });
+        tokio::spawn(writer::run(inner.clone(), jobs));
+        Ok(Journal { inner, queue })
+    }
+}
+
+impl Journal {
+    /// Begins to describe a service's journal.
+    #[must_use]
+    pub fn of(service: &'static str) -> JournalBuilder {
+        JournalBuilder { service, kinds: HashMap::new() }
+    }
+
+    /// The service whose journal it is.
+    #[must_use]
+    pub fn service(&self) -> &'static str {
+        self.inner.service
+    }
+
+    /// The database, for queries over views.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The node's identity.
+    #[must_use]
+    pub fn node(&self) -> &NodeKeys {
+        &self.inner.node
+    }
+
+    /// The clock.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        self.inner.clock.as_ref()
+    }
+
+    /// Tells of each commit.
+    #[must_use]
+    pub fn committed(&self) -> watch::Receiver<i64> {
+        self.inner.committed.subscribe()
+    }
+
+    /// Decides a command. Once this answers, what it did is durable. With `validate_only` it answers the same and does
+    /// nothing (PL-4).
+    ///
+    /// # Errors
+    /// The rule's refusal, or one of the platform's (stale, limit, away). Nothing was changed then.
+    pub async fn submit<R: Record>(&self, command: Command<R>, validate_only: bool) -> Result<Receipt<R>, Refusal> {
+        self.submit_together(command, Vec::new(), validate_only).await
+    }
+
+    /// Decides several commands that take effect together or not at all. The answer is about the first.
+    ///
+    /// # Errors
+    /// The first refusal among them; nothing was changed then.
+    pub async fn submit_together<R: Record>(
+        &self,
+        first: Command<R>,
+        others: Vec<Together>,
+        validate_only: bool,
+    ) -> Result<Receipt<R>, Refusal> {
+        if others.len() >= COMMAND_RECORDS {
+            return Err(Refusal::because(Reason::Limit, "PL-4", "the command touches too many records"));
+        }
+        let mut commands: Vec<Box<dyn AnyCommand>> = vec![Box::new(first)];
+        commands.extend(others.into_iter().map(|other| other.0));
+        let answer = self.enqueue(commands, validate_only)?;
+        self.receipt(answer).await
+    }
+
+    /// Decides many commands, each for itself, in as few transactions as may be. Answers stand in the order of the commands.
+    pub async fn submit_each<R: Record>(
+        &self,
+        commands: Vec<Command<R>>,
+        validate_only: bool,
+    ) -> Vec<Result<Receipt<R>, Refusal>> {
+        let mut answers = Vec::with_capacity(commands.len());
+        for command in commands {
+            let (answer, wait) = oneshot::channel();
+            let work = Work::Commands { commands: vec![Box::new(command)], validate_only };
+            // Waiting for a place is right here: the caller asked for all of them and holds them already.
+            let sent = self.queue.send(Job { work, answer, tries: 0 }).await;
+            answers.push(sent.map(|()| wait).map_err(|_| closed()));
+        }
+        let mut out = Vec::with_capacity(answers.len());
+        for answer in answers {
+            out.push(match answer {
+                Ok(wait) => self.receipt(wait).await,
+                Err(refusal) => Err(refusal),
+            });
+        }
+        out
+    }
+
+    fn enqueue(
+        &self,
+        commands: Vec<Box<dyn AnyCommand>>,
+        validate_only: bool,
+    ) -> Result<oneshot::Receiver<Result<Vec<Done>, Refusal>>, Refusal> {
+        let (answer, wait) = oneshot::channel();
+        let job = Job { work: Work::Commands { commands, validate_only }, answer, tries: 0 };
+        self.queue.try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").help("Try again in a second.")
+            }
+            mpsc::error::TrySendError::Closed(_) => closed(),
+        })?;
+        Ok(wait)
+    }
+
+    pub(crate) async fn fire(&self, name: RecordName, due: chrono::DateTime<chrono::Utc>) -> Result<(), Refusal> {
+        let (answer, wait) = oneshot::channel();
+        let job = Job { work: Work::Timer { name, due }, answer, tries: 0 };
+        self.queue.send(job).await.map_err(|_| closed())?;
+        wait.await.map_err(|_| closed())?.map(|_| ())
+    }
+
+    async fn receipt<R: Record>(
+        &self,
+        wait: oneshot::Receiver<Result<Vec<Done>, Refusal>>,
+    ) -> Result<Receipt<R>, Refusal> {
+        let done = wait.await.map_err(|_| closed())??;
+        let first = done.into_iter().next().ok_or_else(closed)?;
+        if let Some(state) = &first.state {
+            return Ok(Receipt {
+                state: shared::<R>(state),
+                version: first.version,
+                etag: hex::encode(&first.head),
+                repeated: first.repeated,
+                name: first.name,
+            });
+        }
+        let then =
+            self.load_at::<R>(&first.name, first.version).await?.ok_or_else(|| Refusal::not_found(&first.name))?;
+        Ok(Receipt { name: then.name, state: then.state, version: then.version, etag: then.etag, repeated: true })
+    }
+}
+
+/// A command that takes effect together with others.
+pub struct Together(Box<dyn AnyCommand>);
+
+impl std::fmt::Debug for Together {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Together").field(self.0.name()).finish()
+    }
+}
+
+impl<R: Record> From<Command<R>> for Together {
+    fn from(command: Command<R>) -> Self {
+        Self(Box::new(command))
+    }
+}
+
+fn closed() -> Refusal {
+    Refusal::because(Reason::Unavailable, "PL-4", "the service is draining").help("Try again in a moment.")
+}

@@ -1,0 +1,189 @@
+//! A kind of record without its types: what the journal's writer, timers and rebuild need of it.
+
+use crate::view::{AnyView, Collector, View, ViewOf};
+use chrono::{DateTime, Utc};
+use hansa_kernel::{Audience, Happened, Misfit, Record, RecordName, Stamp, TenantId, time};
+use hansa_proto::{
+    ChangeSet, Texts,
+    types::{ChangeEnvelope, LocalizedText},
+};
+use std::{any::Any, marker::PhantomData, sync::Arc};
+
+/// A state without its type.
+pub(crate) type AnyState = Arc<dyn Any + Send + Sync>;
+
+/// A change that was decided, and the state after it.
+pub(crate) struct Step {
+    pub type_name: &'static str,
+    pub payload: Vec<u8>,
+    pub party: Option<TenantId>,
+    pub level: hansa_kernel::AssuranceLevel,
+    pub after: AnyState,
+}
+
+pub(crate) trait AnyKind: Send + Sync {
+    fn collection(&self) -> &'static str;
+    fn decode(&self, revision: i32, state: &[u8]) -> Option<AnyState>;
+    fn encode(&self, state: &AnyState) -> (i32, Vec<u8>);
+    fn fold(&self, before: Option<&AnyState>, envelope: &ChangeEnvelope) -> Result<AnyState, Misfit>;
+    fn owner(&self, state: &AnyState) -> TenantId;
+    fn audience(&self, state: &AnyState) -> Audience;
+    fn due(&self, state: &AnyState) -> Option<DateTime<Utc>>;
+    fn fire(&self, state: &AnyState, due: DateTime<Utc>, stamp: &Stamp) -> Result<Vec<Step>, Misfit>;
+    fn views(&self) -> &[Box<dyn AnyView>];
+    /// The payload with its texts visited; `None` where the type is not of this kind.
+    fn visit_texts(
+        &self,
+        type_name: &str,
+        payload: &[u8],
+        visit: &mut dyn FnMut(&mut LocalizedText),
+    ) -> Option<Vec<u8>>;
+}
+
+pub(crate) struct KindOf<R> {
+    views: Vec<Box<dyn AnyView>>,
+    record: PhantomData<fn() -> R>,
+}
+
+impl<R: Record> KindOf<R> {
+    pub(crate) fn new() -> Self {
+        Self { views: Vec::new(), record: PhantomData }
+    }
+
+    pub(crate) fn with<V: View<State = R>>(mut self) -> Self {
+        self.views.push(Box::new(ViewOf::<V>(PhantomData)));
+        self
+    }
+}
+
+/// The state with its type. The name of a record decides its kind, so a mismatch is a defect of this crate.
+pub(crate) fn typed<R: Record>(state: &AnyState) -> &R {
+    state.downcast_ref::<R>().expect("a record's collection decides the type of its state")
+}
+
+/// The same, shared.
+pub(crate) fn shared<R: Record>(state: &AnyState) -> Arc<R> {
+    state.clone().downcast::<R>().expect("a record's collection decides the type of its state")
+}
+
+/// Folds what a rule decided, one change after the other.
+pub(crate) fn steps<R: Record>(
+    before: Option<&AnyState>,
+    happened: Vec<Happened<R::Change>>,
+    stamp: &Stamp,
+) -> Result<Vec<Step>, Misfit> {
+    let mut state: Option<R> = before.map(|s| typed::<R>(s).clone());
+    let mut out = Vec::with_capacity(happened.len());
+    for (index, one) in happened.into_iter().enumerate() {
+        let stamp = Stamp {
+            version: stamp.version + index as u64,
+            party: one.party.or(stamp.party),
+            level: one.level,
+            ..stamp.clone()
+        };
+        let after = R::fold(state.take(), &one.change, &stamp)?;
+        out.push(Step {
+            type_name: one.change.type_name(),
+            payload: one.change.payload(),
+            party: stamp.party,
+            level: one.level,
+            after: Arc::new(after.clone()),
+        });
+        state = Some(after);
+    }
+    Ok(out)
+}
+
+/// What a fold may know of a stored change.
+pub(crate) fn stamp(envelope: &ChangeEnvelope) -> Stamp {
+    Stamp {
+        version: envelope.version,
+        at: time::instant("claimed_time", envelope.claimed_time.as_ref()).unwrap_or_default(),
+        actor: envelope.actor.clone().unwrap_or_default(),
+        party: TenantId::parse(&envelope.on_behalf_of, "on_behalf_of").ok(),
+        level: envelope.level(),
+    }
+}
+
+impl<R: Record> AnyKind for KindOf<R> {
+    fn collection(&self) -> &'static str {
+        R::COLLECTION
+    }
+
+    fn decode(&self, revision: i32, state: &[u8]) -> Option<AnyState> {
+        if i64::from(revision) != i64::from(R::REVISION) {
+            return None;
+        }
+        postcard::from_bytes::<R>(state).ok().map(|state| Arc::new(state) as AnyState)
+    }
+
+    fn encode(&self, state: &AnyState) -> (i32, Vec<u8>) {
+        let bytes = postcard::to_stdvec(typed::<R>(state)).expect("a state is plain data");
+        (R::REVISION.cast_signed(), bytes)
+    }
+
+    fn fold(&self, before: Option<&AnyState>, envelope: &ChangeEnvelope) -> Result<AnyState, Misfit> {
+        let change = R::Change::decode(&envelope.r#type, &envelope.payload)
+            .map_err(|error| Misfit(format!("its payload cannot be read: {error}")))?
+            .ok_or_else(|| Misfit(format!("its type {} is not known", envelope.r#type)))?;
+        let before = before.map(|state| typed::<R>(state).clone());
+        Ok(Arc::new(R::fold(before, &change, &stamp(envelope))?))
+    }
+
+    fn owner(&self, state: &AnyState) -> TenantId {
+        typed::<R>(state).owner()
+    }
+
+    fn audience(&self, state: &AnyState) -> Audience {
+        typed::<R>(state).audience()
+    }
+
+    fn due(&self, state: &AnyState) -> Option<DateTime<Utc>> {
+        typed::<R>(state).due()
+    }
+
+    fn fire(&self, state: &AnyState, due: DateTime<Utc>, stamp: &Stamp) -> Result<Vec<Step>, Misfit> {
+        steps::<R>(Some(state), typed::<R>(state).on_due(due), stamp)
+    }
+
+    fn views(&self) -> &[Box<dyn AnyView>] {
+        &self.views
+    }
+
+    fn visit_texts(
+        &self,
+        type_name: &str,
+        payload: &[u8],
+        visit: &mut dyn FnMut(&mut LocalizedText),
+    ) -> Option<Vec<u8>> {
+        let mut change = R::Change::decode(type_name, payload).ok()??;
+        change.visit_texts(visit);
+        Some(change.payload())
+    }
+}
+
+/// Collectors for the views of several kinds, made as records come.
+#[derive(Default)]
+pub(crate) struct Collectors {
+    by_kind: Vec<(&'static str, Vec<Box<dyn Collector>>)>,
+}
+
+impl Collectors {
+    pub(crate) fn add(&mut self, kind: &dyn AnyKind, name: &RecordName, state: &AnyState, existed: bool) {
+        let at =
+            self.by_kind.iter().position(|(collection, _)| *collection == kind.collection()).unwrap_or_else(|| {
+                self.by_kind.push((kind.collection(), kind.views().iter().map(|v| v.collector()).collect()));
+                self.by_kind.len() - 1
+            });
+        for collector in &mut self.by_kind[at].1 {
+            collector.add(name.id.0, state.as_ref(), existed);
+        }
+    }
+
+    pub(crate) async fn write(self, db: &sea_orm::DatabaseTransaction) -> Result<(), sea_orm::DbErr> {
+        for collector in self.by_kind.into_iter().flat_map(|(_, collectors)| collectors) {
+            collector.write(db).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! The journal's own limits. Each is enforced at one place and tested there.
+
+use std::time::Duration;
+
+/// Most commands that one transaction decides.
+pub const BATCH_COMMANDS: usize = 512;
+/// Most commands that wait for the writer; beyond it a caller is told to try again.
+pub const QUEUED_COMMANDS: usize = 4_096;
+/// Most records that one atomic command may touch.
+pub const COMMAND_RECORDS: usize = 100;
+/// How often a command is tried again when another replica was faster.
+pub const COMMAND_TRIES: u32 = 3;
+/// Most bind variables of one statement; SQLite takes 32,766.
+pub const BIND_VARIABLES: usize = 30_000;
+/// States kept in memory, a service.
+pub const CACHED_STATES: u64 = 50_000;
+/// Most timers that one round fires.
+pub const TIMERS_A_ROUND: u64 = 500;
+/// Longest sleep of a timer loop.
+pub const TIMER_PERIOD: Duration = Duration::from_secs(30);
+/// Most changes that a subscription takes in one transaction.
+pub const SUBSCRIPTION_BATCH: u64 = 500;
+/// Longest wait of a subscription before it looks by itself.
+pub const SUBSCRIPTION_PERIOD: Duration = Duration::from_secs(5);
+/// Changes a page, by default and at most.
+pub const PAGE_DEFAULT: u64 = 100;
+/// See `PAGE_DEFAULT`.
+pub const PAGE_MOST: u64 = 1_000;
+/// How long SQLite waits for a lock.
+pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
+/// Connections of a service to PostgreSQL: one for the writer, the rest for readers.
+pub const POSTGRES_CONNECTIONS: u32 = 8;

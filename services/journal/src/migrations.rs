@@ -1,0 +1,129 @@
+//! The steps that make and change the journal's tables. A step that has been released is never edited.
+
+use sea_orm_migration::{prelude::*, schema::*};
+
+/// The journal's steps; a service appends its own.
+#[must_use]
+pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+    vec![Box::new(Journal0001)]
+}
+
+struct Journal0001;
+
+impl MigrationName for Journal0001 {
+    fn name(&self) -> &'static str {
+        "journal_0001"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Journal0001 {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in tables() {
+            manager.create_table(table).await?;
+        }
+        for index in indexes() {
+            manager.create_index(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("the journal's first step is not taken back".into()))
+    }
+}
+
+fn named(table: &'static str) -> TableCreateStatement {
+    Table::create().table(table).to_owned()
+}
+
+fn keyed(table: &'static str, key: ColumnDef) -> TableCreateStatement {
+    named(table).col(key).to_owned()
+}
+
+fn paired(
+    table: &'static str,
+    first: (&'static str, ColumnDef),
+    second: (&'static str, ColumnDef),
+) -> TableCreateStatement {
+    named(table).col(first.1).col(second.1).primary_key(Index::create().col(first.0).col(second.0)).to_owned()
+}
+
+fn tables() -> Vec<TableCreateStatement> {
+    let subscription = || ("subscription", string("subscription"));
+    let record = || ("record", uuid("record"));
+    vec![
+        keyed("changes", big_pk("seq"))
+            .col(uuid("record"))
+            .col(big_integer("version"))
+            .col(string("kind"))
+            .col(blob("envelope"))
+            .col(blob("signatures"))
+            .col(big_integer("received_at"))
+            .col(string_null("trace"))
+            .col(boolean("published"))
+            .to_owned(),
+        keyed("records", uuid("record").primary_key().take())
+            .col(string("name"))
+            .col(big_integer("version"))
+            .col(blob("head"))
+            .col(integer("revision"))
+            .col(blob("state"))
+            .col(big_integer_null("due_at"))
+            .col(string_null("frozen"))
+            .to_owned(),
+        paired("requests", ("tenant", uuid("tenant")), ("request", uuid("request")))
+            .col(blob("fingerprint"))
+            .col(uuid("record"))
+            .col(big_integer("version"))
+            .col(big_integer("created_at"))
+            .to_owned(),
+        keyed("feed", big_pk("seq"))
+            .col(big_integer_null("position"))
+            .col(uuid("tenant"))
+            .col(uuid("record"))
+            .col(big_integer("version"))
+            .to_owned(),
+        keyed("seals", blob("seal").primary_key().take())
+            .col(uuid("record"))
+            .col(uuid("tenant"))
+            .col(blob("salt"))
+            .col(blob("value"))
+            .col(big_integer_null("erased_at"))
+            .to_owned(),
+        paired("mirrors", subscription(), record())
+            .col(big_integer("version"))
+            .col(integer("revision"))
+            .col(blob("state"))
+            .to_owned(),
+        keyed("cursors", string("subscription").primary_key().take()).col(big_integer("position")).to_owned(),
+        paired("quarantine", subscription(), record())
+            .col(string("name"))
+            .col(big_integer("version"))
+            .col(string("reason"))
+            .col(big_integer("since"))
+            .to_owned(),
+        paired("dirty", ("queue", string("queue")), ("key", uuid("key"))).col(big_integer("marks")).to_owned(),
+    ]
+}
+
+fn big_pk(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().auto_increment().primary_key().take()
+}
+
+fn indexes() -> Vec<IndexCreateStatement> {
+    let on = |name: &'static str, table: &'static str, columns: &[&'static str]| {
+        let mut index = Index::create().name(name).table(table).to_owned();
+        for column in columns {
+            index.col(*column);
+        }
+        index
+    };
+    vec![
+        on("changes_record_version", "changes", &["record", "version"]).unique().to_owned(),
+        on("records_due", "records", &["due_at"]),
+        on("feed_position", "feed", &["position"]),
+        on("feed_tenant_position", "feed", &["tenant", "position"]),
+        on("seals_record", "seals", &["record"]),
+    ]
+}

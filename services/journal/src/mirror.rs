@@ -1,0 +1,258 @@
+//! Mirrors: what a service keeps of another service's records, folded from their changes.
+//!
+//! A mirror's version is the mark of what was applied, so a change has effect once however often it is delivered.
+
+use crate::{
+    journal::Journal,
+    store::{StoreError, insert, storage, upsert},
+    tables::{dirty, mirror},
+    view::{AnyView, Collector, View, ViewOf},
+};
+use hansa_kernel::{Misfit, RecordId, Refusal, Stamp};
+use hansa_proto::{ChangeSet, types::ChangeEnvelope};
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Set,
+    sea_query::{Expr, OnConflict},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{any::Any, collections::BTreeSet, marker::PhantomData, sync::Arc};
+use uuid::Uuid;
+
+/// What is kept of the records of one foreign collection.
+pub trait Mirror: Send + Sync + 'static {
+    /// The collection, such as `cities`.
+    const COLLECTION: &'static str;
+    /// Raised whenever the state's shape or fold changes: the mirrors are then folded anew.
+    const REVISION: u32;
+    /// What is kept of one record.
+    type State: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
+    /// What can happen to it.
+    type Change: ChangeSet;
+
+    /// The state after a change; `before` is `None` for the first.
+    ///
+    /// # Errors
+    /// Where the change cannot follow: the record is put into quarantine.
+    fn fold(before: Option<Self::State>, change: &Self::Change, stamp: &Stamp) -> Result<Self::State, Misfit>;
+
+    /// What must be worked on again because of it: keys of a queue.
+    fn touches(record: RecordId, before: Option<&Self::State>, after: &Self::State) -> Vec<(&'static str, Uuid)> {
+        let _ = (record, before, after);
+        Vec::new()
+    }
+}
+
+/// A mirror without its type.
+pub(crate) trait AnyMirror: Send + Sync {
+    fn collection(&self) -> &'static str;
+    fn revision(&self) -> i32;
+    fn decode(&self, row: &mirror::Model) -> Option<Box<dyn Any + Send + Sync>>;
+    fn encode(&self, state: &(dyn Any + Send + Sync)) -> Vec<u8>;
+    /// `None` where the change is of a type that this mirror does not know and may pass over.
+    fn fold(
+        &self,
+        before: Option<&(dyn Any + Send + Sync)>,
+        envelope: &ChangeEnvelope,
+    ) -> Result<Option<Box<dyn Any + Send + Sync>>, Misfit>;
+    fn touches(
+        &self,
+        record: RecordId,
+        before: Option<&(dyn Any + Send + Sync)>,
+        after: &(dyn Any + Send + Sync),
+    ) -> Vec<(&'static str, Uuid)>;
+    fn collectors(&self) -> Vec<Box<dyn Collector>>;
+}
+
+pub(crate) struct MirrorOf<M> {
+    mirror: PhantomData<fn() -> M>,
+    views: Vec<Box<dyn AnyView>>,
+}
+
+impl<M: Mirror> MirrorOf<M> {
+    pub(crate) fn new() -> Self {
+        Self { mirror: PhantomData, views: Vec::new() }
+    }
+
+    pub(crate) fn with<V: View<State = M::State>>(mut self) -> Self {
+        self.views.push(Box::new(ViewOf::<V>(PhantomData)));
+        self
+    }
+}
+
+fn typed<M: Mirror>(state: &(dyn Any + Send + Sync)) -> &M::State {
+    state.downcast_ref::<M::State>().expect("a collection decides the type of its mirror")
+}
+
+impl<M: Mirror> AnyMirror for MirrorOf<M> {
+    fn collection(&self) -> &'static str {
+        M::COLLECTION
+    }
+
+    fn revision(&self) -> i32 {
+        M::REVISION.cast_signed()
+    }
+
+    fn decode(&self, row: &mirror::Model) -> Option<Box<dyn Any + Send + Sync>> {
+        if row.revision != self.revision() {
+            return None;
+        }
+        postcard::from_bytes::<M::State>(&row.state).ok().map(|state| Box::new(state) as _)
+    }
+
+    fn encode(&self, state: &(dyn Any + Send + Sync)) -> Vec<u8> {
+        postcard::to_stdvec(typed::<M>(state)).expect("a mirror is plain data")
+    }
+
+    fn fold(
+        &self,
+        before: Option<&(dyn Any + Send + Sync)>,
+        envelope: &ChangeEnvelope,
+    ) -> Result<Option<Box<dyn Any + Send + Sync>>, Misfit> {
+        let change = M::Change::decode(&envelope.r#type, &envelope.payload)
+            .map_err(|error| Misfit(format!("its payload cannot be read: {error}")))?;
+        let Some(change) = change else {
+            return if envelope.critical {
+                Err(Misfit(format!("its type {} is not known", envelope.r#type)))
+            } else {
+                Ok(None)
+            };
+        };
+        let before = before.map(|state| typed::<M>(state).clone());
+        M::fold(before, &change, &crate::kind::stamp(envelope)).map(|state| Some(Box::new(state) as _))
+    }
+
+    fn touches(
+        &self,
+        record: RecordId,
+        before: Option<&(dyn Any + Send + Sync)>,
+        after: &(dyn Any + Send + Sync),
+    ) -> Vec<(&'static str, Uuid)> {
+        M::touches(record, before.map(|state| typed::<M>(state)), typed::<M>(after))
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        self.views.iter().map(|view| view.collector()).collect()
+    }
+}
+
+/// Marks keys as to be worked on again.
+pub(crate) async fn mark_dirty(
+    tx: &DatabaseTransaction,
+    keys: BTreeSet<(&'static str, Uuid)>,
+) -> Result<(), StoreError> {
+    let rows: Vec<dirty::ActiveModel> = keys
+        .into_iter()
+        .map(|(queue, key)| dirty::ActiveModel { queue: Set(queue.to_owned()), key: Set(key), marks: Set(1) })
+        .collect();
+    let raise = OnConflict::columns([dirty::Column::Queue, dirty::Column::Key])
+        .value(dirty::Column::Marks, Expr::col((dirty::Entity, dirty::Column::Marks)).add(1))
+        .to_owned();
+    for chunk in rows.chunks(1_000) {
+        dirty::Entity::insert_many(chunk.to_vec()).on_conflict(raise.clone()).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+/// Reads what a service keeps of another's records.
+#[derive(Debug)]
+pub struct Mirrors<M> {
+    journal: Journal,
+    mirror: PhantomData<fn() -> M>,
+}
+
+impl<M> Clone for Mirrors<M> {
+    fn clone(&self) -> Self {
+        Self { journal: self.journal.clone(), mirror: PhantomData }
+    }
+}
+
+impl<M: Mirror> Mirrors<M> {
+    /// The mirrors that a service keeps beside its journal.
+    #[must_use]
+    pub fn of(journal: &Journal) -> Self {
+        Self { journal: journal.clone(), mirror: PhantomData }
+    }
+
+    /// What is kept of some records; those that are not known are left out.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn get_each(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<M::State>)>, Refusal> {
+        let rows = mirror::Entity::find()
+            .filter(mirror::Column::Subscription.eq(M::COLLECTION))
+            .filter(mirror::Column::Record.is_in(ids.iter().copied()))
+            .all(self.journal.store().reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        Ok(rows
+            .into_iter()
+            .filter(|row| row.revision == M::REVISION.cast_signed())
+            .filter_map(|row| postcard::from_bytes(&row.state).ok().map(|state| (row.record, Arc::new(state))))
+            .collect())
+    }
+
+    /// What is kept of one record.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn get(&self, id: RecordId) -> Result<Option<Arc<M::State>>, Refusal> {
+        Ok(self.get_each(&[id.0]).await?.into_iter().next().map(|(_, state)| state))
+    }
+}
+
+impl Journal {
+    /// Keys of a queue that wait to be worked on, with the marks they had when they were read.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn dirty(&self, queue: &'static str, most: u64) -> Result<Vec<(Uuid, i64)>, Refusal> {
+        let rows = dirty::Entity::find()
+            .filter(dirty::Column::Queue.eq(queue))
+            .order_by_asc(dirty::Column::Key)
+            .limit(most)
+            .all(self.store().reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        Ok(rows.into_iter().map(|row| (row.key, row.marks)).collect())
+    }
+
+    /// Takes keys off a queue, but those that were marked again since.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn clean(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), Refusal> {
+        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
+        for (key, marks) in keys {
+            dirty::Entity::delete_many()
+                .filter(dirty::Column::Queue.eq(queue))
+                .filter(dirty::Column::Key.eq(*key))
+                .filter(dirty::Column::Marks.eq(*marks))
+                .exec(&tx)
+                .await
+                .map_err(|e| storage(&e))?;
+        }
+        tx.commit().await.map_err(|e| storage(&e))
+    }
+
+    /// Puts keys on a queue.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn mark(&self, queue: &'static str, keys: impl IntoIterator<Item = Uuid>) -> Result<(), Refusal> {
+        let keys: BTreeSet<(&'static str, Uuid)> = keys.into_iter().map(|key| (queue, key)).collect();
+        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
+        mark_dirty(&tx, keys).await.map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))
+    }
+}
+
+pub(crate) async fn write_mirrors(tx: &DatabaseTransaction, rows: Vec<mirror::ActiveModel>) -> Result<(), StoreError> {
+    upsert::<mirror::Entity, _>(tx, rows).await
+}
+
+pub(crate) async fn write_quarantine(
+    tx: &DatabaseTransaction,
+    rows: Vec<crate::tables::quarantine::ActiveModel>,
+) -> Result<(), StoreError> {
+    insert::<crate::tables::quarantine::Entity, _>(tx, rows).await
+}

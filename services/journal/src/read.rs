@@ -1,0 +1,220 @@
+//! Reading records and their histories.
+
+use crate::{
+    journal::{Inner, Journal, Known},
+    kind::{AnyKind, AnyState, shared},
+    limits::{PAGE_DEFAULT, PAGE_MOST},
+    store::{Backend, StoreError, storage},
+    tables::{change, record},
+};
+use hansa_kernel::{Misfit, Record, RecordId, RecordName, Refusal};
+use hansa_proto::types::{ChangeEnvelope, SignedChange};
+use prost::Message;
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use std::{collections::HashMap, sync::Arc};
+use uuid::Uuid;
+
+/// A record as it is.
+#[derive(Clone, Debug)]
+pub struct Loaded<R> {
+    /// Its name.
+    pub name: RecordName,
+    /// Its state.
+    pub state: Arc<R>,
+    /// Its version.
+    pub version: u64,
+    /// Its head.
+    pub etag: String,
+}
+
+/// A change of the past, with its canonical bytes.
+#[derive(Clone, Debug)]
+pub struct PastChange {
+    /// What was signed.
+    pub signed: SignedChange,
+    /// The same, decoded.
+    pub envelope: ChangeEnvelope,
+    /// When it was stored, in microseconds since 1970.
+    pub received_at: i64,
+}
+
+impl PastChange {
+    pub(crate) fn read(row: change::Model) -> Result<Self, Refusal> {
+        let broken = |error: prost::DecodeError| {
+            tracing::error!(record = %row.record, version = row.version, %error, "a stored change cannot be read");
+            Refusal::because(hansa_kernel::Reason::Internal, "PL-3", "a stored change cannot be read")
+        };
+        let envelope = ChangeEnvelope::decode(row.envelope.as_slice()).map_err(broken)?;
+        let signatures = SignedChange::decode(row.signatures.as_slice()).map_err(broken)?.signatures;
+        Ok(Self { signed: SignedChange { envelope: row.envelope, signatures }, envelope, received_at: row.received_at })
+    }
+}
+
+/// A page size within the limits.
+pub(crate) fn page(asked: u64) -> u64 {
+    if asked == 0 { PAGE_DEFAULT } else { asked.min(PAGE_MOST) }
+}
+
+impl Inner {
+    /// Folds a record from its first change on: its snapshot is of another revision.
+    pub(crate) async fn fold_again(
+        &self,
+        db: &impl ConnectionTrait,
+        kind: &dyn AnyKind,
+        record: Uuid,
+    ) -> Result<Result<AnyState, Misfit>, StoreError> {
+        let rows = change::Entity::find()
+            .filter(change::Column::Record.eq(record))
+            .order_by_asc(change::Column::Version)
+            .all(db)
+            .await?;
+        Ok(fold_rows(kind, rows))
+    }
+
+    async fn known(&self, name: &RecordName) -> Result<Option<Arc<Known>>, Refusal> {
+        let Some(kind) = self.kinds.get(name.collection()) else { return Ok(None) };
+        let alone = self.store.backend() == Backend::Sqlite;
+        if alone && let Some(known) = self.cache.get(&name.id.0) {
+            return Ok((known.name == *name).then_some(known));
+        }
+        let row = record::Entity::find_by_id(name.id.0).one(self.store.reader()).await.map_err(|e| storage(&e))?;
+        let Some(row) = row.filter(|row| row.name == name.as_str()) else { return Ok(None) };
+        let state = match kind.decode(row.revision, &row.state) {
+            Some(state) => state,
+            None => self
+                .fold_again(self.store.reader(), kind.as_ref(), row.record)
+                .await
+                .map_err(|e| storage(&e))?
+                .map_err(|misfit| {
+                    tracing::error!(record = %name, %misfit, "a record cannot be folded");
+                    Refusal::because(hansa_kernel::Reason::Frozen, "PL-3", format!("{name} cannot be read"))
+                })?,
+        };
+        // A reader never fills the cache: it could overwrite what the writer has just put there.
+        Ok(Some(Arc::new(Known { name: name.clone(), version: row.version.cast_unsigned(), head: row.head, state })))
+    }
+}
+
+pub(crate) fn fold_rows(kind: &dyn AnyKind, rows: Vec<change::Model>) -> Result<AnyState, Misfit> {
+    let mut state: Option<AnyState> = None;
+    for row in rows {
+        let envelope =
+            ChangeEnvelope::decode(row.envelope.as_slice()).map_err(|e| Misfit(format!("unreadable change: {e}")))?;
+        state = Some(kind.fold(state.as_ref(), &envelope)?);
+    }
+    state.ok_or_else(|| Misfit("it has no changes".into()))
+}
+
+impl Journal {
+    /// A record as it is now; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn load<R: Record>(&self, name: &RecordName) -> Result<Option<Loaded<R>>, Refusal> {
+        Ok(self.inner.known(name).await?.map(|known| loaded(&known)))
+    }
+
+    /// Many records as they are now, in the order of the ids; those that are not there are left out.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn load_each<R: Record>(&self, ids: &[Uuid]) -> Result<Vec<Loaded<R>>, Refusal> {
+        let kind = &self.inner.kinds[R::COLLECTION];
+        let alone = self.inner.store.backend() == Backend::Sqlite;
+        let mut found: HashMap<Uuid, Loaded<R>> = HashMap::with_capacity(ids.len());
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.inner.cache.get(id).filter(|_| alone) {
+                Some(known) => drop(found.insert(*id, loaded(&known))),
+                None => missing.push(*id),
+            }
+        }
+        let rows = if missing.is_empty() {
+            Vec::new()
+        } else {
+            let query = record::Entity::find().filter(record::Column::Record.is_in(missing));
+            query.all(self.inner.store.reader()).await.map_err(|e| storage(&e))?
+        };
+        for row in rows {
+            let name = RecordName::parse_any(&row.name, "name")?;
+            let known = match kind.decode(row.revision, &row.state) {
+                Some(state) => Known { name, version: row.version.cast_unsigned(), head: row.head, state },
+                None => match self.inner.known(&name).await? {
+                    Some(known) => Known {
+                        name: known.name.clone(),
+                        version: known.version,
+                        head: known.head.clone(),
+                        state: known.state.clone(),
+                    },
+                    None => continue,
+                },
+            };
+            found.insert(row.record, loaded(&known));
+        }
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+    }
+
+    /// A record as it was at a version.
+    ///
+    /// # Errors
+    /// Where the database is away, or the history cannot be folded.
+    pub async fn load_at<R: Record>(&self, name: &RecordName, version: u64) -> Result<Option<Loaded<R>>, Refusal> {
+        let kind = &self.inner.kinds[R::COLLECTION];
+        let rows = change::Entity::find()
+            .filter(change::Column::Record.eq(name.id.0))
+            .filter(change::Column::Version.lte(version.cast_signed()))
+            .order_by_asc(change::Column::Version)
+            .all(self.inner.store.reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        let Some(last) = rows.last() else { return Ok(None) };
+        let (version, head) = (last.version.cast_unsigned(), hansa_kernel::envelope::hash(&last.envelope));
+        // The full name stands in the envelope: a repeated request knows the id alone.
+        let name = ChangeEnvelope::decode(last.envelope.as_slice())
+            .ok()
+            .and_then(|envelope| RecordName::parse_any(&envelope.record, "record").ok())
+            .unwrap_or_else(|| name.clone());
+        let state = fold_rows(kind.as_ref(), rows).map_err(|misfit| {
+            tracing::error!(record = %name, %misfit, "a record cannot be folded");
+            Refusal::because(hansa_kernel::Reason::Frozen, "PL-3", format!("{name} cannot be read"))
+        })?;
+        Ok(Some(loaded(&Known { name, version, head: head.to_vec(), state })))
+    }
+
+    /// A page of a record's history, oldest first, after a version.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn history(&self, record: RecordId, after: u64, page_size: u64) -> Result<Vec<PastChange>, Refusal> {
+        let rows = change::Entity::find()
+            .filter(change::Column::Record.eq(record.0))
+            .filter(change::Column::Version.gt(after.cast_signed()))
+            .order_by_asc(change::Column::Version)
+            .limit(page(page_size))
+            .all(self.inner.store.reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        rows.into_iter().map(PastChange::read).collect()
+    }
+
+    /// Whether a tenant may see a record: what the record's present audience says. `None` where there is no such record.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn visible_to(&self, name: &RecordName, tenant: hansa_kernel::TenantId) -> Result<Option<bool>, Refusal> {
+        let known = self.inner.known(name).await?;
+        Ok(known.map(|known| {
+            let kind = &self.inner.kinds[name.collection()];
+            kind.owner(&known.state) == tenant || kind.audience(&known.state).includes(tenant)
+        }))
+    }
+}
+
+fn loaded<R: Record>(known: &Known) -> Loaded<R> {
+    Loaded {
+        name: known.name.clone(),
+        state: shared::<R>(&known.state),
+        version: known.version,
+        etag: hex::encode(&known.head),
+    }
+}

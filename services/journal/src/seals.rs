@@ -1,0 +1,149 @@
+//! Sealing on the way in, resolving on the way out, and erasing (PL-7).
+
+use crate::{
+    journal::Journal,
+    keys::random_bytes,
+    store::storage,
+    tables::{record, seal},
+};
+use hansa_kernel::{
+    Reason, RecordName, Refusal, TenantId,
+    limits::TEXT_CHARS,
+    seal::{Sealed, seal},
+};
+use hansa_proto::{Texts, types::LocalizedText};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use std::collections::{HashMap, HashSet};
+
+/// Takes every text out of a command and puts its seal in its place. A seal that the caller sent is dropped: it would
+/// stand for a text that nobody has seen.
+///
+/// # Errors
+/// INVALID_FIELD for a text over the limit.
+pub fn seal_texts(message: &mut impl Texts) -> Result<Vec<Sealed>, Refusal> {
+    let mut sealed = Vec::new();
+    let mut refusal = None;
+    message.visit_texts(&mut |text: &mut LocalizedText| {
+        text.seal.clear();
+        if text.text.chars().count() > TEXT_CHARS {
+            refusal = Some(Refusal::field("text", format!("is longer than {TEXT_CHARS} characters")));
+        } else if !text.text.trim().is_empty() {
+            let one = seal(std::mem::take(&mut text.text).as_bytes(), random_bytes());
+            text.seal = one.seal.to_vec();
+            sealed.push(one);
+        }
+    });
+    refusal.map_or(Ok(sealed), Err)
+}
+
+impl Journal {
+    /// Puts the texts of an answer back in. `fresh` are values that may not be stored yet (a command that was only tried).
+    /// A text that was erased stays empty.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn resolve_texts<M: Texts>(&self, messages: &mut [M], fresh: &[Sealed]) -> Result<(), Refusal> {
+        let mut wanted = HashSet::new();
+        for message in messages.iter_mut() {
+            message.visit_texts(&mut |text| {
+                if !text.seal.is_empty() {
+                    wanted.insert(text.seal.clone());
+                }
+            });
+        }
+        let values = self.values(wanted, fresh).await?;
+        for message in messages {
+            message.visit_texts(&mut |text| {
+                if let Some(value) = values.get(&text.seal) {
+                    text.text.clone_from(value);
+                }
+            });
+        }
+        Ok(())
+    }
+
+    async fn values(
+        &self,
+        mut wanted: HashSet<Vec<u8>>,
+        fresh: &[Sealed],
+    ) -> Result<HashMap<Vec<u8>, String>, Refusal> {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        let mut values: HashMap<Vec<u8>, String> =
+            fresh.iter().map(|sealed| (sealed.seal.to_vec(), text(&sealed.value))).collect();
+        wanted.retain(|seal| !values.contains_key(seal));
+        if wanted.is_empty() {
+            return Ok(values);
+        }
+        let rows = seal::Entity::find()
+            .filter(seal::Column::Seal.is_in(wanted))
+            .all(self.inner.store.reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        values.extend(rows.into_iter().map(|row| (row.seal, text(&row.value))));
+        Ok(values)
+    }
+
+    /// The payload of a change with its texts resolved, for readers of histories.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn readable_payload(
+        &self,
+        collection: &str,
+        type_name: &str,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, Refusal> {
+        let Some(kind) = self.inner.kinds.get(collection) else { return Ok(payload.to_vec()) };
+        let mut wanted = HashSet::new();
+        let read = kind.visit_texts(type_name, payload, &mut |text| {
+            if !text.seal.is_empty() {
+                wanted.insert(text.seal.clone());
+            }
+        });
+        if read.is_none() || wanted.is_empty() {
+            return Ok(payload.to_vec());
+        }
+        let values = self.values(wanted, &[]).await?;
+        let resolved = kind.visit_texts(type_name, payload, &mut |text| {
+            if let Some(value) = values.get(&text.seal) {
+                text.text.clone_from(value);
+            }
+        });
+        Ok(resolved.unwrap_or_else(|| payload.to_vec()))
+    }
+
+    /// Erases the values that a tenant has sealed in a record; `seals` empty means all of them. What remains still
+    /// verifies. Answers how many were erased.
+    ///
+    /// # Errors
+    /// NOT_FOUND where there is no such record; where the database is away.
+    pub async fn erase(&self, name: &RecordName, tenant: TenantId, seals: &[Vec<u8>]) -> Result<u64, Refusal> {
+        let db = self.inner.store.reader();
+        let row = record::Entity::find_by_id(name.id.0).one(db).await.map_err(|e| storage(&e))?;
+        if row.is_none_or(|row| row.name != name.as_str()) {
+            return Err(Refusal::not_found(name));
+        }
+        let now = self.inner.clock.now().timestamp_micros();
+        let mut erase = seal::Entity::update_many()
+            .col_expr(seal::Column::Value, Expr::value(Vec::<u8>::new()))
+            .col_expr(seal::Column::Salt, Expr::value(Vec::<u8>::new()))
+            .col_expr(seal::Column::ErasedAt, Expr::value(now))
+            .filter(seal::Column::Record.eq(name.id.0))
+            .filter(seal::Column::Tenant.eq(tenant.0))
+            .filter(seal::Column::ErasedAt.is_null());
+        if !seals.is_empty() {
+            erase = erase.filter(seal::Column::Seal.is_in(seals.to_vec()));
+        }
+        let tx = self.inner.store.begin().await.map_err(|e| storage(&e))?;
+        let done = erase.exec(&tx).await.map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))?;
+        if done.rows_affected == 0 && !seals.is_empty() {
+            return Err(Refusal::because(
+                Reason::NotFound,
+                "PL-7",
+                "none of these values is yours to erase, or is there",
+            ));
+        }
+        Ok(done.rows_affected)
+    }
+}

@@ -1,0 +1,163 @@
+//! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
+
+use crate::limits::{BIND_VARIABLES, POSTGRES_CONNECTIONS, SQLITE_BUSY};
+use hansa_kernel::{Reason, Refusal};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, Iterable,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sea_query::OnConflict,
+};
+use sea_orm_migration::MigratorTrait;
+use std::path::Path;
+
+/// The database engines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// One file, one writing process.
+    Sqlite,
+    /// A server; several replicas may write.
+    Postgres,
+}
+
+/// A failure of the database.
+pub type StoreError = DbErr;
+
+/// A service's database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    writer: DatabaseConnection,
+    reader: DatabaseConnection,
+    backend: Backend,
+}
+
+impl Store {
+    /// Opens or makes a file and brings its tables up to date. A commit survives the loss of power (synchronous FULL).
+    ///
+    /// # Errors
+    /// Where the file cannot be opened or migrated.
+    pub async fn sqlite<M: MigratorTrait>(file: &Path) -> Result<Self, StoreError> {
+        let connect = |connections: u32| {
+            let file = file.to_owned();
+            let mut options = ConnectOptions::new("sqlite://hansa.db?mode=rwc");
+            options.max_connections(connections).min_connections(1).sqlx_logging(false);
+            options.map_sqlx_sqlite_opts(move |o| {
+                o.filename(&file)
+                    .create_if_missing(true)
+                    .busy_timeout(SQLITE_BUSY)
+                    .foreign_keys(true)
+                    .pragma("journal_mode", "WAL")
+                    .pragma("synchronous", "FULL")
+                    .pragma("cache_size", "-16000")
+            });
+            Database::connect(options)
+        };
+        let writer = connect(1).await?;
+        M::up(&writer, None).await?;
+        Ok(Self { writer, reader: connect(4).await?, backend: Backend::Sqlite })
+    }
+
+    /// Connects to a server, makes the schema where it is missing, and brings its tables up to date. Replicas that start
+    /// together take turns.
+    ///
+    /// # Errors
+    /// Where the server is away or refuses.
+    pub async fn postgres<M: MigratorTrait>(url: &str, schema: &'static str) -> Result<Self, StoreError> {
+        let options = |connections: u32| {
+            let mut options = ConnectOptions::new(url);
+            options.max_connections(connections).min_connections(1).sqlx_logging(false);
+            options.set_schema_search_path(schema).set_application_name(format!("hansa-{schema}"));
+            options
+        };
+        let first = Database::connect(options(1)).await?;
+        let say = |sql: String| Statement::from_string(first.get_database_backend(), sql);
+        first.execute_raw(say("SELECT pg_advisory_lock(7206981)".into())).await?;
+        first.execute_raw(say(format!("CREATE SCHEMA IF NOT EXISTS {schema}"))).await?;
+        M::up(&first, None).await?;
+        first.execute_raw(say("SELECT pg_advisory_unlock(7206981)".into())).await?;
+        first.close().await?;
+        let pool = Database::connect(options(POSTGRES_CONNECTIONS)).await?;
+        Ok(Self { writer: pool.clone(), reader: pool, backend: Backend::Postgres })
+    }
+
+    /// Which engine it is.
+    #[must_use]
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// Connections for reading.
+    #[must_use]
+    pub fn reader(&self) -> &DatabaseConnection {
+        &self.reader
+    }
+
+    /// A transaction that will write. SQLite takes the write lock at once: a deferred one fails when it is busy.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, StoreError> {
+        let mut options = TransactionOptions::default();
+        if self.backend == Backend::Sqlite {
+            options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
+        }
+        self.writer.begin_with_options(options).await
+    }
+}
+
+/// A failure of the database as a caller sees it. What the database said is logged, never answered.
+pub(crate) fn storage(error: &StoreError) -> Refusal {
+    tracing::error!(%error, "the database failed");
+    Refusal::because(Reason::Unavailable, "PL-4", "the database is away").help("Nothing was changed. Try again.")
+}
+
+/// Inserts rows, as many a statement as the engine takes.
+pub(crate) async fn insert<E, A>(db: &impl ConnectionTrait, rows: Vec<A>) -> Result<(), StoreError>
+where
+    E: EntityTrait,
+    A: sea_orm::ActiveModelTrait<Entity = E> + Send,
+{
+    for chunk in chunks(rows, E::Column::iter().count()) {
+        E::insert_many(chunk).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+/// Inserts rows, or overwrites those of the same key.
+pub(crate) async fn upsert<E, A>(db: &impl ConnectionTrait, rows: Vec<A>) -> Result<(), StoreError>
+where
+    E: EntityTrait,
+    A: sea_orm::ActiveModelTrait<Entity = E> + Send,
+{
+    let keys: Vec<E::Column> = E::PrimaryKey::iter().map(sea_orm::PrimaryKeyToColumn::into_column).collect();
+    let name = |column: &E::Column| sea_orm::IdenStatic::as_str(column);
+    let others: Vec<E::Column> = E::Column::iter().filter(|c| !keys.iter().any(|k| name(k) == name(c))).collect();
+    let conflict = OnConflict::columns(keys).update_columns(others).to_owned();
+    for chunk in chunks(rows, E::Column::iter().count()) {
+        E::insert_many(chunk).on_conflict(conflict.clone()).exec_without_returning(db).await?;
+    }
+    Ok(())
+}
+
+fn chunks<A>(mut rows: Vec<A>, columns: usize) -> Vec<Vec<A>> {
+    let size = (BIND_VARIABLES / columns.max(1)).max(1);
+    let mut out = Vec::new();
+    while rows.len() > size {
+        let rest = rows.split_off(size);
+        out.push(std::mem::replace(&mut rows, rest));
+    }
+    if !rows.is_empty() {
+        out.push(rows);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_statement_binds_more_than_the_engine_takes() {
+        let sizes: Vec<usize> = chunks(vec![(); 25_000], 10).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [3_000; 8].into_iter().chain([1_000]).collect::<Vec<_>>());
+        assert!(chunks(Vec::<()>::new(), 3).is_empty());
+    }
+}

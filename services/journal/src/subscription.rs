@@ -1,0 +1,368 @@
+//! Subscriptions: what happened in another service is applied here once, and in each record's order.
+//!
+//! A version seen is skipped; a gap is fetched from the owner; a change that cannot be applied puts its record into
+//! quarantine while the others go on. Effects and marks commit together, and only then is the source told.
+
+use crate::{
+    journal::Journal,
+    limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    mirror::{AnyMirror, Mirror, MirrorOf, mark_dirty, write_mirrors, write_quarantine},
+    store::storage,
+    tables::{change, cursor, mirror, quarantine},
+    view::{Collector, View},
+};
+use async_trait::async_trait;
+use hansa_kernel::{RecordId, RecordName, Refusal};
+use hansa_proto::types::ChangeEnvelope;
+use prost::Message;
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+type AnyBox = Box<dyn Any + Send + Sync>;
+
+/// Where a subscription's changes come from: another journal in this process, or the broker.
+#[async_trait]
+pub trait Source: Send {
+    /// What is new after a position, in each record's order; empty where nothing came for a while.
+    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal>;
+    /// A record's changes after a version: fetched from the owner to fill a gap.
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal>;
+    /// The effects of everything that `next` last answered are durable.
+    async fn applied(&mut self) -> Result<(), Refusal>;
+}
+
+/// One change on its way.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Position at the source, to resume after.
+    pub position: i64,
+    /// The change.
+    pub envelope: ChangeEnvelope,
+}
+
+/// Reads the owner's journal in this process. Sound on SQLite alone, whose order of insertion is the order of commit.
+#[derive(Debug)]
+pub struct JournalSource {
+    journal: Journal,
+    committed: watch::Receiver<i64>,
+}
+
+impl JournalSource {
+    /// A reader of a journal.
+    #[must_use]
+    pub fn of(journal: &Journal) -> Self {
+        Self { journal: journal.clone(), committed: journal.committed() }
+    }
+
+    async fn read(&self, after: i64) -> Result<Vec<Delivery>, Refusal> {
+        let rows = change::Entity::find()
+            .filter(change::Column::Seq.gt(after))
+            .order_by_asc(change::Column::Seq)
+            .limit(SUBSCRIPTION_BATCH)
+            .all(self.journal.store().reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        let read = |row: change::Model| {
+            ChangeEnvelope::decode(row.envelope.as_slice())
+                .map(|envelope| Delivery { position: row.seq, envelope })
+                .map_err(|error| Refusal::because(hansa_kernel::Reason::Internal, "PL-3", error.to_string()))
+        };
+        rows.into_iter().map(read).collect()
+    }
+}
+
+#[async_trait]
+impl Source for JournalSource {
+    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
+        self.committed.mark_unchanged();
+        let found = self.read(after).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // Nothing yet: wait for a commit, or look again after a while.
+        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.committed.changed()).await;
+        self.read(after).await
+    }
+
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+        let changes = self.journal.history(record.id, after, u64::MAX).await?;
+        Ok(changes.into_iter().map(|change| change.envelope).collect())
+    }
+
+    async fn applied(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// What one service learns from another.
+pub struct Subscription {
+    name: &'static str,
+    journal: Journal,
+    mirrors: HashMap<&'static str, Box<dyn AnyMirror>>,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A mirrored record within a batch.
+struct Slot {
+    state: Option<AnyBox>,
+    version: u64,
+    touched: bool,
+}
+
+impl Subscription {
+    /// A subscription of the service that owns `journal`; its name is durable.
+    #[must_use]
+    pub fn new(name: &'static str, journal: &Journal) -> Self {
+        Self { name, journal: journal.clone(), mirrors: HashMap::new() }
+    }
+
+    /// Its durable name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Keeps a mirror that is found by its record's id alone.
+    #[must_use]
+    pub fn mirror<M: Mirror>(mut self) -> Self {
+        self.mirrors.insert(M::COLLECTION, Box::new(MirrorOf::<M>::new()));
+        self
+    }
+
+    /// Keeps a mirror with a view.
+    #[must_use]
+    pub fn viewed<M: Mirror, V: View<State = M::State>>(mut self) -> Self {
+        self.mirrors.insert(M::COLLECTION, Box::new(MirrorOf::<M>::new().with::<V>()));
+        self
+    }
+
+    /// Applies what a source brings until it is told to stop.
+    pub async fn run(self, mut source: impl Source, stop: CancellationToken) {
+        loop {
+            let step = self.step(&mut source);
+            let outcome = tokio::select! {
+                () = stop.cancelled() => return,
+                outcome = step => outcome,
+            };
+            if let Err(refusal) = outcome {
+                tracing::warn!(subscription = self.name, %refusal, "a subscription waits");
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                }
+            }
+        }
+    }
+
+    /// Takes what is new and applies it. Answers how many changes it saw.
+    ///
+    /// # Errors
+    /// Where the source or the database is away; what was not applied comes again.
+    pub async fn step(&self, source: &mut impl Source) -> Result<usize, Refusal> {
+        let deliveries = source.next(self.position().await?).await?;
+        if deliveries.is_empty() {
+            return Ok(0);
+        }
+        self.apply(source, &deliveries).await?;
+        source.applied().await?;
+        Ok(deliveries.len())
+    }
+
+    /// How far the subscription has come at its source.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn position(&self) -> Result<i64, Refusal> {
+        let row = cursor::Entity::find_by_id(self.name).one(self.journal.store().reader()).await;
+        Ok(row.map_err(|e| storage(&e))?.map_or(0, |row| row.position))
+    }
+
+    async fn apply(&self, source: &mut impl Source, deliveries: &[Delivery]) -> Result<(), Refusal> {
+        let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+        let mut batch = self.begin(&tx, deliveries).await?;
+        for delivery in deliveries {
+            self.deliver(source, &mut batch, &delivery.envelope).await?;
+        }
+        let position = deliveries.iter().map(|d| d.position).max().unwrap_or_default();
+        self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))
+    }
+
+    async fn begin(&self, tx: &DatabaseTransaction, deliveries: &[Delivery]) -> Result<Applying, Refusal> {
+        let mut wanted: BTreeMap<&'static str, BTreeSet<Uuid>> = BTreeMap::new();
+        for delivery in deliveries {
+            if let Some((mirror, name)) = self.mirror_of(&delivery.envelope) {
+                wanted.entry(mirror.collection()).or_default().insert(name.id.0);
+            }
+        }
+        let mut batch = Applying::default();
+        for (collection, ids) in wanted {
+            let mirror = &self.mirrors[collection];
+            let rows = mirror::Entity::find()
+                .filter(mirror::Column::Subscription.eq(collection))
+                .filter(mirror::Column::Record.is_in(ids.iter().copied()))
+                .all(tx)
+                .await
+                .map_err(|e| storage(&e))?;
+            for row in rows {
+                // Of another revision: folded anew from the first change, which counts as a gap.
+                let state = mirror.decode(&row);
+                let version = if state.is_some() { row.version.cast_unsigned() } else { 0 };
+                batch.slots.insert(row.record, Slot { state, version, touched: false });
+            }
+            let stuck = quarantine::Entity::find()
+                .filter(quarantine::Column::Subscription.eq(self.name))
+                .filter(quarantine::Column::Record.is_in(ids))
+                .all(tx)
+                .await
+                .map_err(|e| storage(&e))?;
+            batch.quarantined.extend(stuck.into_iter().map(|row| row.record));
+        }
+        Ok(batch)
+    }
+
+    fn mirror_of(&self, envelope: &ChangeEnvelope) -> Option<(&dyn AnyMirror, RecordName)> {
+        let name = RecordName::parse_any(&envelope.record, "record").ok()?;
+        self.mirrors.get(name.collection()).map(|mirror| (mirror.as_ref(), name))
+    }
+
+    async fn deliver(
+        &self,
+        source: &mut impl Source,
+        batch: &mut Applying,
+        envelope: &ChangeEnvelope,
+    ) -> Result<(), Refusal> {
+        let Some((mirror, name)) = self.mirror_of(envelope) else { return Ok(()) };
+        if batch.quarantined.contains(&name.id.0) {
+            return Ok(());
+        }
+        let seen = batch.slots.get(&name.id.0).map_or(0, |slot| slot.version);
+        if envelope.version <= seen {
+            return Ok(());
+        }
+        if envelope.version == seen + 1 {
+            self.fold(mirror, batch, &name, envelope);
+            return Ok(());
+        }
+        for missing in source.history(&name, seen).await? {
+            if missing.version <= envelope.version && !batch.quarantined.contains(&name.id.0) {
+                self.fold(mirror, batch, &name, &missing);
+            }
+        }
+        Ok(())
+    }
+
+    fn fold(&self, mirror: &dyn AnyMirror, batch: &mut Applying, name: &RecordName, envelope: &ChangeEnvelope) {
+        let slot = batch.slots.entry(name.id.0).or_insert(Slot { state: None, version: 0, touched: false });
+        match mirror.fold(slot.state.as_deref(), envelope) {
+            Ok(after) => {
+                if let Some(after) = after {
+                    batch.dirty.extend(mirror.touches(name.id, slot.state.as_deref(), after.as_ref()));
+                    slot.state = Some(after);
+                }
+                slot.version = envelope.version;
+                slot.touched = true;
+                batch.collections.insert(name.id.0, mirror.collection());
+            }
+            Err(misfit) => {
+                tracing::error!(subscription = self.name, record = %name, version = envelope.version, %misfit, "quarantined");
+                batch.quarantined.insert(name.id.0);
+                batch.stuck.push(quarantine::ActiveModel {
+                    subscription: Set(self.name.to_owned()),
+                    record: Set(name.id.0),
+                    name: Set(name.as_str().to_owned()),
+                    version: Set(envelope.version.cast_signed()),
+                    reason: Set(misfit.to_string()),
+                    since: Set(self.journal.clock().now().timestamp_micros()),
+                });
+            }
+        }
+    }
+
+    async fn write(&self, tx: &DatabaseTransaction, batch: Applying, position: i64) -> Result<(), sea_orm::DbErr> {
+        let mut rows = Vec::new();
+        let mut views: HashMap<&'static str, Vec<Box<dyn Collector>>> = HashMap::new();
+        for (record, slot) in batch.slots.iter().filter(|(_, slot)| slot.touched) {
+            let (Some(state), Some(collection)) = (&slot.state, batch.collections.get(record)) else { continue };
+            let mirror = &self.mirrors[collection];
+            rows.push(mirror::ActiveModel {
+                subscription: Set((*collection).to_owned()),
+                record: Set(*record),
+                version: Set(slot.version.cast_signed()),
+                revision: Set(mirror.revision()),
+                state: Set(mirror.encode(state.as_ref())),
+            });
+            for collector in views.entry(collection).or_insert_with(|| mirror.collectors()) {
+                collector.add(*record, state.as_ref(), true);
+            }
+        }
+        write_mirrors(tx, rows).await?;
+        for collector in views.into_values().flatten() {
+            collector.write(tx).await?;
+        }
+        mark_dirty(tx, batch.dirty).await?;
+        write_quarantine(tx, batch.stuck).await?;
+        let cursor = cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(position) };
+        crate::store::upsert::<cursor::Entity, _>(tx, vec![cursor]).await
+    }
+
+    /// The records that wait in quarantine, with the reason.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn quarantined(&self) -> Result<Vec<quarantine::Model>, Refusal> {
+        quarantine::Entity::find()
+            .filter(quarantine::Column::Subscription.eq(self.name))
+            .all(self.journal.store().reader())
+            .await
+            .map_err(|e| storage(&e))
+    }
+
+    /// Takes a record out of quarantine and folds what it missed; it goes back where that fails again.
+    ///
+    /// # Errors
+    /// Where the source or the database is away.
+    pub async fn replay(&self, source: &mut impl Source, record: RecordId) -> Result<(), Refusal> {
+        let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+        let key = (self.name.to_owned(), record.0);
+        let Some(row) = quarantine::Entity::find_by_id(key.clone()).one(&tx).await.map_err(|e| storage(&e))? else {
+            return Ok(());
+        };
+        quarantine::Entity::delete_by_id(key).exec(&tx).await.map_err(|e| storage(&e))?;
+        let name = RecordName::parse_any(&row.name, "record")?;
+        let deliveries: Vec<Delivery> = source
+            .history(&name, row.version.cast_unsigned() - 1)
+            .await?
+            .into_iter()
+            .map(|envelope| Delivery { position: 0, envelope })
+            .collect();
+        let mut batch = self.begin(&tx, &deliveries).await?;
+        for delivery in &deliveries {
+            self.deliver(source, &mut batch, &delivery.envelope).await?;
+        }
+        let position = self.position().await?;
+        self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))
+    }
+}
+
+/// One transaction's worth of deliveries.
+#[derive(Default)]
+struct Applying {
+    slots: HashMap<Uuid, Slot>,
+    collections: HashMap<Uuid, &'static str>,
+    quarantined: BTreeSet<Uuid>,
+    stuck: Vec<quarantine::ActiveModel>,
+    dirty: BTreeSet<(&'static str, Uuid)>,
+}
