@@ -233,7 +233,7 @@ fn rules_depend_on_no_machinery() {
             let is = |machinery: &&str| name == *machinery || name.starts_with(&format!("{machinery}-"));
             let ours = dependency.path.is_some();
             let pure = name == "hansa-proto" || name == "hansa-kernel" || name.ends_with("-domain");
-            if MACHINERY.iter().any(|m| is(&m)) || (ours && !pure) {
+            if MACHINERY.iter().any(is) || (ours && !pure) {
                 findings.push(format!("{} depends on {name}", package.name));
             }
             if name == "hansa-proto" && dependency.features.iter().any(|f| f == "grpc") {

