@@ -123,7 +123,7 @@ impl RecordName {
     pub fn parse_any(name: &str, field: &str) -> Refused<Self> {
         let bad = || Refusal::field(field, format!("`{}` is not the name of a record", crate::text::excerpt(name)));
         let parts: Vec<&str> = name.split('/').collect();
-        if parts.len() % 2 != 0 || parts.len() > 6 {
+        if !parts.len().is_multiple_of(2) || parts.len() > 6 {
             return Err(bad());
         }
         let mut id = None;

@@ -1,0 +1,43 @@
+# What developers run. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt proto breaking check-real servers servers-stop
+
+PYTHON ?= python3
+CARGO  ?= cargo
+# The commit whose contract `make breaking` compares with.
+BASE   ?= HEAD~1
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Run Hansa with a small invented world; nothing to install, nothing to set up
+	$(CARGO) run --quiet -p hansa -- demo
+
+test: ## Run every test, with a real PostgreSQL and nats-server
+	$(PYTHON) tests/servers.py run -- $(CARGO) test --workspace
+
+lint: ## Check format and lints of the Rust code
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt: ## Format the Rust code and the contract
+	$(CARGO) fmt --all
+	@buf="$$($(PYTHON) tests/servers.py tool buf)" && "$$buf" format --write
+
+proto: ## Check style, comments and format of the contract
+	@buf="$$($(PYTHON) tests/servers.py tool buf)" && "$$buf" lint && "$$buf" format --diff --exit-code && echo "contract: clean"
+
+breaking: ## Check that the contract still accepts what it did at BASE (default HEAD~1)
+	@buf="$$($(PYTHON) tests/servers.py tool buf)"; old="$$(mktemp -d)"; trap 'rm -rf "$$old"' EXIT; \
+	if ! git cat-file -e "$(BASE):buf.yaml" 2>/dev/null; then echo "contract: $(BASE) has none to compare with"; exit 0; fi; \
+	git archive "$(BASE)" buf.yaml proto | tar -x -C "$$old" && "$$buf" breaking --against "$$old" && echo "contract: compatible with $(BASE)"
+
+check-real: ## Import real data and check it: make check-real DATA=folder
+	@test -n "$(DATA)" || { echo "make check-real DATA=folder: name the folder with the data" >&2; exit 2; }
+	$(CARGO) run -p hansa -- check-real "$(DATA)"
+
+servers: ## Start PostgreSQL and nats-server and leave them running (variables in .servers/env)
+	$(PYTHON) tests/servers.py start
+
+servers-stop: ## Stop them
+	$(PYTHON) tests/servers.py stop
