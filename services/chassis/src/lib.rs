@@ -1,1 +1,23 @@
-//! Not yet filled.
+//! The running gear of a service: configuration, telemetry, tokens, policy, the gRPC server, limits, drain.
+//!
+//! A service is a [`Module`]: it says what it mounts. Which modules run together, and on what, is decided by the binary.
+#![allow(clippy::result_large_err)]
+
+pub mod changes;
+pub mod config;
+pub mod desk;
+pub mod guard;
+pub mod limits;
+pub mod module;
+pub mod page;
+pub mod policy;
+pub mod server;
+pub mod status;
+pub mod telemetry;
+pub mod token;
+
+pub use config::Config;
+pub use desk::{Act, Desk};
+pub use module::{Module, Task};
+pub use page::PageToken;
+pub use status::to_status;

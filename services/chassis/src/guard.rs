@@ -1,0 +1,99 @@
+//! The layer that turns a token into a [`Caller`] before any service sees the call.
+
+use crate::{policy::Policy, status::to_status, token::Verifier};
+use hansa_kernel::{Caller, Reason, Refusal};
+use http::{Request, Response};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+/// The path of the rpc that is being called, for policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rpc(pub Arc<str>);
+
+/// What anyone may call without a token: nothing of a tenant is in it.
+const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
+
+/// Checks tokens and roles.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    verifier: Arc<Verifier>,
+    policy: Arc<Policy>,
+}
+
+impl Guard {
+    /// A guard over all services.
+    #[must_use]
+    pub fn new(verifier: Arc<Verifier>, policy: Arc<Policy>) -> Self {
+        Self { verifier, policy }
+    }
+
+    /// The caller of a request.
+    ///
+    /// # Errors
+    /// NOT_AUTHENTICATED, or NOT_PERMITTED where no relation to any record would permit the call.
+    fn admit(&self, headers: &http::HeaderMap, path: &str) -> Result<Caller, Refusal> {
+        let token = headers
+            .get(http::header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")))
+            .map_or("", |(_, token)| token.trim());
+        let caller = self.verifier.verify(token)?;
+        if !self.policy.may_call(path, &caller) {
+            return Err(Refusal::because(Reason::NotPermitted, "PL-2", "your role or scope does not permit this call")
+                .help("Ask your tenant's administrator which role may do this."));
+        }
+        Ok(caller)
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Guarded { inner, guard: self.clone() }
+    }
+}
+
+/// A service behind the guard.
+#[derive(Clone, Debug)]
+pub struct Guarded<S> {
+    inner: S,
+    guard: Guard,
+}
+
+impl<S> Service<Request<Body>> for Guarded<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Send,
+    S::Future: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let path: Arc<str> = request.uri().path().into();
+        if !OPEN.iter().any(|open| path.starts_with(open)) {
+            match self.guard.admit(request.headers(), &path) {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    request.extensions_mut().insert(Rpc(path));
+                }
+                Err(refusal) => {
+                    let answer = to_status(&refusal).into_http();
+                    return Box::pin(async move { Ok(answer) });
+                }
+            }
+        }
+        Box::pin(self.inner.call(request))
+    }
+}

@@ -1,0 +1,36 @@
+//! Limits of the gRPC server; tonic's own defaults leave most of these open. Each is enforced at one place and tested.
+
+use std::time::Duration;
+
+/// Largest message that is read.
+pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
+/// Largest message that is sent.
+pub const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
+/// Most calls at once on one connection.
+pub const CONNECTION_CALLS: usize = 256;
+/// Most HTTP/2 streams of one connection.
+pub const CONNECTION_STREAMS: u32 = 512;
+/// Most calls at once in the whole process; beyond it callers are told to try again.
+pub const PROCESS_CALLS: usize = 4_096;
+/// Longest that a unary call may take; a caller may ask for less.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
+/// Largest list of headers.
+pub const HEADER_BYTES: u32 = 16 * 1024;
+/// How often an idle connection is asked whether it is alive.
+pub const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long it may take to say so.
+pub const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
+/// How long running calls may take to end after SIGTERM.
+pub const DRAIN: Duration = Duration::from_secs(20);
+/// Tokens that are remembered as verified.
+pub const VERIFIED_TOKENS: u64 = 10_000;
+/// Longest a verified token is trusted without looking again.
+pub const VERIFIED_FOR: Duration = Duration::from_secs(60);
+/// Longest token that is looked at.
+pub const TOKEN_BYTES: usize = 8 * 1024;
+/// Streams of one tenant that may be open at once.
+pub const TENANT_STREAMS: usize = 100;
+/// Records a page, where the caller does not say.
+pub const PAGE_DEFAULT: u64 = 50;
+/// Records a page, at most.
+pub const PAGE_MOST: u64 = 1_000;

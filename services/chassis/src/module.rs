@@ -1,0 +1,47 @@
+//! What a service is to the program that runs it.
+
+use crate::policy::{Policy, PolicyError};
+use hansa_journal::{Journal, subscription::Subscription};
+use std::{future::Future, pin::Pin};
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+
+/// Work that goes on beside the calls, until it is told to stop.
+pub type Task = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// A running service: what it mounts and needs. The binary collects these and starts them.
+pub struct Module {
+    /// Its name, such as `partnerships`: of its package, its database, its feed.
+    pub name: &'static str,
+    /// Its journal.
+    pub journal: Journal,
+    /// Its packages and their policies.
+    pub policies: &'static [(&'static str, &'static str)],
+    /// Adds its gRPC services.
+    pub mount: Box<dyn FnOnce(&mut RoutesBuilder, std::sync::Arc<Policy>) + Send>,
+    /// What it learns from others: the other's name, and how. Its own name means its own changes.
+    pub subscriptions: Vec<(&'static str, Subscription)>,
+    /// What goes on beside.
+    pub tasks: Vec<Task>,
+}
+
+impl std::fmt::Debug for Module {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Module").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Module {
+    /// The policies of some modules, and the chassis' own.
+    ///
+    /// # Errors
+    /// Where one does not hold.
+    pub fn policy(modules: &[Self]) -> Result<Policy, PolicyError> {
+        let mut policy = Policy::default();
+        policy.add("hansa.changes.v1", include_str!("../policy/changes.cedar"))?;
+        for (package, text) in modules.iter().flat_map(|module| module.policies) {
+            policy.add(package, text)?;
+        }
+        Ok(policy)
+    }
+}

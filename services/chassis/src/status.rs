@@ -1,0 +1,71 @@
+//! A refusal as gRPC sees it: google.rpc.Status with exactly one ErrorInfo.
+
+use hansa_kernel::{Reason, Refusal};
+use std::{collections::HashMap, time::Duration};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+
+/// The domain of every ErrorInfo.
+pub const DOMAIN: &str = "hansa";
+
+/// The status of a refusal.
+#[must_use]
+pub fn to_status(refusal: &Refusal) -> Status {
+    let reason = refusal.reason.as_str_name().trim_start_matches("REASON_");
+    let mut metadata = HashMap::from([("rule".to_owned(), refusal.rule.to_owned())]);
+    if !refusal.help.is_empty() {
+        metadata.insert("help".into(), refusal.help.clone());
+    }
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+    match refusal.reason {
+        Reason::InvalidField | Reason::RequestIdReused => {
+            let violations: Vec<_> =
+                refusal.missing.iter().map(|m| FieldViolation::new(&m.subject, &m.description)).collect();
+            details.set_bad_request(violations);
+        }
+        Reason::Rule | Reason::OutOfOrder | Reason::Frozen | Reason::Stale => {
+            let violation = |m: &hansa_kernel::refusal::Missing| {
+                PreconditionViolation::new(refusal.rule, &m.subject, &m.description)
+            };
+            details.set_precondition_failure(refusal.missing.iter().map(violation).collect::<Vec<_>>());
+        }
+        Reason::Limit | Reason::Unavailable => {
+            details.set_retry_info(Some(Duration::from_secs(1)));
+        }
+        _ => {}
+    }
+    Status::with_error_details(code(refusal.reason), refusal.message.clone(), details)
+}
+
+fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::Rule | Reason::OutOfOrder | Reason::Frozen => Code::FailedPrecondition,
+        Reason::InvalidField | Reason::RequestIdReused => Code::InvalidArgument,
+        Reason::NotFound => Code::NotFound,
+        Reason::AlreadyExists => Code::AlreadyExists,
+        Reason::NotPermitted => Code::PermissionDenied,
+        Reason::NotAuthenticated => Code::Unauthenticated,
+        Reason::Stale => Code::Aborted,
+        Reason::Limit => Code::ResourceExhausted,
+        Reason::Unavailable => Code::Unavailable,
+        Reason::Internal | Reason::Unspecified => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_status_names_the_rule_and_what_would_help() {
+        let refusal = Refusal::rule("AG-11", "guidelines are missing").missing("guidelines", "state them").help("Do.");
+        let status = to_status(&refusal);
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let info = status.get_details_error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("RULE", "hansa"));
+        assert_eq!(info.metadata["rule"], "AG-11");
+        assert_eq!(info.metadata["help"], "Do.");
+        assert_eq!(status.get_details_precondition_failure().unwrap().violations[0].subject, "guidelines");
+    }
+}
