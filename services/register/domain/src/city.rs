@@ -319,7 +319,8 @@ pub fn create(
         field.apply(&mut state, &asked)?;
         field.copy(&asked, &mut city);
     }
-    fits(&state, id, known)?;
+    placed(&state, id, known)?;
+    designated(&state)?;
     happened(CityCreated { city: Some(city) })
 }
 
@@ -350,22 +351,24 @@ pub fn update(
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    fits(&next, id, known)?;
+    // An import may not tell the parent of a part of a city; that is asked for once the place itself is written.
+    if paths.iter().any(|path| ["country_code", "tier", "parent", "constituents"].contains(&path.as_str())) {
+        placed(&next, id, known)?;
+    }
+    designated(&next)?;
     happened(CityUpdated { city: Some(city), update_mask: Some(FieldMask { paths }) })
 }
 
-/// What holds between the fields of a city that was written by hand.
-fn fits(city: &City, id: RecordId, known: &Known) -> Refused<()> {
-    let place =
-        Place { id, tier: city.tier, country: &city.country, parent: city.parent, constituents: &city.constituents };
-    // GeoNames does not tell the parent of a part of a city: what an import left open need not be filled at once.
-    let left_open = city.tier == CityTier::SubMunicipal && city.parent.is_none() && !city.is_own(Field::Tier);
-    if !left_open {
-        tier::fits(&place, known)?;
-    }
-    city.global
-        .as_ref()
-        .map_or(Ok(()), |global| size::designation(&global.to_proto(), city.population, city.agglomeration))
+/// Whether the city has its place among others (CT-2).
+fn placed(city: &City, id: RecordId, known: &Known) -> Refused<()> {
+    let constituents = &city.constituents;
+    tier::fits(&Place { id, tier: city.tier, country: &city.country, parent: city.parent, constituents }, known)
+}
+
+/// Whether its designation still has its population (CT-1).
+fn designated(city: &City) -> Refused<()> {
+    let global = city.global.as_ref().map(Designation::to_proto);
+    global.map_or(Ok(()), |global| size::designation(&global, city.population, city.agglomeration))
 }
 
 /// Gives the city another name, or corrects its spelling (CT-11).

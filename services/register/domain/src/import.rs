@@ -72,7 +72,9 @@ impl<'a> Row<'a> {
         if value.is_empty() {
             return Ok(0);
         }
-        value.parse().map_err(|_| self.no(format!("{column} is no year")))
+        // Some files give the day: its year is what is kept.
+        let year = if value.len() == 10 { value.get(..4).unwrap_or("") } else { value };
+        year.parse().map_err(|_| self.no(format!("{column} is no year")))
     }
 }
 

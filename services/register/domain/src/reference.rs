@@ -45,7 +45,7 @@ pub struct CityReference {
     /// Its dated facts, for criteria.
     pub facts: Vec<Fact>,
     /// Fields that were written by hand, which imports leave alone.
-    own: Vec<String>,
+    pub(crate) own: Vec<String>,
 }
 
 impl CityReference {
@@ -75,8 +75,10 @@ impl CityReference {
             }
             Change::TermRecorded(recorded) => {
                 let term = recorded.term.clone().unwrap_or_default();
-                city.term_since = folded_if_any(term.start_date.as_ref())?;
-                city.term_until = folded_if_any(term.end_date.as_ref())?;
+                let (since, until) = (folded(term.start_date.as_ref())?, folded_if_any(term.end_date.as_ref())?);
+                let same = city.term_since == Some(since);
+                city.term_until = until.or(city.term_until.filter(|_| same));
+                city.term_since = Some(since);
                 if recorded.next_election_date.is_some() {
                     city.next_election = folded_if_any(recorded.next_election_date.as_ref())?;
                 }

@@ -56,6 +56,13 @@ impl Term {
         }
     }
 
+    /// Takes another record of the same term. An end that it does not name, or names too, stays with its reason.
+    fn correct(&mut self, by: Self) {
+        let kept = by.end.is_none() || by.end == self.end;
+        let (end, reason) = if kept { (self.end, self.reason) } else { (by.end, TermEnd::Unspecified) };
+        *self = Self { end, reason, ..by };
+    }
+
     fn runs_on(&self, day: NaiveDate) -> bool {
         self.start <= day && self.reason == TermEnd::Unspecified && self.end.is_none_or(|end| day <= end)
     }
@@ -72,8 +79,7 @@ impl City {
         let term = Term::fold(&recorded.term.clone().unwrap_or_default())?;
         match self.terms.last_mut() {
             Some(last) if term.start < last.start => return Err(Misfit("the term is older than the last".into())),
-            // The same first day: a correction.
-            Some(last) if last.start == term.start => *last = term,
+            Some(last) if last.start == term.start => last.correct(term),
             last => {
                 if let Some(last) = last {
                     last.end = Some(last.end.map_or(term.start, |end| end.min(term.start)));
