@@ -8,6 +8,7 @@ mod import;
 use crate::{
     date::{folded, folded_if_any},
     fact::Fact,
+    office::{self, Office},
     rights,
     size::{self, Designation},
     succession::{FormerName, Succession},
@@ -178,7 +179,7 @@ impl City {
             joined_date: self.tenant.map(|(_, joined)| time::date(joined)),
             source: self.source.clone(),
             founded_date: self.founded.map(time::date),
-            office: RecordName::new("offices", crate::office::id_of(name.id)).to_string(),
+            office: RecordName::new(Office::COLLECTION, office::id_of(name.id)).to_string(),
         }
     }
 

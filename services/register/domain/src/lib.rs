@@ -1,7 +1,7 @@
 //! The rules of the register: cities, countries, tenants, international relations offices. Pure: every clock, id and
 //! neighbour comes in as an argument.
 //!
-//! One noun, one file. What other services may keep of a record is in [`reference`]; readers of published files in
+//! One noun, one file. What other services may keep of a record is in [`mod@reference`]; readers of published files in
 //! [`import`]; a few real places to try things with in [`sample`].
 
 pub mod city;

@@ -22,7 +22,7 @@ pub fn class(population: u64) -> SizeClass {
     match population {
         0 => SizeClass::Unspecified,
         1..=SMALL_UP_TO => SizeClass::Small,
-        ..=INTERMEDIARY_UP_TO => SizeClass::Intermediary,
+        _ if population <= INTERMEDIARY_UP_TO => SizeClass::Intermediary,
         _ => SizeClass::Large,
     }
 }

@@ -20,7 +20,7 @@ pub const MEMBERSHIPS: [&str; 5] = ["iso3", "organisation", "joined", "left", "s
 /// Columns of the file of state structures.
 pub const STRUCTURES: [&str; 3] = ["iso3", "structure", "certainty"];
 
-/// States that are no more, and parts that are none: real files of regimes and incomes name them.
+/// States that are no more, and places without a code of their own: real files of regimes and incomes name them.
 const FORMER: [(&str, &str); 20] = [
     ("ANT", "Netherlands Antilles"),
     ("BDN", "Baden"),
@@ -73,7 +73,7 @@ impl Codes {
         }
         let former = FORMER.iter().find(|(code, _)| *code == iso3);
         Err(row.no(match former {
-            Some((code, name)) => format!("{code} ({name}) is no country of today"),
+            Some((code, name)) => format!("{code} ({name}) has no code in ISO 3166-1 today"),
             None => format!("country `{iso3}` is not in the list of countries"),
         }))
     }
