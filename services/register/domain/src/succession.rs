@@ -174,18 +174,34 @@ pub fn split(
         effective_date: Some(time::date(date)),
     };
     let asked = Succession::split(&change).map_err(|misfit| Refusal::field("successors", misfit.0))?;
-    if city.1.successions.contains(&asked) {
-        return Ok(Vec::new());
+    let known = city.1.successions.contains(&asked);
+    let mut out = Vec::with_capacity(named.len() + 1);
+    if !known {
+        if let Some(end) = city.1.end() {
+            return Err(gone(end));
+        }
+        standing(city.0, &named, parts)?;
+        out.push((city.0, vec![Happened::new(change)]));
     }
-    if let Some(end) = city.1.end() {
-        return Err(gone(end));
-    }
-    standing(city.0, &named, parts)?;
-    let mut out = vec![(city.0, vec![Happened::new(change)])];
+    // Also where the city says so already: sent again, the command finishes what was cut short.
     let from = CitySucceeded { predecessors: vec![rights::city_name(city.0)], effective_date: Some(time::date(date)) };
-    let mine = named.into_iter().filter(|id| rights::change(&parts[id], caller).is_ok());
-    out.extend(mine.map(|id| (id, vec![Happened::new(from.clone())])));
+    let folded = folded_back(&from)?;
+    for id in named {
+        let mine = |part: &&City| rights::change(part, caller).is_ok() && !part.successions.contains(&folded);
+        if parts.get(&id).filter(mine).is_some() {
+            out.push((id, vec![Happened::new(from.clone())]));
+        }
+    }
     Ok(out)
+}
+
+/// What happens to one of the cities: a journal that takes one record at a time runs the whole rule for each, with that
+/// record's present state.
+///
+/// # Errors
+/// As the whole.
+pub fn part(all: Across, id: RecordId) -> Decision<Change> {
+    Ok(all?.into_iter().filter(|(of, _)| *of == id).flat_map(|(_, changes)| changes).collect())
 }
 
 fn folded_back(change: &CitySucceeded) -> Refused<Succession> {

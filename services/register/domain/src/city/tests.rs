@@ -269,6 +269,8 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
     assert_eq!(all.len(), 3);
     run.take(Ok(all[0].1.clone()), &steward()).unwrap();
     assert_eq!(run.city().ended(ymd(2020, 1, 1)).unwrap().kind, SuccessionKind::SplitInto);
+    let rest = succession::split((id("c"), run.city()), &parts, &ends, &steward()).unwrap();
+    assert_eq!(rest.len(), 2, "sent again, it finishes what was cut short");
 
     let goes_on = SplitCityRequest { heir: String::new(), successors: successors[..1].to_vec(), ..ends.clone() };
     let mut run = city.clone();
@@ -479,8 +481,7 @@ fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
             let predecessors = vec![rights::city_name(id("1"))];
             let command = MergeCitiesRequest { predecessors, effective_date: day(*on), ..Default::default() };
             let cities = BTreeMap::from([(id("1"), city.clone())]);
-            let all = succession::merge((id("2"), into.city()), &cities, &command, by)?;
-            Ok(all.into_iter().filter(|(of, _)| *of == id("1")).flat_map(|(_, changes)| changes).collect())
+            succession::part(succession::merge((id("2"), into.city()), &cities, &command, by), id("1"))
         }
     }
 }
