@@ -2,11 +2,13 @@
 //!
 //! The traits below are implemented by the build for every message they fit, so that none can be forgotten.
 #![allow(clippy::doc_lazy_continuation, clippy::doc_markdown, clippy::large_enum_variant, missing_docs, rustdoc::all)]
+#![allow(clippy::match_single_binding, clippy::single_match)] // a set of one change, or of none with texts
 
 include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/derived.rs"));
 
 pub use hansa::changes::v1 as changes;
+pub use hansa::register::v1 as register;
 pub use hansa::r#type::v1 as types;
 
 /// The encoded descriptors of the whole contract, with comments and options: for reflection, transcoding and tests.

@@ -1,0 +1,540 @@
+//! Rules of cities (CT-1, CT-2, CT-4, CT-10, CT-11, CT-13), and what holds after any commands.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::{fact, reference::CityReference, succession, term};
+use chrono::{DateTime, Days};
+use hansa_kernel::{AssuranceLevel, PersonId, Role};
+use hansa_proto::register::{
+    CityRow, EndTermRequest, Fact as FactMessage, GlobalDesignation, Identifier, ImportOutcome, Location, MayorTerm,
+    MergeCitiesRequest, RecordTermRequest, SetFactRequest, SplitCityRequest, SuccessionKind, TermEnd,
+};
+use hansa_proto::types::LocalizedText;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+fn caller(tenant: u128, role: Role) -> Caller {
+    let person = PersonId(Uuid::from_u128(9));
+    Caller { tenant: TenantId(Uuid::from_u128(tenant)), person, roles: vec![role], scopes: vec!["*".into()] }
+}
+
+fn steward() -> Caller {
+    caller(1, Role::Steward)
+}
+
+fn mayor() -> Caller {
+    caller(2, Role::Mayor)
+}
+
+fn ymd(year: i32, month: u32, day: u32) -> NaiveDate {
+    NaiveDate::from_ymd_opt(year, month, day).unwrap()
+}
+
+fn on(year: i32, month: u32, day: u32) -> Option<hansa_proto::google::r#type::Date> {
+    Some(time::date(ymd(year, month, day)))
+}
+
+fn now() -> Moment {
+    Moment::at(DateTime::from_timestamp(1_750_000_000, 0).unwrap())
+}
+
+fn id(key: &str) -> RecordId {
+    RecordId::from_source("geonames", key)
+}
+
+fn row(key: &str, name: &str) -> CityRow {
+    CityRow {
+        source_scheme: "geonames".into(),
+        source_key: key.into(),
+        display_name: name.into(),
+        country_code: "FR".into(),
+        admin1: "84".into(),
+        tier: CityTier::Municipality as i32,
+        population: 500_000,
+        location: Some(Location { latitude_e5: 4_574_846, longitude_e5: 484_671 }),
+        time_zone: "Europe/Paris".into(),
+    }
+}
+
+/// A city with its whole history, and how it follows commands.
+#[derive(Clone, Default)]
+struct Run {
+    state: Option<City>,
+    history: Vec<(Change, Stamp)>,
+}
+
+impl Run {
+    fn imported(key: &str, name: &str) -> Self {
+        let mut run = Self::default();
+        let decision = import(None, &row(key, name), "GeoNames", &steward(), now());
+        run.take(decision, &steward()).unwrap();
+        run
+    }
+
+    fn city(&self) -> &City {
+        self.state.as_ref().unwrap()
+    }
+
+    fn take(&mut self, decision: Decision<Change>, by: &Caller) -> Result<usize, Refusal> {
+        let changes = decision?;
+        let many = changes.len();
+        for happened in changes {
+            let stamp = Stamp {
+                version: self.history.len() as u64 + 1,
+                at: now().now,
+                actor: by.actor(None),
+                party: None,
+                level: AssuranceLevel::Host,
+            };
+            self.state = Some(City::fold(self.state.take(), &happened.change, &stamp).unwrap());
+            self.history.push((happened.change, stamp));
+        }
+        Ok(many)
+    }
+
+    fn joined(mut self) -> Self {
+        let decision = join(self.city(), mayor().tenant, &steward(), now());
+        self.take(decision, &steward()).unwrap();
+        self
+    }
+
+    fn replayed(&self) -> Option<City> {
+        self.history.iter().fold(None, |state, (change, stamp)| Some(City::fold(state, change, stamp).unwrap()))
+    }
+}
+
+fn renaming(name: &str, date: Option<hansa_proto::google::r#type::Date>) -> RenameCityRequest {
+    RenameCityRequest { display_name: name.into(), effective_date: date, ..Default::default() }
+}
+
+fn updating(city: proto::City, paths: &[&str]) -> UpdateCityRequest {
+    let paths = paths.iter().map(ToString::to_string).collect();
+    UpdateCityRequest { city: Some(city), update_mask: Some(FieldMask { paths }), ..Default::default() }
+}
+
+#[test]
+fn ct_10_a_city_is_changed_by_its_steward_until_it_joins_and_by_itself_from_then_on() {
+    let mut run = Run::imported("1", "Lyon");
+    let command = renaming("Lyons", None);
+    for stranger in [mayor(), caller(3, Role::Steward), caller(1, Role::Observer)] {
+        let refusal = rename(run.city(), &command, &stranger, now()).unwrap_err();
+        assert_eq!((refusal.rule, refusal.reason), ("CT-10", Reason::NotPermitted));
+        assert!(!refusal.missing.is_empty() && !refusal.help.is_empty());
+    }
+    let decision = rename(run.city(), &command, &steward(), now());
+    assert_eq!(run.take(decision, &steward()), Ok(1));
+
+    let run = run.joined();
+    assert_eq!(run.city().owner(), mayor().tenant);
+    assert_eq!(run.city().former_names.len(), 1, "it takes its history over");
+    assert_eq!(rename(run.city(), &renaming("Lyon", None), &steward(), now()).unwrap_err().rule, "CT-10");
+    assert!(
+        rename(run.city(), &RenameCityRequest { correction: true, ..renaming("Lyon", None) }, &mayor(), now()).is_ok()
+    );
+    assert_eq!(join(run.city(), mayor().tenant, &steward(), now()), Ok(vec![]));
+    let again = join(run.city(), steward().tenant, &steward(), now()).unwrap_err();
+    assert_eq!((again.rule, again.reason), ("CT-10", Reason::AlreadyExists));
+    assert!(run.city().audience().public);
+}
+
+#[test]
+fn ct_10_an_import_twice_changes_nothing_and_never_what_was_written_by_hand() {
+    let mut run = Run::imported("1", "Lyon");
+    let again = |run: &Run, row: &CityRow| import(run.state.as_ref(), row, "GeoNames later", &steward(), now());
+    assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]));
+    assert_eq!(outcome(run.state.as_ref(), &Ok(vec![]), now()), ImportOutcome::Unchanged);
+
+    let decision = rename(run.city(), &renaming("Lugdunum", None), &steward(), now());
+    run.take(decision, &steward()).unwrap();
+    assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]), "the name is the city's own");
+
+    let decision = again(&run, &CityRow { population: 520_000, admin1: String::new(), ..row("1", "Lyon") });
+    assert_eq!(outcome(run.state.as_ref(), &decision, now()), ImportOutcome::Updated);
+    run.take(decision, &steward()).unwrap();
+    assert_eq!(
+        (run.city().population, run.city().admin1.as_str(), run.city().display_name()),
+        (520_000, "84", "Lugdunum")
+    );
+
+    let run = run.joined();
+    let decision = again(&run, &CityRow { population: 1, ..row("1", "Lyon") });
+    assert_eq!(decision, Ok(vec![]));
+    assert_eq!(outcome(run.state.as_ref(), &decision, now()), ImportOutcome::Kept);
+    assert_eq!(import(None, &row("2", "X"), "s", &mayor(), now()).unwrap_err().rule, "CT-10");
+}
+
+#[test]
+fn pl_4_a_bad_row_is_refused_with_its_field() {
+    let bad = |change: fn(&mut CityRow)| {
+        let mut row = row("1", "Lyon");
+        change(&mut row);
+        import(None, &row, "GeoNames", &steward(), now()).unwrap_err()
+    };
+    assert_eq!(bad(|r| r.country_code = "FRA".into()).reason, Reason::InvalidField);
+    assert!(bad(|r| r.display_name.clear()).message.contains("display_name"));
+    assert!(bad(|r| r.source_scheme = "elsewhere".into()).message.contains("source_scheme"));
+    assert!(bad(|r| r.population = -1).message.contains("population"));
+    assert_eq!(bad(|r| r.tier = 0).rule, "CT-2");
+    assert!(
+        bad(|r| r.location = Some(Location { latitude_e5: 9_000_001, longitude_e5: 0 })).message.contains("location")
+    );
+}
+
+#[test]
+fn ct_10_an_imported_city_is_small() {
+    let run = Run::imported("2996944", "Lyon");
+    let state = postcard::to_stdvec(run.city()).unwrap();
+    assert!(state.len() < 120, "{} bytes", state.len());
+}
+
+#[test]
+fn ct_11_a_renamed_city_answers_by_the_name_of_the_day() {
+    let mut run = Run::imported("1", "Saint Petersburg");
+    for (name, day) in
+        [("Petrograd", on(1914, 9, 1)), ("Leningrad", on(1924, 1, 26)), ("Saint Petersburg", on(1991, 9, 6))]
+    {
+        let decision = rename(run.city(), &renaming(name, day), &steward(), now());
+        run.take(decision, &steward()).unwrap();
+    }
+    let name = |day| run.city().as_of(day).unwrap().display_name().to_owned();
+    assert_eq!(name(ymd(1900, 1, 1)), "Saint Petersburg");
+    assert_eq!(name(ymd(1914, 9, 1)), "Petrograd");
+    assert_eq!(name(ymd(1991, 9, 5)), "Leningrad");
+    assert_eq!(run.city().as_of(ymd(1920, 1, 1)).unwrap().former_names.len(), 1);
+    let early = rename(run.city(), &renaming("X", on(1980, 1, 1)), &steward(), now()).unwrap_err();
+    assert_eq!((early.rule, early.reason), ("CT-11", Reason::OutOfOrder));
+    assert_eq!(rename(run.city(), &renaming("X", on(2040, 1, 1)), &steward(), now()).unwrap_err().rule, "CT-11");
+    assert_eq!(rename(run.city(), &renaming("Saint Petersburg", None), &steward(), now()), Ok(vec![]));
+}
+
+#[test]
+fn ct_11_merged_cities_end_and_their_records_follow_the_successor() {
+    let cities: BTreeMap<_, _> = ["a", "b"].map(|key| (id(key), Run::imported(key, key).city().clone())).into();
+    let into = Run::imported("c", "c");
+    let names = cities.keys().map(|id| rights::city_name(*id)).collect();
+    let command = MergeCitiesRequest { predecessors: names, effective_date: on(2024, 1, 1), ..Default::default() };
+    let all = succession::merge((id("c"), into.city()), &cities, &command, &steward()).unwrap();
+    assert_eq!(all.len(), 3);
+
+    let after = follow(&cities, &into, all.clone());
+    let ended = &after[&id("a")];
+    assert_eq!(ended.ended(ymd(2024, 1, 1)).unwrap().heir, Some(id("c")));
+    assert!(ended.ended(ymd(2023, 12, 31)).is_none());
+    assert!(ended.as_of(ymd(2023, 12, 31)).unwrap().successions.is_empty());
+    let refusal = rename(ended, &renaming("z", None), &steward(), now()).unwrap_err();
+    assert_eq!(refusal.rule, "CT-11");
+    assert!(refusal.help.contains(&rights::city_name(id("c"))));
+    assert_eq!(import(Some(ended), &row("a", "z"), "s", &steward(), now()), Ok(vec![]));
+
+    let again = succession::merge((id("c"), &after[&id("c")]), &after, &command, &steward()).unwrap();
+    assert!(again.iter().all(|(_, changes)| changes.is_empty()), "sent twice, it has effect once");
+    let back = MergeCitiesRequest { predecessors: vec![rights::city_name(id("c"))], ..command.clone() };
+    assert_eq!(succession::merge((id("a"), ended), &after, &back, &steward()).unwrap_err().rule, "CT-11");
+    let own = MergeCitiesRequest { predecessors: vec![rights::city_name(id("c"))], ..command.clone() };
+    assert_eq!(succession::merge((id("c"), &after[&id("c")]), &after, &own, &steward()).unwrap_err().rule, "CT-11");
+    let refusal = succession::merge((id("c"), into.city()), &cities, &command, &mayor()).unwrap_err();
+    assert_eq!((refusal.rule, refusal.missing.len()), ("CT-10", 2));
+}
+
+fn follow(
+    cities: &BTreeMap<RecordId, City>,
+    into: &Run,
+    all: Vec<(RecordId, Vec<Happened<Change>>)>,
+) -> BTreeMap<RecordId, City> {
+    let mut out = cities.clone();
+    out.insert(id("c"), into.city().clone());
+    for (of, changes) in all {
+        let mut run = Run { state: out.remove(&of), history: into.history.clone() };
+        run.take(Ok(changes), &steward()).unwrap();
+        out.insert(of, run.city().clone());
+    }
+    out
+}
+
+#[test]
+fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
+    let city = Run::imported("c", "c");
+    let parts: BTreeMap<_, _> = ["a", "b"].map(|key| (id(key), Run::imported(key, key).city().clone())).into();
+    let successors: Vec<_> = parts.keys().map(|id| rights::city_name(*id)).collect();
+    let ends = SplitCityRequest {
+        successors: successors.clone(),
+        heir: successors[0].clone(),
+        effective_date: on(2020, 1, 1),
+        ..Default::default()
+    };
+    let split = |command: &SplitCityRequest| succession::split((id("c"), city.city()), &parts, command, &steward());
+    let mut run = city.clone();
+    let all = split(&ends).unwrap();
+    assert_eq!(all.len(), 3);
+    run.take(Ok(all[0].1.clone()), &steward()).unwrap();
+    assert_eq!(run.city().ended(ymd(2020, 1, 1)).unwrap().kind, SuccessionKind::SplitInto);
+    let rest = succession::split((id("c"), run.city()), &parts, &ends, &steward()).unwrap();
+    assert_eq!(rest.len(), 2, "sent again, it finishes what was cut short");
+
+    let goes_on = SplitCityRequest { heir: String::new(), successors: successors[..1].to_vec(), ..ends.clone() };
+    let mut run = city.clone();
+    run.take(Ok(split(&goes_on).unwrap()[0].1.clone()), &steward()).unwrap();
+    assert!(run.city().ended(ymd(2025, 1, 1)).is_none());
+    assert_eq!(run.city().successions[0].kind, SuccessionKind::GaveOff);
+
+    for bad in [
+        SplitCityRequest { successors: successors[..1].to_vec(), ..ends.clone() },
+        SplitCityRequest { heir: rights::city_name(id("x")), ..ends.clone() },
+        SplitCityRequest { successors: vec![rights::city_name(id("x"))], ..goes_on.clone() },
+        SplitCityRequest { successors: vec![rights::city_name(id("c"))], ..goes_on },
+    ] {
+        assert_eq!(split(&bad).unwrap_err().rule, "CT-11");
+    }
+}
+
+#[test]
+fn ct_11_before_it_was_founded_there_was_no_such_city() {
+    let mut run = Run::imported("1", "Brasília");
+    let city = proto::City { founded_date: on(1960, 4, 21), ..Default::default() };
+    let decision = update(run.city(), id("1"), &updating(city, &["founded_date"]), &Known::new(), &steward(), now());
+    run.take(decision, &steward()).unwrap();
+    assert!(run.city().as_of(ymd(1960, 4, 20)).is_none() && run.city().as_of(ymd(1960, 4, 21)).is_some());
+}
+
+#[test]
+fn ct_4_a_new_term_ends_the_one_before_and_a_lost_mandate_ends_it_at_once() {
+    let mut run = Run::imported("1", "Lyon").joined();
+    let term = |start| MayorTerm {
+        start_date: start,
+        person_name: vec![LocalizedText { seal: vec![1; 32], ..Default::default() }],
+        ..Default::default()
+    };
+    let recording = |start| RecordTermRequest {
+        term: Some(term(start)),
+        next_election_date: on(2026, 3, 15),
+        ..Default::default()
+    };
+    for start in [on(2014, 4, 4), on(2020, 7, 4)] {
+        let decision = term::record(run.city(), &recording(start), &mayor(), now());
+        assert_eq!(run.take(decision, &mayor()), Ok(1));
+    }
+    assert_eq!(term::record(run.city(), &recording(on(2020, 7, 4)), &mayor(), now()), Ok(vec![]));
+    assert_eq!(run.city().terms[0].end, Some(ymd(2020, 7, 4)));
+    assert_eq!(run.city().term_on(ymd(2019, 1, 1)).unwrap().start, ymd(2014, 4, 4));
+    assert_eq!(run.city().next_election, Some(ymd(2026, 3, 15)));
+    let old = term::record(run.city(), &recording(on(2001, 1, 1)), &mayor(), now()).unwrap_err();
+    assert_eq!((old.rule, old.reason), ("CT-4", Reason::OutOfOrder));
+
+    let lost = EndTermRequest { end: TermEnd::MandateLost as i32, end_date: on(2025, 5, 1), ..Default::default() };
+    let decision = term::end(run.city(), &lost, &mayor(), now());
+    assert_eq!(run.take(decision, &mayor()), Ok(1));
+    assert_eq!(term::end(run.city(), &lost, &mayor(), now()), Ok(vec![]));
+    assert!(run.city().term_on(ymd(2025, 5, 2)).is_none());
+    let fixed = term::record(run.city(), &recording(on(2020, 7, 4)), &mayor(), now());
+    assert_eq!(fixed, Ok(vec![]), "a correction that names no end keeps the one recorded");
+    let again = EndTermRequest { end_date: on(2025, 6, 1), ..lost.clone() };
+    assert_eq!(term::end(run.city(), &again, &mayor(), now()).unwrap_err().rule, "CT-4");
+    assert!(term::end(run.city(), &EndTermRequest { end: 0, ..lost }, &mayor(), now()).is_err());
+}
+
+#[test]
+fn ct_13_facts_are_dated_and_sourced_and_unknown_is_never_a_no() {
+    let mut run = Run::imported("1", "Lyon");
+    let of = |value: &str, date| SetFactRequest {
+        fact: Some(FactMessage { key: "port".into(), value: value.into(), source: "statute".into(), as_of_date: date }),
+        ..Default::default()
+    };
+    for (value, date) in [("no", on(2000, 1, 1)), ("yes", on(2010, 1, 1)), ("", on(2020, 1, 1))] {
+        let decision = fact::set(run.city(), &of(value, date), &steward(), now());
+        assert_eq!(run.take(decision, &steward()), Ok(1));
+    }
+    assert_eq!(fact::set(run.city(), &of("yes", on(2010, 1, 1)), &steward(), now()), Ok(vec![]));
+    let value = |day| run.city().fact("port", day).map(|fact| fact.value.as_str());
+    assert_eq!(
+        [ymd(1999, 1, 1), ymd(2005, 1, 1), ymd(2015, 1, 1), ymd(2021, 1, 1)].map(value),
+        [None, Some("no"), Some("yes"), None]
+    );
+    let mut unsourced = of("yes", on(2010, 1, 1));
+    unsourced.fact.as_mut().unwrap().source.clear();
+    assert_eq!(fact::set(run.city(), &unsourced, &steward(), now()).unwrap_err().rule, "CT-13");
+    assert_eq!(fact::set(run.city(), &of("yes", on(2050, 1, 1)), &steward(), now()).unwrap_err().rule, "CT-13");
+}
+
+#[test]
+fn ct_2_entries_and_updates_keep_tiers_in_place() {
+    let city = |tier: CityTier| proto::City {
+        display_name: "Mitte".into(),
+        country_code: "DE".into(),
+        tier: tier as i32,
+        identifiers: vec![Identifier { scheme: IdentifierScheme::Geonames as i32, value: "7".into() }],
+        ..Default::default()
+    };
+    let entering = |tier| CreateCityRequest { city: Some(city(tier)), ..Default::default() };
+    let none = Known::new();
+    assert_eq!(id_of(&city(CityTier::Municipality), id("x")), id("7"));
+    assert_eq!(create(None, id("7"), &entering(CityTier::SubMunicipal), &none, &steward()).unwrap_err().rule, "CT-2");
+    let mut run = Run::default();
+    let decision = create(None, id("7"), &entering(CityTier::Municipality), &none, &steward());
+    run.take(decision, &steward()).unwrap();
+    let exists = create(run.state.as_ref(), id("7"), &entering(CityTier::Municipality), &none, &steward());
+    assert_eq!(exists.unwrap_err().reason, Reason::AlreadyExists);
+
+    let command = updating(city(CityTier::SubMunicipal), &["tier"]);
+    assert_eq!(update(run.city(), id("7"), &command, &none, &steward(), now()).unwrap_err().rule, "CT-2");
+    let command = updating(city(CityTier::Municipality), &["*"]);
+    assert_eq!(update(run.city(), id("7"), &command, &none, &steward(), now()), Ok(vec![]));
+    let command = updating(city(CityTier::Municipality), &["display_name"]);
+    assert!(update(run.city(), id("7"), &command, &none, &steward(), now()).unwrap_err().help.contains("Rename"));
+}
+
+#[test]
+fn ct_1_a_designation_falls_with_its_population() {
+    let mut run = Run::imported("1", "Lyon");
+    let date = on(2024, 1, 1);
+    let global = GlobalDesignation { grounds: vec![1], source: "study".into(), designated_date: date };
+    let city = proto::City { global_designation: Some(global), population: 2_000_000, ..Default::default() };
+    let none = Known::new();
+    let alone = updating(city.clone(), &["global_designation"]);
+    assert_eq!(update(run.city(), id("1"), &alone, &none, &steward(), now()).unwrap_err().rule, "CT-1");
+    let both = updating(city, &["global_designation", "population"]);
+    let decision = update(run.city(), id("1"), &both, &none, &steward(), now());
+    run.take(decision, &steward()).unwrap();
+    let resource = run.city().resource(&RecordName::new(City::COLLECTION, id("1")), "head");
+    assert_eq!(resource.size_class(), proto::SizeClass::Large);
+    let less = updating(proto::City { population: 10, ..Default::default() }, &["population"]);
+    assert_eq!(update(run.city(), id("1"), &less, &none, &steward(), now()).unwrap_err().rule, "CT-1");
+}
+
+#[test]
+fn a_change_that_cannot_follow_is_a_misfit() {
+    let run = Run::imported("1", "Lyon").joined();
+    let (_, stamp) = run.history[1].clone();
+    let joined: Change = CityJoined { tenant: mayor().tenant.name() }.into();
+    assert!(City::fold(None, &joined, &stamp).is_err());
+    assert!(City::fold(run.state.clone(), &joined, &stamp).is_err());
+    let created: Change = CityCreated::default().into();
+    assert!(City::fold(run.state, &created, &stamp).is_err());
+}
+
+#[derive(Clone, Debug)]
+enum Command {
+    Import(u8, i64),
+    Rename(u8, i64, bool),
+    Populate(i64),
+    Tier(i32),
+    Term(i64),
+    End(i32, i64),
+    Fact(u8, u8, i64),
+    Join,
+    Merge(i64),
+}
+
+fn command() -> impl Strategy<Value = Command> {
+    prop_oneof![
+        (0..3u8, 0..3i64).prop_map(|(name, people)| Command::Import(name, people)),
+        (0..4u8, -20..20i64, any::<bool>()).prop_map(|(name, day, fix)| Command::Rename(name, day, fix)),
+        (-1..4i64).prop_map(Command::Populate),
+        (0..6i32).prop_map(Command::Tier),
+        (-20..20i64).prop_map(Command::Term),
+        (0..5i32, -20..20i64).prop_map(|(why, day)| Command::End(why, day)),
+        (0..3u8, 0..3u8, -20..5i64).prop_map(|(key, value, day)| Command::Fact(key, value, day)),
+        Just(Command::Join),
+        (-3..3i64).prop_map(Command::Merge),
+    ]
+}
+
+fn day(offset: i64) -> Option<hansa_proto::google::r#type::Date> {
+    let today = now().today();
+    let days = Days::new(offset.unsigned_abs() * 30);
+    Some(time::date(if offset < 0 { today - days } else { today + days }))
+}
+
+fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
+    match command {
+        Command::Import(name, population) => {
+            let row = CityRow { population: *population, ..row("1", &format!("n{name}")) };
+            import(Some(city), &row, "GeoNames", by, now())
+        }
+        Command::Rename(name, on, correction) => {
+            let command = renaming(&format!("n{name}"), day(*on));
+            rename(city, &RenameCityRequest { correction: *correction, ..command }, by, now())
+        }
+        Command::Populate(population) => {
+            let to = proto::City { population: *population, ..Default::default() };
+            update(city, id("1"), &updating(to, &["population"]), &Known::new(), by, now())
+        }
+        Command::Tier(tier) => {
+            let to = proto::City { tier: *tier, ..Default::default() };
+            update(city, id("1"), &updating(to, &["tier"]), &Known::new(), by, now())
+        }
+        Command::Term(start) => {
+            let term = Some(MayorTerm { start_date: day(*start), ..Default::default() });
+            term::record(city, &RecordTermRequest { term, ..Default::default() }, by, now())
+        }
+        Command::End(why, on) => {
+            term::end(city, &EndTermRequest { end: *why, end_date: day(*on), ..Default::default() }, by, now())
+        }
+        Command::Fact(key, value, on) => {
+            let (key, value) = (format!("k{key}"), if *value == 0 { String::new() } else { value.to_string() });
+            let fact = Some(FactMessage { key, value, source: "s".into(), as_of_date: day(*on) });
+            fact::set(city, &SetFactRequest { fact, ..Default::default() }, by, now())
+        }
+        Command::Join => join(city, mayor().tenant, by, now()),
+        Command::Merge(on) => {
+            let into = Run::imported("2", "other");
+            let predecessors = vec![rights::city_name(id("1"))];
+            let command = MergeCitiesRequest { predecessors, effective_date: day(*on), ..Default::default() };
+            let cities = BTreeMap::from([(id("1"), city.clone())]);
+            succession::part(succession::merge((id("2"), into.city()), &cities, &command, by), id("1"))
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn after_any_commands_the_history_tells_the_state(
+        commands in proptest::collection::vec((command(), any::<bool>()), 1..40),
+    ) {
+        let mut run = Run::imported("1", "n0");
+        for (command, by_mayor) in &commands {
+            let by = if *by_mayor { mayor() } else { steward() };
+            let before = run.state.clone();
+            let decision = decide(run.city(), command, &by);
+            match run.take(decision.clone(), &by) {
+                Ok(0) | Err(_) => prop_assert_eq!(&run.state, &before),
+                Ok(_) => {
+                    prop_assert_ne!(&run.state, &before, "a change changes something");
+                    // The same again has no further effect, unless the first has handed the city over.
+                    let again = decide(run.city(), command, &by);
+                    prop_assert!(again.is_err() || again.is_ok_and(|changes| changes.is_empty()), "{:?}", command);
+                }
+            }
+            if let Err(refusal) = &decision {
+                prop_assert!(!refusal.rule.is_empty() && !refusal.message.is_empty());
+            }
+        }
+        prop_assert_eq!(&run.replayed(), &run.state);
+        {
+            let city = run.city();
+            let bytes = postcard::to_stdvec(city).unwrap();
+            prop_assert_eq!(&postcard::from_bytes::<City>(&bytes).unwrap(), city);
+            let at_the_end = city.as_of(NaiveDate::MAX);
+            prop_assert_eq!(at_the_end.as_ref(), Some(city));
+            agrees(&run)?;
+        }
+    }
+}
+
+/// What other services keep says the same as the city itself.
+fn agrees(run: &Run) -> Result<(), TestCaseError> {
+    let city = run.city();
+    let reference = run
+        .history
+        .iter()
+        .fold(None, |kept, (change, stamp)| Some(CityReference::fold(kept, change, stamp).unwrap()))
+        .unwrap();
+    prop_assert_eq!(reference.name.as_str(), city.display_name());
+    prop_assert_eq!((reference.tier, reference.population), (city.tier(), city.population()));
+    prop_assert_eq!((reference.tenant, reference.unlinked), (city.tenant(), !city.linked()));
+    prop_assert_eq!(reference.successor, city.end().map(|end| (end.heir.unwrap(), end.date)));
+    prop_assert_eq!(&reference.facts, &city.facts);
+    prop_assert_eq!(reference.term_since, city.terms.last().map(|term| term.start));
+    prop_assert_eq!(reference.term_until, city.terms.last().and_then(|term| term.end));
+    Ok(())
+}

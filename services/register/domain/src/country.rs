@@ -1,0 +1,368 @@
+//! A country and what is known of it by year (CT-3). Reference data: it comes from published files, each fact with its
+//! source, and a newer value for the same year is a change of its own.
+
+use crate::{city::fields, rights};
+use chrono::{Datelike, NaiveDate};
+use hansa_kernel::{
+    Audience, Caller, Decision, Misfit, Reason, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId,
+    record::happened, text,
+};
+use hansa_proto::register::{
+    self as proto, CountryFactsImported, CountryProfile, CountryRow, FreedomFact, IncomeFact, IncomeGroup,
+    LegalFreedom, OrganisationFact, OrganisationStatus, RegimeClass, RegimeFact, RegimeScheme, StateStructure,
+    StructureFact, country_change::Change, country_row::Fact,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most rows of one import.
+pub const IMPORT_ROWS: usize = 2_000;
+/// The class of Regimes of the World from which a country counts as democratic: a default, not a law.
+pub const DEMOCRATIC_FROM: RegimeClass = RegimeClass::ElectoralDemocracy;
+/// Most facts of one country.
+const FACTS: usize = 2_000;
+
+/// A country. Its fields cannot be written but by the fold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Country {
+    steward: TenantId,
+    iso2: String,
+    profile: Option<Profile>,
+    regimes: BTreeMap<(RegimeScheme, i32), Sourced<(RegimeClass, String)>>,
+    incomes: BTreeMap<i32, Sourced<IncomeGroup>>,
+    structures: BTreeMap<i32, Sourced<(StateStructure, String)>>,
+    organisations: BTreeMap<(String, i32), Sourced<(i32, OrganisationStatus)>>,
+    freedoms: BTreeMap<i32, Sourced<(LegalFreedom, LegalFreedom)>>,
+    /// Each source once; facts name it by its place.
+    sources: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Sourced<T> {
+    value: T,
+    source: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Profile {
+    iso3: String,
+    display_name: String,
+    official_name: String,
+    region: String,
+    subregion: String,
+    un_member_year: i32,
+    languages: Vec<String>,
+    source: usize,
+}
+
+/// The id of a country by its code (ISO 3166-1 alpha-2).
+#[must_use]
+pub fn id_of(iso2: &str) -> RecordId {
+    RecordId::from_source("iso3166", iso2)
+}
+
+impl Country {
+    fn blank(steward: TenantId, iso2: &str) -> Self {
+        Self {
+            steward,
+            iso2: iso2.to_owned(),
+            profile: None,
+            regimes: BTreeMap::new(),
+            incomes: BTreeMap::new(),
+            structures: BTreeMap::new(),
+            organisations: BTreeMap::new(),
+            freedoms: BTreeMap::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    /// ISO 3166-1 alpha-2.
+    #[must_use]
+    pub fn iso2(&self) -> &str {
+        &self.iso2
+    }
+
+    /// Whether the country counts as democratic on a day; `None` where no year tells, which is a caution and never a no.
+    #[must_use]
+    pub fn democratic_at(&self, day: NaiveDate) -> Option<bool> {
+        let years = (RegimeScheme::Row, i32::MIN)..=(RegimeScheme::Row, day.year());
+        self.regimes.range(years).next_back().map(|(_, regime)| regime.value.0 >= DEMOCRATIC_FROM)
+    }
+
+    /// How many facts are kept.
+    #[must_use]
+    pub fn facts(&self) -> usize {
+        self.regimes.len() + self.incomes.len() + self.structures.len() + self.organisations.len() + self.freedoms.len()
+    }
+
+    /// As the contract shows it.
+    #[must_use]
+    pub fn resource(&self, name: &RecordName, etag: &str) -> proto::Country {
+        proto::Country {
+            name: name.to_string(),
+            etag: etag.to_owned(),
+            country_code: self.iso2.clone(),
+            profile: self.profile.as_ref().map(|profile| self.profile(profile)),
+            regimes: self.regimes.iter().map(|(at, regime)| self.regime(*at, regime)).collect(),
+            incomes: self.incomes.iter().map(|(year, income)| self.income(*year, income)).collect(),
+            structures: self.structures.iter().map(|(year, structure)| self.structure(*year, structure)).collect(),
+            organisations: self.organisations.iter().map(|(at, tie)| self.organisation(at, tie)).collect(),
+            freedoms: self.freedoms.iter().map(|(year, freedom)| self.freedom(*year, freedom)).collect(),
+        }
+    }
+
+    fn source(&self, at: usize) -> String {
+        self.sources.get(at).cloned().unwrap_or_default()
+    }
+
+    fn profile(&self, profile: &Profile) -> CountryProfile {
+        CountryProfile {
+            alpha3_code: profile.iso3.clone(),
+            display_name: profile.display_name.clone(),
+            official_name: profile.official_name.clone(),
+            region: profile.region.clone(),
+            subregion: profile.subregion.clone(),
+            un_member_year: profile.un_member_year,
+            languages: profile.languages.clone(),
+            source: self.source(profile.source),
+        }
+    }
+
+    fn regime(&self, (scheme, year): (RegimeScheme, i32), fact: &Sourced<(RegimeClass, String)>) -> RegimeFact {
+        let (class, value) = &fact.value;
+        let (scheme, regime_class) = (scheme as i32, *class as i32);
+        RegimeFact { scheme, year, regime_class, value: value.clone(), source: self.source(fact.source) }
+    }
+
+    fn income(&self, fiscal_year: i32, fact: &Sourced<IncomeGroup>) -> IncomeFact {
+        IncomeFact { fiscal_year, group: fact.value as i32, source: self.source(fact.source) }
+    }
+
+    fn structure(&self, year: i32, fact: &Sourced<(StateStructure, String)>) -> StructureFact {
+        let (structure, certainty) = &fact.value;
+        StructureFact {
+            year,
+            structure: *structure as i32,
+            certainty: certainty.clone(),
+            source: self.source(fact.source),
+        }
+    }
+
+    fn organisation(&self, at: &(String, i32), fact: &Sourced<(i32, OrganisationStatus)>) -> OrganisationFact {
+        OrganisationFact {
+            organisation: at.0.clone(),
+            joined_year: at.1,
+            left_year: fact.value.0,
+            status: fact.value.1 as i32,
+            source: self.source(fact.source),
+        }
+    }
+
+    fn freedom(&self, year: i32, fact: &Sourced<(LegalFreedom, LegalFreedom)>) -> FreedomFact {
+        let (de_jure, de_facto) = (fact.value.0 as i32, fact.value.1 as i32);
+        FreedomFact { year, de_jure, de_facto, source: self.source(fact.source) }
+    }
+
+    fn place(&mut self, source: &str) -> usize {
+        self.sources.iter().position(|known| known == source).unwrap_or_else(|| {
+            self.sources.push(source.to_owned());
+            self.sources.len() - 1
+        })
+    }
+
+    /// Puts one fact in its place.
+    fn put(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Profile(p) => self.put_profile(p),
+            Fact::Regime(f) => {
+                let of = Sourced { value: (f.regime_class(), f.value.clone()), source: self.place(&f.source) };
+                self.regimes.insert((f.scheme(), f.year), of);
+            }
+            Fact::Income(f) => {
+                let of = Sourced { value: f.group(), source: self.place(&f.source) };
+                self.incomes.insert(f.fiscal_year, of);
+            }
+            Fact::Structure(f) => {
+                let of = Sourced { value: (f.structure(), f.certainty.clone()), source: self.place(&f.source) };
+                self.structures.insert(f.year, of);
+            }
+            Fact::Organisation(f) => {
+                let of = Sourced { value: (f.left_year, f.status()), source: self.place(&f.source) };
+                self.organisations.insert((f.organisation.clone(), f.joined_year), of);
+            }
+            Fact::Freedom(f) => {
+                let of = Sourced { value: (f.de_jure(), f.de_facto()), source: self.place(&f.source) };
+                self.freedoms.insert(f.year, of);
+            }
+        }
+    }
+
+    fn put_profile(&mut self, profile: &CountryProfile) {
+        let source = self.place(&profile.source);
+        self.profile = Some(Profile {
+            iso3: profile.alpha3_code.clone(),
+            display_name: profile.display_name.clone(),
+            official_name: profile.official_name.clone(),
+            region: profile.region.clone(),
+            subregion: profile.subregion.clone(),
+            un_member_year: profile.un_member_year,
+            languages: profile.languages.clone(),
+            source,
+        });
+    }
+}
+
+impl Record for Country {
+    const COLLECTION: &'static str = "countries";
+    const REVISION: u32 = 1;
+    type Change = Change;
+
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+        let Change::FactsImported(imported) = change;
+        let mut country = match before {
+            Some(country) => country,
+            None => Self::blank(crate::city::first_owner(stamp)?, &imported.country_code),
+        };
+        if country.iso2 != imported.country_code {
+            return Err(Misfit(format!("facts of {} do not belong here", imported.country_code)));
+        }
+        imported.rows.iter().filter_map(|row| row.fact.as_ref()).for_each(|fact| country.put(fact));
+        Ok(country)
+    }
+
+    fn owner(&self) -> TenantId {
+        self.steward
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::default().and_public(true)
+    }
+}
+
+/// Takes facts of one country in; those that are known already are left out, and none left means no change. All rows must
+/// be of the country `iso2`.
+///
+/// # Errors
+/// CT-10 where the caller is not the steward of the entry; CT-3 and PL-4 for a row that cannot be used; a limit.
+pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller: &Caller) -> Decision<Change> {
+    rights::steward(caller)?;
+    fields::country(iso2)?;
+    if let Some(country) = before.filter(|country| country.owner() != caller.tenant) {
+        return Err(Refusal::because(Reason::NotPermitted, "CT-10", "another steward keeps this country")
+            .missing(country.owner().name(), "must make the change"));
+    }
+    let mut next = before.cloned().unwrap_or_else(|| Country::blank(caller.tenant, iso2));
+    let mut new = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        let fact = checked(iso2, row).map_err(|refusal| {
+            let message = format!("row {i}: {}", refusal.message);
+            Refusal { message, ..refusal }.under("CT-3")
+        })?;
+        let so_far = next.clone();
+        next.put(fact);
+        if next != so_far {
+            new.push(row.clone());
+        }
+    }
+    if next.facts() > FACTS {
+        return Err(Refusal::because(Reason::Limit, "CT-3", format!("a country keeps {FACTS} facts")));
+    }
+    if new.is_empty() {
+        Ok(Vec::new())
+    } else {
+        happened(CountryFactsImported { country_code: iso2.into(), rows: new })
+    }
+}
+
+/// Rows by country, in the order in which the countries first stand.
+#[must_use]
+pub fn by_country(rows: Vec<CountryRow>) -> Vec<(String, Vec<CountryRow>)> {
+    let mut places = BTreeMap::new();
+    let mut out: Vec<(String, Vec<CountryRow>)> = Vec::new();
+    for row in rows {
+        let at = *places.entry(row.country_code.clone()).or_insert(out.len());
+        if at == out.len() {
+            out.push((row.country_code.clone(), Vec::new()));
+        }
+        out[at].1.push(row);
+    }
+    out
+}
+
+fn checked<'a>(iso2: &str, row: &'a CountryRow) -> Refused<&'a Fact> {
+    if row.country_code != iso2 {
+        return Err(Refusal::field("country_code", format!("is not {iso2}")));
+    }
+    let fact = row.fact.as_ref().ok_or_else(|| Refusal::field("fact", "is required"))?;
+    match fact {
+        Fact::Profile(p) => profile(p)?,
+        Fact::Regime(f) => {
+            stated("regime.scheme", f.scheme() != RegimeScheme::Unspecified)?;
+            stated("regime.regime_class", fits(f.scheme(), f.regime_class()))?;
+            fields::short("regime.value", &f.value, 20)?;
+            dated("regime.year", f.year, &f.source)?;
+        }
+        Fact::Income(f) => {
+            stated("income.group", f.group() != IncomeGroup::Unspecified)?;
+            dated("income.fiscal_year", f.fiscal_year, &f.source)?;
+        }
+        Fact::Structure(f) => {
+            stated("structure.structure", f.structure() != StateStructure::Unspecified)?;
+            fields::short("structure.certainty", &f.certainty, 20)?;
+            dated("structure.year", f.year, &f.source)?;
+        }
+        Fact::Organisation(f) => organisation(f)?,
+        Fact::Freedom(f) => {
+            let known = LegalFreedom::try_from(f.de_jure).is_ok() && LegalFreedom::try_from(f.de_facto).is_ok();
+            stated("freedom", known)?;
+            dated("freedom.year", f.year, &f.source)?;
+        }
+    }
+    Ok(fact)
+}
+
+/// Whether a class is one of the scheme's own.
+fn fits(scheme: RegimeScheme, class: RegimeClass) -> bool {
+    match scheme {
+        RegimeScheme::Row => (RegimeClass::ClosedAutocracy..=RegimeClass::LiberalDemocracy).contains(&class),
+        RegimeScheme::FreedomHouse => (RegimeClass::Free..=RegimeClass::NotFree).contains(&class),
+        RegimeScheme::VdemLibdem | RegimeScheme::Unspecified => class == RegimeClass::Unspecified,
+    }
+}
+
+fn profile(profile: &CountryProfile) -> Refused<()> {
+    let iso3 = &profile.alpha3_code;
+    stated("profile.alpha3_code", iso3.len() == 3 && iso3.chars().all(|c| c.is_ascii_uppercase()))?;
+    text::name("profile.display_name", &profile.display_name)?;
+    fields::short("profile.official_name", &profile.official_name, 200)?;
+    fields::short("profile.region", &profile.region, 100)?;
+    fields::short("profile.subregion", &profile.subregion, 100)?;
+    let languages = &profile.languages;
+    let codes = languages.iter().all(|code| code.len() == 3 && code.chars().all(|c| c.is_ascii_lowercase()));
+    stated("profile.languages", languages.len() <= 50 && codes && languages.is_sorted())?;
+    text::name("profile.source", &profile.source)
+}
+
+fn organisation(fact: &OrganisationFact) -> Refused<()> {
+    stated("organisation.organisation", !fact.organisation.is_empty())?;
+    fields::short("organisation.organisation", &fact.organisation, 20)?;
+    stated("organisation.status", fact.status() != OrganisationStatus::Unspecified)?;
+    for year in [fact.joined_year, fact.left_year].into_iter().filter(|year| *year != 0) {
+        dated("organisation.year", year, &fact.source)?;
+    }
+    stated("organisation.left_year", fact.left_year == 0 || fact.left_year >= fact.joined_year)?;
+    text::name("organisation.source", &fact.source)
+}
+
+fn stated(field: &str, holds: bool) -> Refused<()> {
+    if holds { Ok(()) } else { Err(Refusal::field(field, "is missing, not known or malformed")) }
+}
+
+fn dated(field: &str, year: i32, source: &str) -> Refused<()> {
+    stated(field, (1800..=2200).contains(&year))?;
+    text::name("source", source)
+}
+
+#[cfg(test)]
+#[path = "country/tests.rs"]
+mod tests;

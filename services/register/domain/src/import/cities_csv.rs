@@ -1,0 +1,41 @@
+//! Cities from a file with named columns, in any order: geonameid, name, country, admin1, population, lat, lon, timezone,
+//! feature_code.
+
+use super::{Columns, Row, Unusable, location, population, tier};
+use hansa_proto::register::CityRow;
+
+/// The columns that are read.
+pub const COLUMNS: [&str; 9] =
+    ["geonameid", "name", "country", "admin1", "population", "lat", "lon", "timezone", "feature_code"];
+
+/// One row; `columns` are found by [`Columns::find`] with [`COLUMNS`].
+///
+/// # Errors
+/// The line and the reason where the row cannot be used.
+pub fn parse(row: Row) -> Result<CityRow, Unusable> {
+    let key = row.get("geonameid");
+    if key.is_empty() || !key.chars().all(|c| c.is_ascii_digit()) {
+        return Err(row.no("geonameid is no number"));
+    }
+    let city = CityRow {
+        source_scheme: "geonames".into(),
+        source_key: key.into(),
+        display_name: row.get("name").into(),
+        country_code: row.get("country").into(),
+        admin1: row.get("admin1").into(),
+        tier: tier(row.get("feature_code")).map_err(|reason| row.no(reason))? as i32,
+        population: population(row.get("population")).map_err(|reason| row.no(reason))?,
+        location: location(row.get("lat"), row.get("lon")).map_err(|reason| row.no(reason))?,
+        time_zone: row.get("timezone").into(),
+    };
+    crate::city::check(&city).map_err(|refusal| row.no(refusal.message))?;
+    Ok(city)
+}
+
+/// Finds the columns in the file's header.
+///
+/// # Errors
+/// Where one is missing.
+pub fn columns(header: &[&str]) -> Result<Columns, Unusable> {
+    Columns::find(header, &COLUMNS)
+}

@@ -1,0 +1,205 @@
+//! Country files: codes and names, regimes, income groups, memberships, state structures. All but the first name a
+//! country by its three letters; [`Codes`], gathered from the first, turns them into two.
+
+use super::{Columns, Row, Unusable};
+use hansa_proto::register::{
+    CountryProfile, CountryRow, IncomeFact, IncomeGroup, OrganisationFact, OrganisationStatus, RegimeClass, RegimeFact,
+    RegimeScheme, StateStructure, StructureFact, country_row::Fact,
+};
+use std::collections::BTreeMap;
+
+/// Columns of the file of codes and names.
+pub const PROFILES: [&str; 8] =
+    ["iso2", "iso3", "name", "official_name", "un_since", "region", "subregion", "languages_iso639_3"];
+/// Columns of the file of regimes.
+pub const REGIMES: [&str; 5] = ["iso3", "year", "scheme", "value", "class"];
+/// Columns of the file of income groups.
+pub const INCOMES: [&str; 3] = ["iso3", "fiscal_year", "income_group"];
+/// Columns of the file of memberships.
+pub const MEMBERSHIPS: [&str; 5] = ["iso3", "organisation", "joined", "left", "status"];
+/// Columns of the file of state structures.
+pub const STRUCTURES: [&str; 3] = ["iso3", "structure", "certainty"];
+
+/// States that are no more, and places without a code of their own: real files of regimes and incomes name them.
+const FORMER: [(&str, &str); 20] = [
+    ("ANT", "Netherlands Antilles"),
+    ("BDN", "Baden"),
+    ("BVR", "Bavaria"),
+    ("CSK", "Czechoslovakia"),
+    ("DDR", "German Democratic Republic"),
+    ("GDR", "German Democratic Republic"),
+    ("PSG", "Gaza"),
+    ("PSB", "British Palestine"),
+    ("RVN", "Republic of Vietnam"),
+    ("VDR", "Republic of Vietnam"),
+    ("SCG", "Serbia and Montenegro"),
+    ("SML", "Somaliland"),
+    ("SUN", "Soviet Union"),
+    ("YMD", "South Yemen"),
+    ("YAR", "North Yemen"),
+    ("YPR", "South Yemen"),
+    ("YUG", "Yugoslavia"),
+    ("XKS", "a code that is not assigned"),
+    ("ZZB", "Zanzibar"),
+    ("CHI", "Channel Islands"),
+];
+
+/// Two letters for three.
+#[derive(Clone, Debug, Default)]
+pub struct Codes(BTreeMap<String, String>);
+
+impl Codes {
+    /// Gathers the codes of profiles. Kosovo goes by several three-letter codes, none of them assigned.
+    #[must_use]
+    pub fn of<'a>(profiles: impl IntoIterator<Item = &'a CountryRow>) -> Self {
+        let mut codes = BTreeMap::new();
+        for row in profiles {
+            if let Some(Fact::Profile(profile)) = &row.fact {
+                codes.insert(profile.alpha3_code.clone(), row.country_code.clone());
+            }
+        }
+        if codes.values().any(|iso2| iso2 == "XK") {
+            for alias in ["XKX", "UNK", "KSV", "XKO"] {
+                codes.insert(alias.into(), "XK".into());
+            }
+        }
+        Self(codes)
+    }
+
+    fn iso2(&self, row: &Row) -> Result<String, Unusable> {
+        let iso3 = row.get("iso3");
+        if let Some(iso2) = self.0.get(iso3) {
+            return Ok(iso2.clone());
+        }
+        let former = FORMER.iter().find(|(code, _)| *code == iso3);
+        Err(row.no(match former {
+            Some((code, name)) => format!("{code} ({name}) has no code in ISO 3166-1 today"),
+            None => format!("country `{iso3}` is not in the list of countries"),
+        }))
+    }
+}
+
+/// Finds the columns of one of the files in its header.
+///
+/// # Errors
+/// Where one is missing.
+pub fn columns(header: &[&str], wanted: &[&'static str]) -> Result<Columns, Unusable> {
+    Columns::find(header, wanted)
+}
+
+fn fact(country_code: String, fact: Fact) -> CountryRow {
+    CountryRow { country_code, fact: Some(fact) }
+}
+
+/// A row of codes and names.
+///
+/// # Errors
+/// The line and the reason where the row cannot be used.
+pub fn profile(row: Row, source: &str) -> Result<CountryRow, Unusable> {
+    let split = |c: char| c == ';' || c == ' ' || c == ',';
+    let mut languages: Vec<String> =
+        row.get("languages_iso639_3").split(split).filter(|code| !code.is_empty()).map(str::to_owned).collect();
+    languages.sort_unstable();
+    languages.dedup();
+    let iso2 = crate::city::fields::country(row.get("iso2")).map_err(|refusal| row.no(refusal.message))?;
+    if row.get("iso3").len() != 3 || row.get("name").is_empty() {
+        return Err(row.no("a three-letter code and a name are required"));
+    }
+    let profile = CountryProfile {
+        alpha3_code: row.get("iso3").into(),
+        display_name: row.get("name").into(),
+        official_name: row.get("official_name").into(),
+        region: row.get("region").into(),
+        subregion: row.get("subregion").into(),
+        un_member_year: row.year("un_since")?,
+        languages,
+        source: source.into(),
+    };
+    Ok(fact(iso2, Fact::Profile(profile)))
+}
+
+/// A row of regimes.
+///
+/// # Errors
+/// The line and the reason where the row cannot be used.
+pub fn regime(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusable> {
+    let iso2 = codes.iso2(&row)?;
+    let scheme = match row.get("scheme") {
+        "ROW" => RegimeScheme::Row,
+        "FH" => RegimeScheme::FreedomHouse,
+        "VDEM_LIBDEM" => RegimeScheme::VdemLibdem,
+        other => return Err(row.no(format!("scheme `{other}` is not known"))),
+    };
+    let class = match row.get("class") {
+        "" if scheme == RegimeScheme::VdemLibdem => RegimeClass::Unspecified,
+        "" => return Err(row.no("the class is missing")),
+        name => {
+            let class = RegimeClass::from_str_name(&format!("REGIME_CLASS_{name}"));
+            class.ok_or_else(|| row.no(format!("class `{name}` is not known")))?
+        }
+    };
+    let regime = RegimeFact {
+        scheme: scheme as i32,
+        year: row.year("year")?,
+        regime_class: class as i32,
+        value: row.get("value").into(),
+        source: source.into(),
+    };
+    Ok(fact(iso2, Fact::Regime(regime)))
+}
+
+/// A row of income groups.
+///
+/// # Errors
+/// The line and the reason where the row cannot be used.
+pub fn income(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusable> {
+    let iso2 = codes.iso2(&row)?;
+    let name = row.get("income_group");
+    let group = IncomeGroup::from_str_name(&format!("INCOME_GROUP_{name}"))
+        .filter(|group| *group != IncomeGroup::Unspecified)
+        .ok_or_else(|| row.no(format!("income group `{name}` is not known")))?;
+    let income = IncomeFact { fiscal_year: row.year("fiscal_year")?, group: group as i32, source: source.into() };
+    Ok(fact(iso2, Fact::Income(income)))
+}
+
+/// A row of memberships.
+///
+/// # Errors
+/// The line and the reason where the row cannot be used.
+pub fn membership(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusable> {
+    let iso2 = codes.iso2(&row)?;
+    let left_year = row.year("left")?;
+    let status = match row.get("status") {
+        // Some lists keep the word for a member that has left.
+        "MEMBER" if left_year != 0 => OrganisationStatus::Left,
+        "MEMBER" => OrganisationStatus::Member,
+        "SUSPENDED" => OrganisationStatus::Suspended,
+        "LEFT" => OrganisationStatus::Left,
+        "ASSOCIATE" | "APPLIED" => OrganisationStatus::Associate,
+        other => return Err(row.no(format!("status `{other}` is not known"))),
+    };
+    let organisation = OrganisationFact {
+        organisation: row.get("organisation").into(),
+        joined_year: row.year("joined")?,
+        left_year,
+        status: status as i32,
+        source: source.into(),
+    };
+    Ok(fact(iso2, Fact::Organisation(organisation)))
+}
+
+/// A row of state structures, which the file states as of `year`.
+///
+/// # Errors
+/// The line and the reason where the row cannot be used.
+pub fn structure(row: Row, codes: &Codes, year: i32, source: &str) -> Result<CountryRow, Unusable> {
+    let iso2 = codes.iso2(&row)?;
+    let structure = match row.get("structure") {
+        "FEDERAL" => StateStructure::Federal,
+        "UNITARY" => StateStructure::Unitary,
+        other => return Err(row.no(format!("structure `{other}` is not known"))),
+    };
+    let certainty = row.get("certainty").into();
+    let structure = StructureFact { year, structure: structure as i32, certainty, source: source.into() };
+    Ok(fact(iso2, Fact::Structure(structure)))
+}

@@ -1,0 +1,58 @@
+//! Cities that stand in a list of twin towns and in no register: the ends of ties whose id begins with `x`. They enter
+//! the register as unlinked, so that a tie has two ends.
+
+use super::{Columns, Row, Unusable, location};
+use hansa_proto::register::{CityRow, CityTier};
+
+/// The columns that are read, for both ends of a tie.
+pub const COLUMNS: [&str; 12] = [
+    "a_id",
+    "a_name",
+    "a_country",
+    "a_tier",
+    "a_lat",
+    "a_lon",
+    "b_id",
+    "b_name",
+    "b_country",
+    "b_tier",
+    "b_lat",
+    "b_lon",
+];
+
+/// Finds the columns in the file's header.
+///
+/// # Errors
+/// Where one is missing.
+pub fn columns(header: &[&str]) -> Result<Columns, Unusable> {
+    Columns::find(header, &COLUMNS)
+}
+
+/// The unlinked ends of one tie: none, one or two.
+#[must_use]
+pub fn parse(row: Row) -> Vec<Result<CityRow, Unusable>> {
+    let a = ["a_id", "a_name", "a_country", "a_tier", "a_lat", "a_lon"];
+    let b = ["b_id", "b_name", "b_country", "b_tier", "b_lat", "b_lon"];
+    [a, b].into_iter().filter(|[id, ..]| row.get(id).starts_with('x')).map(|columns| end(row, columns)).collect()
+}
+
+fn end(row: Row, columns: [&str; 6]) -> Result<CityRow, Unusable> {
+    let [id, name, country, tier, latitude, longitude] = columns.map(|column| row.get(column));
+    let tier = match tier {
+        "MUNICIPALITY" => CityTier::Municipality,
+        "SUB_MUNICIPAL" => CityTier::SubMunicipal,
+        "REGION" => CityTier::Region,
+        other => return Err(row.no(format!("tier `{other}` is not known"))),
+    };
+    let city = CityRow {
+        source_scheme: "ties".into(),
+        source_key: id.into(),
+        display_name: name.into(),
+        country_code: country.into(),
+        tier: tier as i32,
+        location: location(latitude, longitude).map_err(|reason| row.no(reason))?,
+        ..Default::default()
+    };
+    crate::city::check(&city).map_err(|refusal| row.no(refusal.message))?;
+    Ok(city)
+}

@@ -1,0 +1,204 @@
+//! A tenant: a city, a secretariat, an organiser (PL-1). Its id holds the hash of its first key.
+
+use crate::{
+    city::{self, City},
+    rights,
+};
+use chrono::{DateTime, Utc};
+use hansa_kernel::{
+    Audience, Caller, Happened, Misfit, Moment, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId, text,
+    time,
+};
+use hansa_proto::register::{
+    self as proto, CreateTenantRequest, IdentityAct, IdentityEntry, KeyCustody, TenantCreated, TenantKind, city_change,
+    tenant_change::Change,
+};
+use serde::{Deserialize, Serialize};
+
+/// A tenant. Its fields cannot be written but by the fold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tenant {
+    id: TenantId,
+    kind: TenantKind,
+    display_name: String,
+    city: Option<RecordId>,
+    log: Vec<Entry>,
+}
+
+/// An entry of the identity log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    act: IdentityAct,
+    key: [u8; 32],
+    home: String,
+    custody: KeyCustody,
+    at: DateTime<Utc>,
+}
+
+impl Entry {
+    fn fold(entry: &IdentityEntry) -> Result<Self, Misfit> {
+        let key = entry.public_key.as_slice().try_into().map_err(|_| Misfit("a key has 32 bytes".into()))?;
+        let at = time::instant("time", entry.time.as_ref()).map_err(|refusal| Misfit(refusal.message))?;
+        Ok(Self { act: entry.act(), key, home: entry.home_node.clone(), custody: entry.key_custody(), at })
+    }
+
+    fn to_proto(&self, sequence: usize) -> IdentityEntry {
+        IdentityEntry {
+            sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
+            act: self.act as i32,
+            public_key: self.key.to_vec(),
+            home_node: self.home.clone(),
+            key_custody: self.custody as i32,
+            time: Some(time::timestamp(self.at)),
+        }
+    }
+}
+
+impl Tenant {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> TenantKind {
+        self.kind
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        &self.display_name
+    }
+
+    /// The city that it is.
+    #[must_use]
+    pub fn city(&self) -> Option<RecordId> {
+        self.city
+    }
+
+    /// The key in force.
+    #[must_use]
+    pub fn key(&self) -> Option<[u8; 32]> {
+        self.log.last().map(|entry| entry.key)
+    }
+
+    /// As the contract shows it.
+    #[must_use]
+    pub fn resource(&self, name: &RecordName, etag: &str) -> proto::Tenant {
+        let now = self.log.last();
+        proto::Tenant {
+            name: name.to_string(),
+            etag: etag.to_owned(),
+            kind: self.kind as i32,
+            display_name: self.display_name.clone(),
+            city: self.city.map(rights::city_name).unwrap_or_default(),
+            home_node: now.map(|entry| entry.home.clone()).unwrap_or_default(),
+            key_custody: now.map_or(0, |entry| entry.custody as i32),
+            identity_log: self.log.iter().enumerate().map(|(i, entry)| entry.to_proto(i + 1)).collect(),
+        }
+    }
+}
+
+impl Record for Tenant {
+    const COLLECTION: &'static str = "tenants";
+    const REVISION: u32 = 1;
+    type Change = Change;
+
+    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+        let Change::Created(created) = change;
+        if before.is_some() {
+            return Err(Misfit("the tenant has begun before".into()));
+        }
+        let entry = Entry::fold(&created.identity.clone().unwrap_or_default())?;
+        let city = Some(created.city.as_str()).filter(|name| !name.is_empty());
+        let city = city.map(|name| rights::city_id("city", name)).transpose();
+        Ok(Self {
+            id: TenantId::from_key(&entry.key),
+            kind: created.kind(),
+            display_name: created.display_name.clone(),
+            city: city.map_err(|refusal| Misfit(refusal.message))?,
+            log: vec![entry],
+        })
+    }
+
+    fn owner(&self) -> TenantId {
+        self.id
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::default().and_public(true)
+    }
+}
+
+/// What the beginning of a tenant does: to its own record and, for a city, to the city's. Both or none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Founding {
+    /// The tenant; its record has the same id.
+    pub id: TenantId,
+    /// What happens to its record.
+    pub tenant: Vec<Happened<Change>>,
+    /// What happens to the city.
+    pub city: Option<(RecordId, Vec<Happened<city_change::Change>>)>,
+}
+
+/// What the host brings along for a new tenant.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    /// The public half of the key that it made for the tenant.
+    pub public_key: &'a [u8; 32],
+    /// The node, `nodes/{node}`.
+    pub home_node: &'a str,
+}
+
+/// The city that a request names.
+///
+/// # Errors
+/// INVALID_FIELD where a city's tenant names none, or another names one.
+pub fn city_of(command: &CreateTenantRequest) -> Refused<Option<RecordId>> {
+    let asked = command.tenant.clone().unwrap_or_default();
+    match (TenantKind::try_from(asked.kind).unwrap_or_default(), asked.city.as_str()) {
+        (TenantKind::Unspecified, _) => Err(Refusal::field("tenant.kind", "is required").under("PL-1")),
+        (TenantKind::City, name) => rights::city_id("tenant.city", name).map(Some),
+        (_, "") => Ok(None),
+        _ => Err(Refusal::field("tenant.city", "must be empty for this kind").under("PL-1")),
+    }
+}
+
+/// Begins a tenant. `city` is the one that `city_of` names, as the register holds it.
+///
+/// # Errors
+/// CT-10 where the caller is no steward or the city has joined; CT-11 where the city is no more; PL-1, PL-4.
+pub fn create(
+    command: &CreateTenantRequest,
+    city: Option<(RecordId, &City)>,
+    host: Host,
+    caller: &Caller,
+    at: Moment,
+) -> Refused<Founding> {
+    rights::steward(caller)?;
+    let asked = command.tenant.clone().unwrap_or_default();
+    let named = city_of(command)?;
+    let id = TenantId::from_key(host.public_key);
+    let city = match (named, city) {
+        (None, _) => None,
+        (Some(named), Some((found, city))) if named == found => Some((found, city)),
+        (Some(_), _) => return Err(Refusal::not_found(asked.city)),
+    };
+    let default = city.map(|(_, city)| city.display_name().to_owned()).unwrap_or_default();
+    let display_name = if asked.display_name.is_empty() { default } else { asked.display_name };
+    text::name("tenant.display_name", &display_name)?;
+    let identity = IdentityEntry {
+        sequence: 1,
+        act: IdentityAct::Created as i32,
+        public_key: host.public_key.to_vec(),
+        home_node: host.home_node.to_owned(),
+        key_custody: KeyCustody::Host as i32,
+        time: Some(time::timestamp(at.now)),
+    };
+    let city_change = city.map(|(of, city)| city::join(city, id, caller, at).map(|change| (of, change))).transpose()?;
+    let created = TenantCreated { kind: asked.kind, display_name, city: asked.city, identity: Some(identity) };
+    // The tenant is bound by its own record from the first change on.
+    let first = Happened { party: Some(id), ..Happened::new(created) };
+    Ok(Founding { id, tenant: vec![first], city: city_change })
+}
+
+#[cfg(test)]
+#[path = "tenant/tests.rs"]
+mod tests;

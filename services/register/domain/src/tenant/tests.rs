@@ -1,0 +1,77 @@
+//! Rules of tenants (PL-1, CT-10).
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use hansa_kernel::{AssuranceLevel, PersonId, Reason, Role};
+use hansa_proto::register::CityRow;
+use uuid::Uuid;
+
+fn steward() -> Caller {
+    let (tenant, person) = (TenantId(Uuid::from_u128(1)), PersonId(Uuid::from_u128(9)));
+    Caller { tenant, person, roles: vec![Role::Steward], scopes: vec!["*".into()] }
+}
+
+fn now() -> Moment {
+    Moment::at(DateTime::from_timestamp(1_750_000_000, 0).unwrap())
+}
+
+fn stamp(version: u64) -> Stamp {
+    Stamp { version, at: now().now, actor: steward().actor(None), party: None, level: AssuranceLevel::Host }
+}
+
+fn lyon() -> (RecordId, City) {
+    let row = CityRow {
+        source_scheme: "geonames".into(),
+        source_key: "2996944".into(),
+        display_name: "Lyon".into(),
+        country_code: "FR".into(),
+        tier: 1,
+        ..Default::default()
+    };
+    let changes = city::import(None, &row, "GeoNames", &steward(), now()).unwrap();
+    (city::row_id(&row).unwrap(), City::fold(None, &changes[0].change, &stamp(1)).unwrap())
+}
+
+fn asking(kind: TenantKind, display_name: &str, city: &str) -> CreateTenantRequest {
+    let tenant =
+        proto::Tenant { kind: kind as i32, display_name: display_name.into(), city: city.into(), ..Default::default() };
+    CreateTenantRequest { tenant: Some(tenant), ..Default::default() }
+}
+
+const HOST: Host = Host { public_key: &[7; 32], home_node: "nodes/a" };
+
+#[test]
+fn ct_10_a_citys_tenant_takes_its_entry_over() {
+    let (id, city) = lyon();
+    let command = asking(TenantKind::City, "", &rights::city_name(id));
+    let founding = create(&command, Some((id, &city)), HOST, &steward(), now()).unwrap();
+    assert_eq!(founding.id, TenantId::from_key(&[7; 32]));
+    let tenant = Tenant::fold(None, &founding.tenant[0].change, &stamp(1)).unwrap();
+    assert_eq!((tenant.owner(), tenant.display_name(), tenant.city()), (founding.id, "Lyon", Some(id)));
+    assert!(tenant.audience().public && tenant.key() == Some([7; 32]));
+    let bytes = postcard::to_stdvec(&tenant).unwrap();
+    assert_eq!(postcard::from_bytes::<Tenant>(&bytes).unwrap(), tenant);
+
+    let city = City::fold(Some(city), &founding.city.unwrap().1[0].change, &stamp(2)).unwrap();
+    assert_eq!(city.owner(), founding.id);
+    let other = Host { public_key: &[8; 32], ..HOST };
+    let refusal = create(&command, Some((id, &city)), other, &steward(), now()).unwrap_err();
+    assert_eq!((refusal.rule, refusal.reason), ("CT-10", Reason::AlreadyExists));
+}
+
+#[test]
+fn pl_1_a_tenant_is_of_one_kind_and_only_a_city_names_a_city() {
+    let (id, city) = lyon();
+    let name = rights::city_name(id);
+    let ask = |command| create(&command, Some((id, &city)), HOST, &steward(), now());
+    let secretariat = ask(asking(TenantKind::Secretariat, "A network", "")).unwrap();
+    assert!(secretariat.city.is_none());
+    assert_eq!(ask(asking(TenantKind::Secretariat, "A network", &name)).unwrap_err().rule, "PL-1");
+    assert_eq!(ask(asking(TenantKind::Unspecified, "x", "")).unwrap_err().rule, "PL-1");
+    assert!(ask(asking(TenantKind::Organiser, "", "")).is_err(), "it needs a name");
+    assert!(ask(asking(TenantKind::City, "x", "")).is_err());
+    let command = asking(TenantKind::City, "x", &name);
+    assert_eq!(create(&command, None, HOST, &steward(), now()).unwrap_err().reason, Reason::NotFound);
+    let mayor = Caller { roles: vec![Role::Mayor], ..steward() };
+    assert_eq!(create(&command, Some((id, &city)), HOST, &mayor, now()).unwrap_err().rule, "CT-10");
+}

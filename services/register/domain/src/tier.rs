@@ -1,0 +1,142 @@
+//! What kind of government a city is, and how it fits with others (CT-2).
+
+use crate::reference::CityReference;
+use hansa_kernel::{RecordId, Refusal, Refused};
+use hansa_proto::register::CityTier;
+use std::collections::BTreeMap;
+
+/// The most municipalities of a metropolis.
+pub const CONSTITUENTS: usize = 500;
+
+/// What the register holds of the cities that a command names, by id. One that is not here does not exist.
+pub type Known = BTreeMap<RecordId, CityReference>;
+
+/// Whether a body of the tier may be a party to an agreement, a member or a bidder in its own name, by default.
+#[must_use]
+pub fn may_be_party(tier: CityTier) -> bool {
+    !matches!(tier, CityTier::SubMunicipal | CityTier::Unspecified)
+}
+
+/// A city's place among others, as a command would leave it.
+pub(crate) struct Place<'a> {
+    pub id: RecordId,
+    pub tier: CityTier,
+    pub country: &'a str,
+    pub parent: Option<RecordId>,
+    pub constituents: &'a [RecordId],
+}
+
+/// Whether tier, parent and constituents fit.
+pub(crate) fn fits(place: &Place, known: &Known) -> Refused<()> {
+    let no = |message: &str, field: &str, what: &str, help: &str| {
+        Err(Refusal::rule("CT-2", message).missing(field, what).help(help))
+    };
+    match (place.tier, place.parent) {
+        (CityTier::Unspecified, _) => return Err(Refusal::field("city.tier", "is required").under("CT-2")),
+        (CityTier::SubMunicipal, None) => {
+            return no("a sub-municipal body is part of a city", "city.parent", "is required", "Name its city.");
+        }
+        (CityTier::SubMunicipal, Some(parent)) => self::parent(place, parent, known)?,
+        (_, Some(_)) => {
+            return no(
+                "only a sub-municipal body has a parent city",
+                "city.parent",
+                "must be empty for this tier",
+                "Leave the parent out, or list the city among the constituents of its metropolis.",
+            );
+        }
+        (_, None) => {}
+    }
+    if place.tier != CityTier::Metropolis && !place.constituents.is_empty() {
+        return no(
+            "only a metropolis has constituent municipalities",
+            "city.constituents",
+            "must be empty for this tier",
+            "Set the tier to METROPOLIS, or leave them out.",
+        );
+    }
+    constituents(place, known)
+}
+
+fn parent(place: &Place, parent: RecordId, known: &Known) -> Refused<()> {
+    let no = |what: &str| {
+        Err(Refusal::rule("CT-2", "the parent of a sub-municipal body is a city of the same country")
+            .missing(crate::rights::city_name(parent), what)
+            .help("Name the city that it is a part of."))
+    };
+    match known.get(&parent) {
+        _ if parent == place.id => no("is the body itself"),
+        None => no("is not in the register"),
+        Some(city) if city.tier == CityTier::SubMunicipal => no("is a sub-municipal body itself"),
+        Some(city) if city.country != place.country => no("lies in another country"),
+        Some(_) => Ok(()),
+    }
+}
+
+fn constituents(place: &Place, known: &Known) -> Refused<()> {
+    if place.constituents.len() > CONSTITUENTS {
+        return Err(Refusal::field("city.constituents", format!("has more than {CONSTITUENTS} entries")).under("CT-2"));
+    }
+    let mut refusal = Refusal::rule("CT-2", "a metropolis is made of municipalities of the register")
+        .help("List each municipality once; enter those that are missing first.");
+    for (i, id) in place.constituents.iter().enumerate() {
+        let what = match known.get(id) {
+            _ if place.constituents[..i].contains(id) => "stands twice",
+            None => "is not in the register",
+            Some(city) if city.tier != CityTier::Municipality => "is no municipality",
+            Some(_) => continue,
+        };
+        refusal = refusal.missing(crate::rights::city_name(*id), what);
+    }
+    if refusal.missing.is_empty() { Ok(()) } else { Err(refusal) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn id(key: &str) -> RecordId {
+        RecordId::from_source("test", key)
+    }
+
+    fn known() -> Known {
+        let of = |tier, country: &str| CityReference { tier, country: country.into(), ..CityReference::default() };
+        BTreeMap::from([
+            (id("city"), of(CityTier::Municipality, "FR")),
+            (id("part"), of(CityTier::SubMunicipal, "FR")),
+            (id("abroad"), of(CityTier::Municipality, "DE")),
+        ])
+    }
+
+    fn check(tier: CityTier, parent: Option<&str>, constituents: &[&str]) -> Refused<()> {
+        let constituents: Vec<_> = constituents.iter().map(|c| id(c)).collect();
+        let place = Place { id: id("new"), tier, country: "FR", parent: parent.map(id), constituents: &constituents };
+        fits(&place, &known())
+    }
+
+    #[test]
+    fn ct_2_a_sub_municipal_body_has_a_parent_city_and_no_other_tier_has() {
+        assert!(check(CityTier::SubMunicipal, Some("city"), &[]).is_ok());
+        for parent in [None, Some("part"), Some("abroad"), Some("nowhere"), Some("new")] {
+            assert_eq!(check(CityTier::SubMunicipal, parent, &[]).unwrap_err().rule, "CT-2", "{parent:?}");
+        }
+        assert!(check(CityTier::Municipality, Some("city"), &[]).is_err());
+        assert!(check(CityTier::Unspecified, None, &[]).is_err());
+        assert!(check(CityTier::Region, None, &[]).is_ok());
+    }
+
+    #[test]
+    fn ct_2_a_metropolis_is_made_of_municipalities() {
+        assert!(check(CityTier::Metropolis, None, &["city", "abroad"]).is_ok());
+        let refusal = check(CityTier::Metropolis, None, &["city", "city", "part", "nowhere"]).unwrap_err();
+        assert_eq!((refusal.rule, refusal.missing.len()), ("CT-2", 3));
+        assert!(check(CityTier::Municipality, None, &["city"]).is_err());
+    }
+
+    #[test]
+    fn ct_2_a_sub_municipal_body_is_no_party_by_default() {
+        assert!(may_be_party(CityTier::Municipality) && may_be_party(CityTier::Metropolis));
+        assert!(!may_be_party(CityTier::SubMunicipal));
+    }
+}
