@@ -110,7 +110,7 @@ impl ChangeService for Changes {
             for change in past {
                 changes.push(readable(journal, change).await.map_err(|r| to_status(&r))?);
             }
-            let next_page_token = page.next(more, || vec![changes.last().map_or(0, |c| c.version).to_string()]);
+            let next_page_token = page.next(changes.last().filter(|_| more).map(|last| vec![last.version.to_string()]));
             return Ok(Response::new(ListRecordChangesResponse { changes, next_page_token }));
         }
         Err(to_status(&Refusal::not_found(&name)))

@@ -34,4 +34,4 @@ pub use read::{Loaded, PastChange};
 pub use rebuild::Rebuilt;
 pub use seals::seal_texts;
 pub use store::{Backend, Store, StoreError};
-pub use view::View;
+pub use view::{Found, View, keyset};

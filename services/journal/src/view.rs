@@ -4,6 +4,7 @@ use crate::store::{StoreError, insert, upsert};
 use async_trait::async_trait;
 use sea_orm::{
     ActiveModelBehavior, ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use std::any::Any;
 use std::marker::PhantomData;
@@ -99,4 +100,53 @@ impl<V: View> Collector for Rows<V> {
             insert::<V::Entity, _>(db, self.rows).await
         }
     }
+}
+
+/// A page of records that a view found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The records, in the order of the list.
+    pub ids: Vec<Uuid>,
+    /// The sort keys of the last one, where there is more.
+    pub next: Option<Vec<String>>,
+}
+
+/// Reads a page of a view by its keys: rows after `after`, ordered by `sort` and then by the record.
+///
+/// # Errors
+/// INVALID_FIELD where `after` is no pair of keys; where the database is away.
+pub async fn keyset<E: EntityTrait>(
+    db: &sea_orm::DatabaseConnection,
+    query: sea_orm::Select<E>,
+    (sort, record): (E::Column, E::Column),
+    after: Option<&[String]>,
+    size: u64,
+) -> Result<Found, hansa_kernel::Refusal> {
+    let mut query = query;
+    if let Some(keys) = after {
+        let (key, id) = match keys {
+            [key, id] => Uuid::try_parse(id).ok().map(|id| (key.clone(), id)),
+            _ => None,
+        }
+        .ok_or_else(|| hansa_kernel::Refusal::field("page_token", "is not from this list"))?;
+        query = query.filter(
+            sea_orm::Condition::any()
+                .add(sort.gt(key.clone()))
+                .add(sea_orm::Condition::all().add(sort.eq(key)).add(record.gt(id))),
+        );
+    }
+    let mut rows: Vec<(String, Uuid)> = query
+        .select_only()
+        .columns([sort, record])
+        .order_by_asc(sort)
+        .order_by_asc(record)
+        .limit(size + 1)
+        .into_tuple()
+        .all(db)
+        .await
+        .map_err(|error| crate::store::storage(&error))?;
+    let more = rows.len() as u64 > size;
+    rows.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    let next = rows.last().filter(|_| more).map(|(key, id)| vec![key.clone(), id.to_string()]);
+    Ok(Found { ids: rows.into_iter().map(|(_, id)| id).collect(), next })
 }

@@ -1,6 +1,7 @@
 //! What other services keep of the register, so that none calls another to decide. Each is stored under the record's id.
 
 use crate::{
+    City,
     date::{folded, folded_if_any},
     fact::{self, Fact},
     rights,
@@ -46,6 +47,21 @@ pub struct CityReference {
     pub facts: Vec<Fact>,
     /// Fields that were written by hand, which imports leave alone.
     pub(crate) own: Vec<String>,
+}
+
+impl From<&City> for CityReference {
+    /// What the register itself knows of a neighbour when it decides.
+    fn from(city: &City) -> Self {
+        Self {
+            name: city.display_name().to_owned(),
+            country: city.country().to_owned(),
+            tier: city.tier(),
+            tenant: city.tenant(),
+            population: city.population(),
+            unlinked: !city.linked(),
+            ..Self::default()
+        }
+    }
 }
 
 impl CityReference {

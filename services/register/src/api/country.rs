@@ -1,0 +1,82 @@
+//! Countries: CT-3.
+
+use super::ask;
+use crate::views;
+use hansa_chassis::{
+    Desk,
+    limits::{REQUEST_BYTES, RESPONSE_BYTES},
+    page::Page,
+};
+use hansa_kernel::{Reason, RecordName, Refusal};
+use hansa_proto::register::{
+    self as proto, BatchImportCountryFactsRequest, BatchImportCountryFactsResponse, GetCountryRequest, ImportOutcome,
+    ImportedRow, ListCountriesRequest, ListCountriesResponse,
+    country_service_server::{CountryService, CountryServiceServer},
+};
+use hansa_register_domain::{Country, country};
+use tonic::{Request, Response, Status};
+
+struct Countries(Desk);
+
+/// The gRPC service.
+pub fn server(desk: Desk) -> CountryServiceServer<impl CountryService> {
+    CountryServiceServer::new(Countries(desk))
+        .max_decoding_message_size(REQUEST_BYTES)
+        .max_encoding_message_size(RESPONSE_BYTES)
+}
+
+#[tonic::async_trait]
+impl CountryService for Countries {
+    async fn get_country(&self, request: Request<GetCountryRequest>) -> Result<Response<proto::Country>, Status> {
+        let name = ask(RecordName::parse(&request.get_ref().name, "countries", "name"))?;
+        let country = self.0.read::<Country, _>(&request, &name).await?;
+        Ok(Response::new(country.state.resource(&country.name, &country.etag)))
+    }
+
+    async fn list_countries(
+        &self,
+        request: Request<ListCountriesRequest>,
+    ) -> Result<Response<ListCountriesResponse>, Status> {
+        let asked = request.get_ref();
+        let page = ask(Page::of(asked, &format!("countries {} {}", asked.country_code, asked.organisation)))?;
+        let found = ask(views::country::list(self.0.journal().store(), asked, &page).await)?;
+        let countries = self.0.read_each::<Country, _>(&request, &found.ids).await?;
+        let countries = countries
+            .iter()
+            .map(|country| country.state.resource(&country.name, &country.etag))
+            .filter(|country| {
+                asked.organisation.is_empty()
+                    || country.memberships.iter().any(|m| m.organisation == asked.organisation && m.left_year == 0)
+            })
+            .collect();
+        Ok(Response::new(ListCountriesResponse { countries, next_page_token: page.next(found.next) }))
+    }
+
+    async fn batch_import_country_facts(
+        &self,
+        request: Request<BatchImportCountryFactsRequest>,
+    ) -> Result<Response<BatchImportCountryFactsResponse>, Status> {
+        let act = self.0.open(request)?;
+        let rows = act.request.rows.clone();
+        if rows.len() > country::IMPORT_ROWS {
+            let message = format!("rows: has more than {} rows", country::IMPORT_ROWS);
+            return Err(hansa_chassis::to_status(&Refusal::because(Reason::Limit, "PL-4", message)));
+        }
+        let mut countries = Vec::new();
+        for (code, rows) in country::by_country(rows) {
+            let name = RecordName::new("countries", country::id_of(&code));
+            let before = ask(self.0.journal().load::<Country>(&name).await)?.map(|country| country.version);
+            let command = self
+                .0
+                .make(&act, name.clone(), move |country, _, caller, _| country::import(country, &code, &rows, caller));
+            let outcome = match self.0.journal().submit(command.once(None), act.validate_only).await {
+                Err(refusal) => (ImportOutcome::Refused, refusal.to_string()),
+                Ok(_) if before.is_none() => (ImportOutcome::Created, String::new()),
+                Ok(receipt) if before == Some(receipt.version) => (ImportOutcome::Unchanged, String::new()),
+                Ok(_) => (ImportOutcome::Updated, String::new()),
+            };
+            countries.push(ImportedRow { name: name.to_string(), outcome: outcome.0 as i32, reason: outcome.1 });
+        }
+        Ok(Response::new(BatchImportCountryFactsResponse { countries }))
+    }
+}

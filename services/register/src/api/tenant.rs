@@ -1,0 +1,100 @@
+//! Tenants: PL-1, CT-10.
+
+use super::{ask, cities};
+use crate::views;
+use hansa_chassis::{
+    Act, Desk,
+    limits::{REQUEST_BYTES, RESPONSE_BYTES},
+    page::Page,
+};
+use hansa_journal::NodeKeys;
+use hansa_kernel::{Reason, RecordId, RecordName, Refusal, TenantId};
+use hansa_proto::register::{
+    self as proto, CreateTenantRequest, GetTenantRequest, ListTenantsRequest, ListTenantsResponse,
+    tenant_service_server::{TenantService, TenantServiceServer},
+};
+use hansa_register_domain::{City, Tenant, tenant};
+use tonic::{Request, Response, Status};
+
+struct Tenants(Desk);
+
+/// The gRPC service.
+pub fn server(desk: Desk) -> TenantServiceServer<impl TenantService> {
+    TenantServiceServer::new(Tenants(desk))
+        .max_decoding_message_size(REQUEST_BYTES)
+        .max_encoding_message_size(RESPONSE_BYTES)
+}
+
+/// The key that the host holds for a tenant until it takes its own. It derives from the node's key and what the tenant is,
+/// so that a repeated request finds the same tenant and nothing secret has to be stored.
+fn host_key(node: &NodeKeys, asked: &CreateTenantRequest) -> NodeKeys {
+    let tenant = asked.tenant.clone().unwrap_or_default();
+    let what = if tenant.city.is_empty() { format!("{} {}", tenant.kind, tenant.display_name) } else { tenant.city };
+    NodeKeys::from_secret(&node.derive(&format!("tenant key {what}")))
+}
+
+impl Tenants {
+    async fn create(&self, act: &Act<CreateTenantRequest>) -> Result<Response<proto::Tenant>, Status> {
+        let node = self.0.journal().node();
+        let key = host_key(node, &act.request).verifying().to_bytes();
+        let home = node.name().to_owned();
+        let city = ask(tenant::city_of(&act.request))?;
+        let read = match city {
+            Some(id) => Some((id, city_of(&self.0, id).await?)),
+            None => None,
+        };
+        let id = RecordId(TenantId::from_key(&key).0);
+        let home_node = home.clone();
+        let founding = move |before: Option<&Tenant>, asked: &CreateTenantRequest, caller: &_, at| {
+            if before.is_some() {
+                return Err(Refusal::because(Reason::AlreadyExists, "PL-1", "there is such a tenant already")
+                    .missing(TenantId(id.0).name(), "is this tenant"));
+            }
+            let city = read.as_ref().map(|(id, city)| (*id, city));
+            let host = tenant::Host { public_key: &key, home_node: &home_node };
+            Ok(tenant::create(asked, city, host, caller, at)?.tenant)
+        };
+        let command = self.0.make(act, RecordName::new("tenants", id), founding);
+        let mut together = Vec::new();
+        if let Some(id) = city {
+            let joining = move |city: &City, asked: &CreateTenantRequest, caller: &_, at| {
+                let host = tenant::Host { public_key: &key, home_node: &home };
+                Ok(tenant::create(asked, Some((id, city)), host, caller, at)?.city.map(|(_, c)| c).unwrap_or_default())
+            };
+            together.push(self.0.on(act, RecordName::new("cities", id), "", joining).into());
+        }
+        let receipt = self.0.submit_with(act, command, together).await?;
+        self.0.answer(act, receipt.state.resource(&receipt.name, &receipt.etag)).await
+    }
+}
+
+async fn city_of(desk: &Desk, id: RecordId) -> Result<City, Status> {
+    let found = cities(desk, &[id]).await?.remove(&id);
+    ask(found.ok_or_else(|| Refusal::not_found(RecordName::new("cities", id))))
+}
+
+#[tonic::async_trait]
+impl TenantService for Tenants {
+    async fn get_tenant(&self, request: Request<GetTenantRequest>) -> Result<Response<proto::Tenant>, Status> {
+        let name = ask(RecordName::parse(&request.get_ref().name, "tenants", "name"))?;
+        let tenant = self.0.read::<Tenant, _>(&request, &name).await?;
+        Ok(Response::new(tenant.state.resource(&tenant.name, &tenant.etag)))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<ListTenantsRequest>,
+    ) -> Result<Response<ListTenantsResponse>, Status> {
+        let asked = request.get_ref();
+        let page = ask(Page::of(asked, &format!("tenants {} {}", asked.kind, asked.city)))?;
+        let found = ask(views::tenant::list(self.0.journal().store(), asked, &page).await)?;
+        let tenants = self.0.read_each::<Tenant, _>(&request, &found.ids).await?;
+        let tenants = tenants.iter().map(|tenant| tenant.state.resource(&tenant.name, &tenant.etag)).collect();
+        Ok(Response::new(ListTenantsResponse { tenants, next_page_token: page.next(found.next) }))
+    }
+
+    async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> Result<Response<proto::Tenant>, Status> {
+        let act = self.0.open(request)?;
+        self.create(&act).await
+    }
+}
