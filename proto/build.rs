@@ -10,6 +10,22 @@ use std::{
 #[path = "build/derive.rs"]
 mod derive;
 
+/// The messages that the state of records keeps as they are.
+const KEPT: &[&str] = &[
+    ".hansa.type.v1.LocalizedText",
+    ".hansa.type.v1.Actor",
+    ".google.type.Date",
+    ".google.type.Money",
+    ".hansa.partnerships.v1.Activity",
+    ".hansa.partnerships.v1.AgreementOrigin",
+    ".hansa.partnerships.v1.Anniversary",
+    ".hansa.partnerships.v1.Committee",
+    ".hansa.partnerships.v1.CommitteeMember",
+    ".hansa.partnerships.v1.Delegation",
+    ".hansa.partnerships.v1.Guidelines",
+    ".hansa.partnerships.v1.JointText",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut files = Vec::new();
@@ -27,11 +43,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let serde = "#[derive(serde::Serialize, serde::Deserialize)]";
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut config = tonic_prost_build::Config::new();
-    config.enable_type_names().disable_comments([".google"]).enum_attribute(".hansa", serde);
-    for shared in [".hansa.type.v1.LocalizedText", ".hansa.type.v1.Actor", ".google.type.Date", ".google.type.Money"] {
-        config.message_attribute(shared, serde);
+    config.enable_type_names().disable_comments([".google"]).enum_attribute(".hansa", "#[allow(missing_docs)]");
+    for kept in KEPT {
+        config.message_attribute(kept, serde);
     }
-    config.enum_attribute(".hansa", "#[allow(missing_docs)]");
+    // One by one: prost takes a oneof for an enum, and the messages in it need not be serialisable.
+    for file in descriptors.file.iter().filter(|file| file.package().starts_with("hansa.")) {
+        for kept in &file.enum_type {
+            config.enum_attribute(format!(".{}.{}", file.package(), kept.name()), serde);
+        }
+    }
     tonic_prost_build::configure()
         .build_client(grpc)
         .build_server(grpc)
