@@ -10,21 +10,9 @@ use std::{
 #[path = "build/derive.rs"]
 mod derive;
 
-/// The messages that the state of records keeps as they are.
-const KEPT: &[&str] = &[
-    ".hansa.type.v1.LocalizedText",
-    ".hansa.type.v1.Actor",
-    ".google.type.Date",
-    ".google.type.Money",
-    ".hansa.partnerships.v1.Activity",
-    ".hansa.partnerships.v1.AgreementOrigin",
-    ".hansa.partnerships.v1.Anniversary",
-    ".hansa.partnerships.v1.Committee",
-    ".hansa.partnerships.v1.CommitteeMember",
-    ".hansa.partnerships.v1.Delegation",
-    ".hansa.partnerships.v1.Guidelines",
-    ".hansa.partnerships.v1.JointText",
-];
+/// Messages of agreements whose whole content a record's state keeps as it came.
+const KEPT: &[&str] =
+    &["Activity", "AgreementOrigin", "Committee", "CommitteeMember", "Delegation", "Guidelines", "JointText"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -43,15 +31,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let serde = "#[derive(serde::Serialize, serde::Deserialize)]";
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut config = tonic_prost_build::Config::new();
-    config.enable_type_names().disable_comments([".google"]).enum_attribute(".hansa", "#[allow(missing_docs)]");
-    for kept in KEPT {
-        config.message_attribute(kept, serde);
-    }
-    // One by one: prost takes a oneof for an enum, and the messages in it need not be serialisable.
+    config.enable_type_names().disable_comments([".google"]);
+    // By name: the prefix alone would reach the oneofs too, whose messages have no serde.
     for file in descriptors.file.iter().filter(|file| file.package().starts_with("hansa.")) {
-        for kept in &file.enum_type {
-            config.enum_attribute(format!(".{}.{}", file.package(), kept.name()), serde);
+        for of in &file.enum_type {
+            config.enum_attribute(format!(".{}.{}", file.package(), of.name()), serde);
         }
+    }
+    for shared in [".hansa.type.v1.LocalizedText", ".hansa.type.v1.Actor", ".google.type.Date", ".google.type.Money"] {
+        config.message_attribute(shared, serde);
+    }
+    config.enum_attribute(".hansa", "#[allow(missing_docs)]");
+    for kept in KEPT {
+        config.message_attribute(format!(".hansa.partnerships.v1.{kept}"), serde);
     }
     tonic_prost_build::configure()
         .build_client(grpc)

@@ -17,7 +17,12 @@ mod signing;
 mod terms;
 mod timers;
 
-//TESTS
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use activity::{record_activity, set_committee};
 pub use attestation::{attest_step, confirm_attestation, dispute_attestation};

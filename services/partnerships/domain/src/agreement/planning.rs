@@ -219,6 +219,7 @@ pub(super) fn not_over(state: &Agreement, step: &str) -> Refused<()> {
         "AG-3",
         format!("{step} is out of order: the agreement is {}", rules::word(state.state())),
     )
+    .missing("state", "is final")
     .help("Propose a new agreement."))
 }
 

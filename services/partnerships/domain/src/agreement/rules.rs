@@ -99,6 +99,9 @@ pub(super) fn in_state(state: &Agreement, rule: &'static str, states: &[Agreemen
     for (subject, description) in state.outstanding() {
         refusal = refusal.missing(subject, description);
     }
+    if refusal.missing.is_empty() {
+        refusal = refusal.missing("state", format!("is {}", word(now)));
+    }
     let words: Vec<_> = states.iter().map(|&state| word(state)).collect();
     Err(refusal.help(format!("This step is open while the agreement is {}.", words.join(" or "))))
 }
