@@ -20,9 +20,11 @@ mod timers;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_in_force;
 
 pub use activity::{record_activity, set_committee};
 pub use attestation::{attest_step, confirm_attestation, dispute_attestation};
@@ -262,6 +264,10 @@ impl Agreement {
     pub fn reached_by(&self, tenant: TenantId, country: &str) -> bool {
         let open = matches!(self.life, Life::InForce(_)) || self.state() == AgreementState::Signed;
         open && self.side_of(tenant).is_some_and(|which| self.sides[which.other()].country == country)
+    }
+
+    fn current_period(&self) -> Option<&Period> {
+        self.periods.last()
     }
 
     fn at_home(&self) -> bool {

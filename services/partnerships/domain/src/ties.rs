@@ -68,7 +68,8 @@ pub struct Tie {
     pub last_activity: Option<NaiveDate>,
     /// Whether terms or an activity have an economic component.
     pub economic: bool,
-    dormant: bool,
+    /// Whether it is dormant; a tie that was suspended while dormant is both.
+    pub dormant: bool,
     in_force: bool,
     expired: bool,
     over: bool,
@@ -221,4 +222,46 @@ fn attested_vote(change: &StepAttested) -> Option<VoteResult> {
 
 fn rejected(result: Option<VoteResult>) -> bool {
     result == Some(VoteResult::Rejected)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::agreement::testing::{A, B, World, city, officer, visit, ymd};
+
+    #[test]
+    fn a_tie_tells_partners_countries_sectors_and_dates() {
+        let mut world = World::active(AgreementKind::Cooperation, 12, false);
+        world.record(&officer(B), visit(ymd(2024, 1, 5))).unwrap();
+        let tie = world.tie.unwrap();
+        assert_eq!(tie.partner_of(city(A)).unwrap().country, "PT");
+        assert_eq!(tie.of(city(B)), Some(Which::Partner));
+        assert!(tie.of(RecordId::from_source("a", "b")).is_none());
+        assert_eq!((tie.kind, tie.standing()), (AgreementKind::Cooperation, Standing::Active));
+        assert_eq!(tie.sectors, [Sector::Culture]);
+        assert_eq!(tie.active_since, NaiveDate::from_ymd_opt(2024, 1, 10));
+        assert_eq!(tie.last_activity, NaiveDate::from_ymd_opt(2024, 1, 5));
+    }
+
+    #[test]
+    fn ag_7_ag_14_a_dormant_tie_that_is_suspended_stays_dormant() {
+        let mut world = World::active(AgreementKind::Twinning, 0, false);
+        world.pass(1_000);
+        world.suspend(A).unwrap();
+        let tie = world.tie.as_ref().unwrap();
+        assert!(tie.dormant && tie.standing() == Standing::Suspended);
+        world.lift(A).unwrap();
+        assert_eq!(world.tie.unwrap().standing(), Standing::Dormant);
+    }
+
+    #[test]
+    fn a_tie_begins_with_its_first_change() {
+        let world = World::propose(AgreementKind::Memorandum, 0, false);
+        let (change, stamp) = world.history.first().unwrap();
+        assert!(Tie::fold(world.tie.clone(), change, stamp).is_err());
+        let declined = hansa_proto::partnerships::AgreementDeclined::default().into();
+        assert!(Tie::fold(None, &declined, stamp).is_err());
+    }
 }

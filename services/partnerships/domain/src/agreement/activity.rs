@@ -33,17 +33,7 @@ pub fn record_activity(
     let keeper = is_keeper(state, caller);
     let city = if keeper { String::new() } else { state.sides[party_as(state, caller, OFFICE)?].name() };
     let activity = command.activity.clone().unwrap_or_default();
-    source(keeper, &activity.source).map_err(|refusal| Refusal {
-        missing: refusal
-            .missing
-            .iter()
-            .map(|m| hansa_kernel::refusal::Missing {
-                subject: format!("activity.{}", m.subject),
-                description: m.description.clone(),
-            })
-            .collect(),
-        ..refusal
-    })?;
+    source(keeper, "activity.source", &activity.source)?;
     let (start, activity) = read(activity, at)?;
     open(state, start)?;
     let outside = activity.sectors().filter(|&sector| state.terms.outside(sector)).map(|sector| sector as i32);

@@ -236,7 +236,7 @@ pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at
             .missing("reason", "why the agreement ends")
             .help("State the reason; the partner reads it."));
     }
-    source(keeper, &command.source)?;
+    source(keeper, "source", &command.source)?;
     let open = [AgreementState::Signed, AgreementState::Active, AgreementState::Dormant, AgreementState::Suspended];
     in_state(state, "AG-10", &open, "Ending")?;
     let change = AgreementEnded {
@@ -249,11 +249,11 @@ pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at
 }
 
 /// The steward says where its knowledge comes from; a party has no need to.
-pub(super) fn source(keeper: bool, source: &str) -> Refused<()> {
+pub(super) fn source(keeper: bool, field: &str, source: &str) -> Refused<()> {
     if !keeper {
-        return if source.is_empty() { Ok(()) } else { Err(Refusal::field("source", "is the steward's alone")) };
+        return if source.is_empty() { Ok(()) } else { Err(Refusal::field(field, "is the steward's alone")) };
     }
-    document("source", source).map_err(|refusal| {
+    document(field, source).map_err(|refusal| {
         refusal.under("AG-13").help("Say where it is known from: no party of this agreement is on the platform.")
     })
 }

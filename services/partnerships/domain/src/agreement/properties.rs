@@ -142,8 +142,7 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
         11 if n == 0 => super::decline(state, &Default::default(), by),
         12 if n == 0 => super::withdraw(state, &Default::default(), by),
         13 => {
-            let activity =
-                p::Activity { source: by.has(Role::Steward).then(|| "web".into()).unwrap_or_default(), ..visit(today) };
+            let activity = p::Activity { source: known_from(by), ..visit(today) };
             let command = p::RecordActivityRequest { activity: Some(activity), ..Default::default() };
             super::record_activity(state, &command, by, at)
         }
@@ -172,7 +171,7 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
         }
         19 => super::confirm_renewal(state, &p::ConfirmRenewalRequest { revision, ..Default::default() }, by, at),
         20 if n == 0 => {
-            let source = by.has(Role::Steward).then(|| "web".into()).unwrap_or_default();
+            let source = known_from(by);
             let command = p::EndAgreementRequest { reason: words("War"), delegation, source, ..Default::default() };
             super::end(state, &command, by, at)
         }
@@ -199,6 +198,10 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
             super::attest_step(state, &command, by, facts, at)
         }
     }
+}
+
+fn known_from(by: &Caller) -> String {
+    if by.has(Role::Steward) { "web".into() } else { String::new() }
 }
 
 /// The city in whose name a change stands, where it names one.
@@ -283,7 +286,7 @@ fn sound(world: &World) {
         assert!(state.sides.all(|side| side.rationale.is_none()));
     }
     assert!(state.periods.windows(2).all(|pair| pair[0].end < pair[1].start), "{:?}", state.periods);
-    assert!(state.public == !state.periods.is_empty());
+    assert!(state.public != state.periods.is_empty());
     let standing = match now {
         S::Active => Standing::Active,
         S::Dormant => Standing::Dormant,

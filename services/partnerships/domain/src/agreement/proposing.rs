@@ -1,7 +1,7 @@
 //! How an agreement begins, and how a proposal ends: AG-1, AG-3, AG-4, AG-13.
 
 use super::{
-    Agreement, Change, Facts, Period, SignedOn, Which,
+    Agreement, Change, Facts, SignedOn, Which,
     facts::Tier,
     rules::{OFFICE, at_level, fitting, in_state, party_as, role},
     sides::city_name,
@@ -243,6 +243,11 @@ pub fn revise_terms(
     if state.state() == AgreementState::Proposed {
         only(Which::Initiator, which, "revise a proposal before the dialogue")?;
     }
+    if state.supersedes.is_some() && terms.kind < state.terms.kind {
+        return Err(Refusal::rule("AG-3", "An agreement that takes the place of another does not become weaker")
+            .missing("terms.kind", "is weaker than proposed")
+            .help("Keep the kind, or withdraw and propose anew."));
+    }
     happened(TermsRevised {
         city: state.sides[which].name(),
         requirements: Some(Requirements::of(terms.kind, facts).to_proto()),
@@ -319,10 +324,4 @@ pub fn claim(state: &Agreement, _command: &ClaimAgreementRequest, caller: &Calle
 
 fn free(state: &Agreement, facts: &Facts, which: Which, caller: &Caller) -> bool {
     state.sides[which].tenant.is_none() && facts.cities[which].tenant == Some(caller.tenant)
-}
-
-impl Agreement {
-    pub(super) fn current_period(&self) -> Option<&Period> {
-        self.periods.last()
-    }
 }

@@ -4,7 +4,9 @@
 use super::{Agreement, Both, Change, CityFacts, Facts, Settings, Tier, sides::city_name};
 use crate::ties::Tie;
 use chrono::{DateTime, Days, NaiveDate, Utc};
-use hansa_kernel::{Caller, Decision, Happened, Moment, PersonId, Record, RecordId, Refusal, Role, Stamp, TenantId};
+use hansa_kernel::{
+    Caller, Decision, Happened, Moment, PersonId, Reason, Record, RecordId, RecordName, Refusal, Role, Stamp, TenantId,
+};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{self as p, AgreementKind, AgreementState, Sector},
@@ -295,4 +297,21 @@ impl World {
 
 pub fn ceremony() -> p::SignAgreementRequest {
     p::SignAgreementRequest { in_ceremony: true, place: words("Town hall"), ..Default::default() }
+}
+
+/// A refusal under that rule, which says what is missing and what helps.
+pub fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>, rule: &str) -> Refusal {
+    let refusal = result.unwrap_err();
+    assert_eq!(refusal.rule, rule, "{refusal}");
+    assert!(!refusal.help.is_empty() || refusal.reason == Reason::InvalidField, "{refusal}");
+    assert!(!refusal.missing.is_empty() || refusal.reason == Reason::NotFound, "{refusal}");
+    refusal
+}
+
+pub fn out_of_order<T: std::fmt::Debug>(result: Result<T, Refusal>, rule: &str) {
+    assert_eq!(refused(result, rule).reason, Reason::OutOfOrder);
+}
+
+pub fn name(n: u128) -> RecordName {
+    RecordName::new("agreements", RecordId(Uuid::from_u128(n)))
 }
