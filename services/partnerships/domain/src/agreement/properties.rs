@@ -363,8 +363,10 @@ proptest! {
 
     #[test]
     fn ag_3_a_willing_pair_goes_through_every_life(how in beginnings(), tries in vec(attempts(), 30..80)) {
-        let mut world = begin(&Beginning { imported: false, partner_joined: true, ..how.clone() });
-        if how.kind == K::Memorandum || how.imported {
+        let mut world = begin(&Beginning { imported: false, ..how.clone() });
+        if !how.partner_joined {
+            world.plan_alone();
+        } else if how.kind == K::Memorandum || how.imported {
             world.plan();
         }
         for attempt in &tries {

@@ -227,6 +227,23 @@ impl World {
         self.act(&officer(A), super::confirm_plan(self.agreement(), &command, &officer(A))).unwrap();
     }
 
+    /// From the proposal to the confirmed plan, where the partner is not on the platform.
+    pub fn plan_alone(&mut self) {
+        self.attest(p::AgreementStep::Dialogue, 0).unwrap();
+        let command = p::PutForwardRationaleRequest { rationale: words("Why"), ..Default::default() };
+        self.act(&officer(A), super::put_forward_rationale(self.agreement(), &command, &officer(A))).unwrap();
+        self.attest(p::AgreementStep::Rationale, self.agreement().revision).unwrap();
+        let command = p::PutForwardPlanRequest { plan: words("What"), ..Default::default() };
+        self.act(&officer(A), super::put_forward_plan(self.agreement(), &command, &officer(A))).unwrap();
+        self.attest(p::AgreementStep::Plan, self.agreement().revision).unwrap();
+    }
+
+    pub fn dispute(&mut self, step: p::AgreementStep) -> Result<usize, Refusal> {
+        let command = p::DisputeAttestationRequest { step: step as i32, reason: words("No"), ..Default::default() };
+        let decision = super::dispute_attestation(self.agreement(), &command, &mayor(B));
+        self.act(&mayor(B), decision)
+    }
+
     pub fn vote(&mut self, tenant: TenantId, result: p::VoteResult) -> Result<usize, Refusal> {
         let command = p::RecordCouncilVoteRequest {
             result: result as i32,

@@ -179,6 +179,14 @@ fn ag_8_a_renewal_in_time_follows_the_present_term() {
     assert_eq!(world.agreement().periods[1].start, Some(naive(2025, 1, 10)));
     assert!(renewals(&world.pass(400)).is_empty());
     assert!(world.agreement().in_force());
+    let mut ended = World::active(K::Cooperation, 12, false);
+    ended.act(&mayor(B), renew(ended.agreement(), &command, &mayor(B))).unwrap();
+    let decision = confirm_renewal(ended.agreement(), &confirm, &mayor(A), ended.at());
+    ended.act(&mayor(A), decision).unwrap();
+    ended.act(&mayor(A), end(ended.agreement(), &ending(), &mayor(A), ended.at())).unwrap();
+    let periods = ended.agreement().resource(&name(1), "").periods;
+    assert_eq!(periods.len(), 1, "a term that has not begun falls");
+    assert_eq!(periods[0].end_date, Some(ymd(2024, 1, 10)));
     let endless = World::active(K::Twinning, 0, false);
     refused(renew(endless.agreement(), &command, &mayor(A)), "AG-8");
 }
@@ -371,6 +379,30 @@ fn ag_13_an_attested_signature_brings_it_into_force_and_a_dispute_shows() {
         p::DisputeAttestationRequest { step: Step::Signature as i32, reason: words("No"), ..Default::default() };
     world.act(&mayor(B), dispute_attestation(world.agreement(), &dispute, &mayor(B))).unwrap();
     assert_eq!(world.stands(), S::Active);
+}
+
+#[test]
+fn ag_13_a_disputed_step_falls_with_what_was_built_on_it() {
+    for (step, after) in [
+        (Step::Dialogue, S::Proposed),
+        (Step::Rationale, S::InDialogue),
+        (Step::Plan, S::InDialogue),
+        (Step::CouncilVote, S::Planned),
+    ] {
+        let mut world = without_partner();
+        world.plan_alone();
+        world.attest(Step::CouncilVote, 0).unwrap();
+        world.vote(A, VoteResult::Approved).unwrap();
+        world.sign(&mayor(A), &Default::default()).unwrap();
+        world.facts.cities.partner.tenant = Some(B);
+        world.claim(B).unwrap();
+        world.dispute(step).unwrap();
+        assert_eq!(world.stands(), after, "{step:?}");
+        assert!(world.agreement().sides.all(|side| side.signature.is_none()));
+        // A city that has taken its side is not spoken for again, whatever the facts say later.
+        world.facts.cities.partner.tenant = None;
+        refused(world.attest(step, 0), "AG-13");
+    }
 }
 
 #[test]
