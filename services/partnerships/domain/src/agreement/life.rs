@@ -3,7 +3,7 @@
 use super::{
     Agreement, Change, Life, Which,
     planning::{same_wording, words},
-    rules::{OFFICE, at_level, document, in_state, is_keeper, party, party_as, past_day_or_today, power},
+    rules::{OFFICE, at_level, document, in_state, is_keeper, party, party_as, past_day_or_today, power, power_shown},
     terms::{Term, last_day, sectors, term},
 };
 use hansa_kernel::{
@@ -188,6 +188,7 @@ pub fn suspend(state: &Agreement, command: &SuspendAgreementRequest, caller: &Ca
         city: state.sides[which].name(),
         date: Some(time::date(date)),
         reason: command.reason.clone(),
+        delegation: power_shown(caller, command.delegation.as_ref()),
     };
     Ok(at_level(change, level))
 }
@@ -214,6 +215,7 @@ pub fn lift_suspension(
         city: state.sides[which].name(),
         reason: command.reason.clone(),
         date: Some(time::date(at.today())),
+        delegation: power_shown(caller, command.delegation.as_ref()),
     };
     Ok(at_level(change, level))
 }
@@ -244,6 +246,7 @@ pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at
         date: Some(time::date(at.today())),
         reason: command.reason.clone(),
         source: command.source.clone(),
+        delegation: power_shown(caller, command.delegation.as_ref()).filter(|_| !keeper),
     };
     Ok(at_level(change, level))
 }

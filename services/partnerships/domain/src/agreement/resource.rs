@@ -4,7 +4,7 @@ use super::{
     Agreement, Attested, Close, Ending, InForce, Life, Period, Which,
     sides::{Side, Signature, Suspension, Taken, Vote},
 };
-use hansa_kernel::{RecordName, TenantId, time};
+use hansa_kernel::{Caller, RecordName, TenantId, time};
 use hansa_proto::partnerships::{
     self as proto, AgreementEnding, AgreementParty, AgreementPeriod, AgreementSignature, AgreementTerms, Attestation,
     CouncilVote, GuidelinesOverride, StepTaken,
@@ -33,6 +33,12 @@ impl Agreement {
             terms: Some(self.terms.to_proto()),
             ..self.public_resource(name, etag)
         }
+    }
+
+    /// The resource as far as the caller's tenant may see it. Whether it may see the agreement at all is not asked here.
+    #[must_use]
+    pub fn resource_for(&self, caller: &Caller, name: &RecordName, etag: &str) -> proto::Agreement {
+        if self.readers.contains(&caller.tenant) { self.resource(name, etag) } else { self.public_resource(name, etag) }
     }
 
     /// What everyone sees of an agreement that has been in force: kind, parties, sectors, dates.

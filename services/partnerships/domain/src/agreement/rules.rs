@@ -44,14 +44,19 @@ pub(super) fn role(caller: &Caller, roles: &[Role]) -> Refused<Role> {
 pub(super) fn power(caller: &Caller, delegation: Option<&Delegation>, at: Moment) -> Refused<AssuranceLevel> {
     match role(caller, &[Role::Mayor, Role::Delegate, Role::CouncilClerk])? {
         Role::Mayor => Ok(AssuranceLevel::Host),
-        Role::Delegate => delegated(delegation, at).map(|()| AssuranceLevel::Host),
+        Role::Delegate => delegated(delegation, at.today()).map(|()| AssuranceLevel::Host),
         _ => Ok(AssuranceLevel::Recorded),
     }
 }
 
-/// Whether a delegate's power is shown and holds today (AG-3).
-pub(super) fn delegated(delegation: Option<&Delegation>, at: Moment) -> Refused<()> {
-    let help = "Let the mayor sign, or name a power whose dates include today.";
+/// The power that a decision shows: a delegate's alone.
+pub(super) fn power_shown(caller: &Caller, delegation: Option<&Delegation>) -> Option<Delegation> {
+    delegation.filter(|_| caller.acting_as(&[Role::Mayor, Role::Delegate]) == Some(Role::Delegate)).cloned()
+}
+
+/// Whether a delegate's power is shown and holds on the day (AG-3).
+pub(super) fn delegated(delegation: Option<&Delegation>, day: NaiveDate) -> Refused<()> {
+    let help = "Let the mayor act, or name a power whose dates include the day.";
     let Some(delegation) = delegation else {
         let refusal = Refusal::rule("AG-3", "A delegate acts under a dated power");
         return Err(refusal.missing("delegation", "the power to act for the mayor").help(help));
@@ -59,8 +64,8 @@ pub(super) fn delegated(delegation: Option<&Delegation>, at: Moment) -> Refused<
     document("delegation.document", &delegation.document)?;
     let start = time::day("delegation.start_date", delegation.start_date.as_ref())?;
     let end = time::day("delegation.end_date", delegation.end_date.as_ref())?;
-    if !(start..=end).contains(&at.today()) {
-        let refusal = Refusal::rule("AG-3", "The delegate's power does not hold today");
+    if !(start..=end).contains(&day) {
+        let refusal = Refusal::rule("AG-3", "The delegate's power does not hold on the day");
         return Err(refusal.missing("delegation", format!("it holds from {start} to {end}")).help(help));
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::{
     Agreement, Change, Facts, Which,
     fold::guided,
-    rules::{delegated, document, fitting, in_state, party, past_day, role},
+    rules::{delegated, document, fitting, in_state, party, past_day, power_shown, role},
 };
 use chrono::NaiveDate;
 use hansa_kernel::{
@@ -40,7 +40,11 @@ pub fn sign(
             place: command.place.clone(),
             in_ceremony: command.in_ceremony,
             scan: command.scan.clone(),
-            delegation: command.delegation.clone().filter(|_| !caller.has(Role::Mayor)),
+            delegation: match level {
+                // On paper a delegate may have signed as well; the clerk shows the power.
+                AssuranceLevel::Recorded => command.delegation.clone(),
+                _ => power_shown(caller, command.delegation.as_ref()),
+            },
             step: None,
         }),
         guidelines_need: facts.guidelines_need(which) as i32,
@@ -54,11 +58,15 @@ fn form(command: &SignAgreementRequest, caller: &Caller, at: Moment) -> Refused<
         role(caller, &[Role::CouncilClerk])?;
         document("scan", &command.scan)?;
         text::required("place", &command.place)?;
-        return Ok((past_day("paper_date", command.paper_date.as_ref(), at)?, AssuranceLevel::Recorded));
+        let date = past_day("paper_date", command.paper_date.as_ref(), at)?;
+        if command.delegation.is_some() {
+            delegated(command.delegation.as_ref(), date)?;
+        }
+        return Ok((date, AssuranceLevel::Recorded));
     }
     match role(caller, &[Role::Mayor, Role::Delegate, Role::CouncilClerk])? {
         Role::Mayor => {}
-        Role::Delegate => delegated(command.delegation.as_ref(), at)?,
+        Role::Delegate => delegated(command.delegation.as_ref(), at.today())?,
         _ => {
             let refusal = Refusal::rule("AG-3", "The clerk records a signature on paper and does not sign");
             return Err(refusal

@@ -175,6 +175,9 @@ fn ag_3_delegates_sign_within_their_dates_and_clerks_record_paper() {
     assert!(world.sign(&mayor(B), &paper).is_err(), "paper is the clerk's");
     let future = p::SignAgreementRequest { paper_date: Some(ymd(2024, 2, 8)), ..paper.clone() };
     assert!(world.sign(&clerk(B), &future).is_err());
+    let late = p::SignAgreementRequest { paper_date: Some(ymd(2024, 1, 11)), ..power(ymd(2024, 1, 10)) };
+    let late = p::SignAgreementRequest { delegation: late.delegation, paper_date: late.paper_date, ..paper.clone() };
+    refused(world.sign(&clerk(B), &late), "AG-3");
     world.sign(&clerk(B), &paper).unwrap();
     assert_eq!(world.history.last().unwrap().1.level, AssuranceLevel::Recorded);
     assert_eq!(world.agreement().resource(&name(1), "").signed_date, Some(ymd(2024, 1, 10)), "the later day");
