@@ -10,6 +10,10 @@ use std::{
 #[path = "build/derive.rs"]
 mod derive;
 
+/// Messages of agreements whose whole content a record's state keeps as it came.
+const KEPT: &[&str] =
+    &["Activity", "AgreementOrigin", "Committee", "CommitteeMember", "Delegation", "Guidelines", "JointText"];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut files = Vec::new();
@@ -38,6 +42,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         config.message_attribute(shared, serde);
     }
     config.enum_attribute(".hansa", "#[allow(missing_docs)]");
+    for kept in KEPT {
+        config.message_attribute(format!(".hansa.partnerships.v1.{kept}"), serde);
+    }
     tonic_prost_build::configure()
         .build_client(grpc)
         .build_server(grpc)

@@ -97,7 +97,7 @@ fn texts(out: &mut String, name: &str, message: &DescriptorProto, with_texts: &B
     }
     for field in message.field.iter().filter(|f| with_texts.contains(f.type_name()) && !in_oneof(f)) {
         let verb = if field.label() == Label::Repeated { "for text in &mut" } else { "if let Some(text) = &mut" };
-        let _ = write!(body, "{verb} self.{} {{ text.visit_texts(visit); }}", ident(field.name()));
+        let _ = writeln!(body, "{verb} self.{} {{ text.visit_texts(visit); }}", ident(field.name()));
     }
     for (index, oneof) in message.oneof_decl.iter().enumerate() {
         let arms: String = message

@@ -1,0 +1,302 @@
+//! A bilateral agreement: its state, from the proposal to the end (AG-1 to AG-14).
+//!
+//! Where it stands is worked out from the steps that were taken, so that no stored word can contradict them. The rules
+//! stand by subject in the modules below; each takes the state, a command, the caller, facts and the moment.
+
+mod activity;
+mod attestation;
+mod facts;
+mod fold;
+mod life;
+mod planning;
+mod proposing;
+mod resource;
+mod rules;
+mod sides;
+mod signing;
+mod terms;
+mod timers;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_in_force;
+
+pub use activity::{record_activity, set_committee};
+pub use attestation::{attest_step, confirm_attestation, dispute_attestation};
+pub use facts::{CityFacts, Clock, Facts, KindSettings, Settings, Tier};
+pub use life::{
+    confirm_renewal, confirm_revitalisation, end, end_each, lift_suspension, renew, revitalise, supersede, suspend,
+    suspend_each,
+};
+pub use planning::{
+    confirm_plan, confirm_rationale, override_guidelines, put_forward_plan, put_forward_rationale, record_council_vote,
+    state_guidelines,
+};
+pub use proposing::{claim, decline, import, import_id, open_dialogue, propose, revise_terms, withdraw};
+pub use sides::{Both, Which};
+pub use signing::{exportable, sign};
+
+use chrono::{DateTime, NaiveDate, Utc};
+use hansa_kernel::{Audience, Misfit, Record, RecordId, Stamp, TenantId};
+use hansa_proto::{
+    partnerships::{
+        Activity, AgreementKind, AgreementOrigin, AgreementState, AgreementStep, AttestationState, JointText,
+    },
+    types::LocalizedText,
+};
+use serde::{Deserialize, Serialize};
+use sides::{Side, Taken};
+use terms::{Requirements, Terms};
+
+/// What can happen to an agreement.
+pub type Change = hansa_proto::partnerships::agreement_change::Change;
+
+/// The collection of agreements.
+pub const COLLECTION: &str = "agreements";
+/// Most activities that one agreement keeps.
+pub const ACTIVITIES: usize = 1_000;
+
+/// An agreement of two cities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Agreement {
+    owner: TenantId,
+    /// All that were ever owner or party: an audience does not shrink.
+    readers: Vec<TenantId>,
+    public: bool,
+    sides: Both<Side>,
+    terms: Terms,
+    requirements: Requirements,
+    clock: Clock,
+    supersedes: Option<RecordId>,
+    origin: Option<AgreementOrigin>,
+    /// Number of the present wording.
+    revision: i32,
+    dialogue: Option<Taken>,
+    rationale: Option<JointText>,
+    plan: Option<JointText>,
+    revitalisation: Option<JointText>,
+    renewal: Option<JointText>,
+    attestations: Vec<Attested>,
+    life: Life,
+    periods: Vec<Period>,
+    signed_on: SignedOn,
+    anniversary: Option<Told>,
+    activities: Vec<Recorded>,
+    last_activity: Option<NaiveDate>,
+    created: DateTime<Utc>,
+    updated: DateTime<Utc>,
+}
+
+/// The great parts of a life. The finer states follow from the sides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Life {
+    /// From the proposal to the last signature, and until the start date.
+    Preparing,
+    InForce(InForce),
+    /// The term ran out on that day.
+    Expired(NaiveDate),
+    Over(Ending),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct InForce {
+    /// Since when it is dormant.
+    dormant: Option<NaiveDate>,
+    /// The day from which dormancy counts.
+    quiet_since: NaiveDate,
+    /// Anniversaries before it do not come up: it was not in force, or suspended.
+    anniversaries_from: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Ending {
+    how: Close,
+    date: NaiveDate,
+    by: Option<Which>,
+    reason: Vec<LocalizedText>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Close {
+    Ended,
+    Declined,
+    Withdrawn,
+    Superseded(RecordId),
+}
+
+/// A time in force. `start` is unknown for imports alone, `end` is `None` without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Period {
+    start: Option<NaiveDate>,
+    end: Option<NaiveDate>,
+    automatic: bool,
+}
+
+/// What is known of the day of the last signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum SignedOn {
+    Unknown,
+    Year(i32),
+    Day(NaiveDate),
+}
+
+/// The anniversary that came up last, in years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Told {
+    years: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Recorded {
+    version: u64,
+    activity: Activity,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Attested {
+    /// `None` for an import, which both sides may answer.
+    side: Option<Which>,
+    step: AgreementStep,
+    document: String,
+    source: String,
+    taken: Taken,
+    state: AttestationState,
+    reason: Vec<LocalizedText>,
+}
+
+impl Agreement {
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> AgreementState {
+        match &self.life {
+            Life::Preparing => self.phase(),
+            Life::InForce(_) if self.suspended() => AgreementState::Suspended,
+            Life::InForce(InForce { dormant: Some(_), .. }) => AgreementState::Dormant,
+            Life::InForce(_) => AgreementState::Active,
+            Life::Expired(_) => AgreementState::Expired,
+            Life::Over(ending) => match ending.how {
+                Close::Ended => AgreementState::Ended,
+                Close::Declined => AgreementState::Declined,
+                Close::Withdrawn => AgreementState::Withdrawn,
+                Close::Superseded(_) => AgreementState::Superseded,
+            },
+        }
+    }
+
+    fn phase(&self) -> AgreementState {
+        if self.sides.any(|side| side.signature.is_some()) {
+            AgreementState::Signed
+        } else if self.dialogue.is_none() {
+            AgreementState::Proposed
+        } else if !self.planned() {
+            AgreementState::InDialogue
+        } else if !self.voted() {
+            AgreementState::Planned
+        } else {
+            AgreementState::Approved
+        }
+    }
+
+    fn planned(&self) -> bool {
+        self.rationale_confirmed() && self.sides.all(|side| side.plan.is_some())
+    }
+
+    fn rationale_confirmed(&self) -> bool {
+        self.sides.all(|side| side.rationale.is_some())
+    }
+
+    fn voted(&self) -> bool {
+        Which::ALL.iter().all(|&which| !self.requirements.vote_of(which) || self.sides[which].vote.is_some())
+    }
+
+    fn signed_by_both(&self) -> bool {
+        self.sides.all(|side| side.signature.is_some())
+    }
+
+    fn suspended(&self) -> bool {
+        self.sides.any(|side| side.suspension.is_some())
+    }
+
+    /// Which kind it is; unspecified where an import does not say.
+    #[must_use]
+    pub fn kind(&self) -> AgreementKind {
+        self.terms.kind
+    }
+
+    /// Whether it is in force: active, dormant or suspended.
+    #[must_use]
+    pub fn in_force(&self) -> bool {
+        matches!(self.life, Life::InForce(_))
+    }
+
+    /// The weaker agreement whose place it takes once in force (see [`supersede`]).
+    #[must_use]
+    pub fn supersedes(&self) -> Option<RecordId> {
+        self.supersedes
+    }
+
+    /// The two cities.
+    #[must_use]
+    pub fn cities(&self) -> Both<RecordId> {
+        Both { initiator: self.sides.initiator.city, partner: self.sides.partner.city }
+    }
+
+    /// The tenants that have taken their side.
+    #[must_use]
+    pub fn tenants(&self) -> Both<Option<TenantId>> {
+        Both { initiator: self.sides.initiator.tenant, partner: self.sides.partner.tenant }
+    }
+
+    /// The side of a tenant.
+    #[must_use]
+    pub fn side_of(&self, tenant: TenantId) -> Option<Which> {
+        Which::ALL.into_iter().find(|&which| self.sides[which].tenant == Some(tenant))
+    }
+
+    /// Whether it is an agreement of this tenant with a city of that country which one decision over many reaches: one that
+    /// could be ended (AG-10).
+    #[must_use]
+    pub fn reached_by(&self, tenant: TenantId, country: &str) -> bool {
+        let open = matches!(self.life, Life::InForce(_)) || self.state() == AgreementState::Signed;
+        open && self.side_of(tenant).is_some_and(|which| self.sides[which.other()].country == country)
+    }
+
+    fn current_period(&self) -> Option<&Period> {
+        self.periods.last()
+    }
+
+    fn at_home(&self) -> bool {
+        self.sides.any(|side| side.tenant.is_some())
+    }
+}
+
+impl Record for Agreement {
+    const COLLECTION: &'static str = COLLECTION;
+    const REVISION: u32 = 1;
+    type Change = Change;
+
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+        fold::fold(before, change, stamp)
+    }
+
+    fn owner(&self) -> TenantId {
+        self.owner
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::of(self.readers.iter().copied()).and_public(self.public)
+    }
+
+    fn due(&self) -> Option<DateTime<Utc>> {
+        self.next_alarm().map(|(at, _)| at)
+    }
+
+    fn on_due(&self, due: DateTime<Utc>) -> Vec<hansa_kernel::Happened<Change>> {
+        timers::on_due(self, due)
+    }
+}

@@ -1,0 +1,151 @@
+//! What is done under an agreement (AG-5, AG-6), and the committees that keep a twinning alive (AG-9).
+
+use super::{
+    ACTIVITIES, Agreement, COLLECTION, Change,
+    life::source,
+    rules::{OFFICE, at_level, in_state, is_keeper, party_as, past_day},
+    terms::{each_once, sectors},
+};
+use chrono::NaiveDate;
+use hansa_kernel::{
+    AssuranceLevel, Caller, Decision, Moment, Reason, RecordId, RecordName, Refusal, Refused, limits::LIST_ENTRIES,
+    money, record::happened, text, time,
+};
+use hansa_proto::partnerships::{
+    Activity, ActivityKind, ActivityRecorded, AgreementKind, AgreementState, Committee, CommitteeSet, FundingSource,
+    RecordActivityRequest, Sector, SetCommitteeRequest,
+};
+
+/// Longest activity, in months.
+const LONGEST_MONTHS: u32 = 60;
+
+/// Records an activity, from the dialogue on.
+///
+/// # Errors
+/// AG-6 for an activity that is not complete, AG-3 out of order, AG-13 for the steward without a source, AG-14 for what
+/// began while suspended; LIMIT beyond [`ACTIVITIES`].
+pub fn record_activity(
+    state: &Agreement,
+    command: &RecordActivityRequest,
+    caller: &Caller,
+    at: Moment,
+) -> Decision<Change> {
+    let keeper = is_keeper(state, caller);
+    let city = if keeper { String::new() } else { state.sides[party_as(state, caller, OFFICE)?].name() };
+    let activity = command.activity.clone().unwrap_or_default();
+    source(keeper, "activity.source", &activity.source)?;
+    let (start, activity) = read(activity, at)?;
+    open(state, start)?;
+    let outside = activity.sectors().filter(|&sector| state.terms.outside(sector)).map(|sector| sector as i32);
+    let sectors_outside = outside.collect();
+    let change =
+        ActivityRecorded { activity: Some(Activity { name: String::new(), city, sectors_outside, ..activity }) };
+    Ok(at_level(change, if keeper { AssuranceLevel::Attested } else { AssuranceLevel::Host }))
+}
+
+fn read(activity: Activity, at: Moment) -> Refused<(NaiveDate, Activity)> {
+    if activity.kind() == ActivityKind::Unspecified {
+        return Err(Refusal::field("activity.kind", "is required").under("AG-6"));
+    }
+    text::required("activity.title", &activity.title)?;
+    text::optional("activity.offices", &activity.offices)?;
+    text::optional("activity.outcome", &activity.outcome)?;
+    let start = past_day("activity.start_date", activity.start_date.as_ref(), at).map_err(|r| r.under("AG-6"))?;
+    let end = time::day_if_any("activity.end_date", activity.end_date.as_ref())?.unwrap_or(start);
+    if end < start || end > time::months_later(start, LONGEST_MONTHS) {
+        return Err(
+            Refusal::field("activity.end_date", "is before the start or more than 60 months after it").under("AG-6")
+        );
+    }
+    let sectors = sectors("activity.sectors", &activity.sectors)?;
+    let known = |n| FundingSource::try_from(n).ok().filter(|source| *source != FundingSource::Unspecified);
+    each_once("activity.funding", &activity.funding, known)?;
+    if activity.participants < 0 {
+        return Err(Refusal::field("activity.participants", "is negative"));
+    }
+    activity.cost.as_ref().map(|cost| money::cost("activity.cost", cost)).transpose()?;
+    let economic = activity.economic
+        || activity.kind() == ActivityKind::BusinessMission
+        || sectors.contains(&Sector::EconomicDevelopment);
+    Ok((start, Activity { end_date: Some(time::date(end)), economic, ..activity }))
+}
+
+fn open(state: &Agreement, start: NaiveDate) -> Refused<()> {
+    let states = [
+        AgreementState::InDialogue,
+        AgreementState::Planned,
+        AgreementState::Approved,
+        AgreementState::Signed,
+        AgreementState::Active,
+        AgreementState::Dormant,
+        AgreementState::Suspended,
+    ];
+    in_state(state, "AG-3", &states, "Recording an activity")?;
+    let suspended = [&state.sides.initiator, &state.sides.partner];
+    let since = suspended.into_iter().filter_map(|side| side.suspension.as_ref()).map(|s| s.date).min();
+    if since.is_some_and(|since| start >= since) {
+        return Err(Refusal::rule("AG-14", "Nothing is done under a suspended agreement")
+            .missing("activity.start_date", "lies in the suspension")
+            .help("Lift the suspension first, or record what began before it."));
+    }
+    if state.activities.len() >= ACTIVITIES {
+        return Err(Refusal::because(Reason::Limit, "AG-6", format!("The agreement holds {ACTIVITIES} activities"))
+            .help("Renew it as another agreement."));
+    }
+    Ok(())
+}
+
+/// Sets the own twinning committee.
+///
+/// # Errors
+/// AG-9 under another kind, or without exactly one chair; AG-3 before it is signed.
+pub fn set_committee(state: &Agreement, command: &SetCommitteeRequest, caller: &Caller) -> Decision<Change> {
+    let which = party_as(state, caller, OFFICE)?;
+    let committee = command.committee.clone().unwrap_or_default();
+    check(&committee)?;
+    // An import may not know its kind; a committee is a sign of a twinning.
+    if !matches!(state.kind(), AgreementKind::Twinning | AgreementKind::Unspecified) {
+        return Err(Refusal::rule("AG-9", "Only a twinning has committees")
+            .missing("kind", "the agreement is no twinning")
+            .help("Propose a twinning that takes its place."));
+    }
+    let states = [AgreementState::Signed, AgreementState::Active, AgreementState::Dormant, AgreementState::Suspended];
+    in_state(state, "AG-9", &states, "Setting a committee")?;
+    happened(CommitteeSet { city: state.sides[which].name(), committee: Some(committee) })
+}
+
+fn check(committee: &Committee) -> Refused<()> {
+    if committee.members.len() > LIST_ENTRIES {
+        return Err(Refusal::field("committee.members", format!("has more than {LIST_ENTRIES} entries")));
+    }
+    for (i, member) in committee.members.iter().enumerate() {
+        text::required(&format!("committee.members[{i}].member"), &member.member)?;
+    }
+    text::optional("committee.support", &committee.support)?;
+    if committee.members.iter().filter(|member| member.chair).count() == 1 {
+        return Ok(());
+    }
+    Err(Refusal::rule("AG-9", "A committee has one chair")
+        .missing("committee.members", "exactly one member with the chair")
+        .help("Mark one member as the chair."))
+}
+
+impl Agreement {
+    /// How many activities are recorded.
+    #[must_use]
+    pub fn activity_count(&self) -> usize {
+        self.activities.len()
+    }
+
+    /// A page of the activities in the order in which they were recorded; `skip` of them come before it.
+    #[must_use]
+    pub fn activities(&self, id: RecordId, skip: usize, most: usize) -> Vec<Activity> {
+        let parent = RecordName::new(COLLECTION, id);
+        let page = self.activities.iter().skip(skip).take(most);
+        page.map(|recorded| Activity {
+            name: format!("{parent}/activities/{}", recorded.version),
+            ..recorded.activity.clone()
+        })
+        .collect()
+    }
+}

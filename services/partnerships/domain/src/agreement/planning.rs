@@ -1,0 +1,253 @@
+//! From the dialogue to the approval: rationale, plan, votes (AG-3), guidelines (AG-11).
+
+use super::{
+    Agreement, Change, Facts, Which,
+    rules::{self, OFFICE, at_level, document, fitting, in_state, party_as, past_day},
+    terms::each_once,
+};
+use hansa_kernel::{AssuranceLevel, Caller, Decision, Moment, Refusal, Refused, Role, record::happened, text};
+use hansa_proto::{
+    partnerships::{
+        AgreementState, ConfirmPlanRequest, ConfirmRationaleRequest, CouncilVote, CouncilVoted, Guidelines,
+        GuidelinesGround, GuidelinesNeed, GuidelinesOverridden, GuidelinesStated, JointText, OverrideGuidelinesRequest,
+        PlanConfirmed, PlanPutForward, PutForwardPlanRequest, PutForwardRationaleRequest, RationaleConfirmed,
+        RationalePutForward, RecordCouncilVoteRequest, StateGuidelinesRequest, VoteResult,
+    },
+    types::LocalizedText,
+};
+
+/// Puts a rationale forward and confirms it for the own side.
+///
+/// # Errors
+/// AG-3 out of order.
+pub fn put_forward_rationale(
+    state: &Agreement,
+    command: &PutForwardRationaleRequest,
+    caller: &Caller,
+) -> Decision<Change> {
+    let which = party_as(state, caller, OFFICE)?;
+    let rationale = words(state, which, "rationale", &command.rationale, &command.document)?;
+    in_state(state, "AG-3", &[AgreementState::InDialogue], "Putting a rationale forward")?;
+    happened(RationalePutForward { rationale: Some(rationale) })
+}
+
+/// Confirms the rationale as it stands.
+///
+/// # Errors
+/// AG-3 out of order, or for another wording.
+pub fn confirm_rationale(state: &Agreement, command: &ConfirmRationaleRequest, caller: &Caller) -> Decision<Change> {
+    let which = party_as(state, caller, OFFICE)?;
+    if state.sides[which].rationale.is_some() && state.sound_wording(command.revision, state.rationale.as_ref()) {
+        return Ok(Vec::new());
+    }
+    state.rationale_open(command.revision)?;
+    happened(RationaleConfirmed { city: state.sides[which].name(), revision: command.revision })
+}
+
+/// Puts a plan forward and confirms it for the own side.
+///
+/// # Errors
+/// AG-3 out of order, or before both confirmed the rationale.
+pub fn put_forward_plan(state: &Agreement, command: &PutForwardPlanRequest, caller: &Caller) -> Decision<Change> {
+    let which = party_as(state, caller, OFFICE)?;
+    let plan = words(state, which, "plan", &command.plan, &command.document)?;
+    in_state(state, "AG-3", &[AgreementState::InDialogue], "Putting a plan forward")?;
+    state.after_rationale()?;
+    happened(PlanPutForward { plan: Some(plan) })
+}
+
+/// Confirms the plan as it stands.
+///
+/// # Errors
+/// AG-3 out of order, or for another wording.
+pub fn confirm_plan(state: &Agreement, command: &ConfirmPlanRequest, caller: &Caller) -> Decision<Change> {
+    let which = party_as(state, caller, OFFICE)?;
+    if state.sides[which].plan.is_some() && state.sound_wording(command.revision, state.plan.as_ref()) {
+        return Ok(Vec::new());
+    }
+    state.plan_open(command.revision)?;
+    happened(PlanConfirmed { city: state.sides[which].name(), revision: command.revision })
+}
+
+/// Words that a side puts forward, under the next number.
+pub(super) fn words(
+    state: &Agreement,
+    which: Which,
+    field: &str,
+    words: &[LocalizedText],
+    reference: &str,
+) -> Refused<JointText> {
+    text::required(field, words)?;
+    text::reference("document", reference)?;
+    Ok(JointText {
+        text: words.to_vec(),
+        document: reference.to_owned(),
+        city: state.sides[which].name(),
+        revision: state.revision.saturating_add(1),
+        ..JointText::default()
+    })
+}
+
+/// Both confirm the same: what is put forward must be there, under the number that the command names.
+pub(super) fn same_wording(rule: &'static str, what: &str, words: Option<&JointText>, revision: i32) -> Refused<()> {
+    let help = format!("Read the {what} again and confirm the wording that stands.");
+    match words {
+        None => Err(Refusal::out_of_order(rule, format!("There is no {what} to confirm"))
+            .missing(what, "has not been put forward")
+            .help(format!("Put a {what} forward first."))),
+        Some(words) if words.revision != revision => {
+            Err(Refusal::rule(rule, format!("Another wording of the {what} stands"))
+                .missing("revision", format!("the present one is {}", words.revision))
+                .help(help))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+impl Agreement {
+    fn sound_wording(&self, revision: i32, words: Option<&JointText>) -> bool {
+        words.is_some_and(|words| words.revision == revision)
+    }
+
+    pub(super) fn rationale_open(&self, revision: i32) -> Refused<()> {
+        in_state(self, "AG-3", &[AgreementState::InDialogue], "Confirming the rationale")?;
+        same_wording("AG-3", "rationale", self.rationale.as_ref(), revision)
+    }
+
+    pub(super) fn plan_open(&self, revision: i32) -> Refused<()> {
+        in_state(self, "AG-3", &[AgreementState::InDialogue], "Confirming the plan")?;
+        self.after_rationale()?;
+        same_wording("AG-3", "plan", self.plan.as_ref(), revision)
+    }
+
+    fn after_rationale(&self) -> Refused<()> {
+        if self.rationale_confirmed() {
+            return Ok(());
+        }
+        let mut refusal = Refusal::out_of_order("AG-3", "The plan comes after the rationale");
+        for (subject, description) in self.outstanding() {
+            refusal = refusal.missing(subject, description);
+        }
+        Err(refusal.help("Let both sides confirm the rationale first."))
+    }
+
+    pub(super) fn vote_open(&self, which: Which) -> Refused<()> {
+        in_state(self, "AG-3", &[AgreementState::Planned, AgreementState::Approved], "A council vote")?;
+        if self.sides[which].vote.is_none() {
+            return Ok(());
+        }
+        Err(Refusal::out_of_order("AG-3", "This council has voted")
+            .missing(self.sides[which].name(), "its council has voted")
+            .help("Revise the terms before they are approved, if the council is to vote again."))
+    }
+}
+
+/// Records the vote of the own council; one against ends the proposal.
+///
+/// # Errors
+/// AG-3 out of order; a role other than the council's clerk.
+pub fn record_council_vote(
+    state: &Agreement,
+    command: &RecordCouncilVoteRequest,
+    caller: &Caller,
+    at: Moment,
+) -> Decision<Change> {
+    let which = party_as(state, caller, &[Role::CouncilClerk])?;
+    let vote = vote(command.result(), command.date.as_ref(), &command.document, at)?;
+    state.vote_open(which)?;
+    Ok(at_level(CouncilVoted { city: state.sides[which].name(), vote: Some(vote) }, AssuranceLevel::Recorded))
+}
+
+pub(super) fn vote(
+    result: VoteResult,
+    date: Option<&hansa_proto::google::r#type::Date>,
+    reference: &str,
+    at: Moment,
+) -> Refused<CouncilVote> {
+    if result == VoteResult::Unspecified {
+        return Err(Refusal::field("result", "is required"));
+    }
+    past_day("date", date, at)?;
+    document("document", reference)?;
+    Ok(CouncilVote { result: result as i32, date: date.copied(), document: reference.to_owned(), step: None })
+}
+
+/// States the own guidelines, in place of earlier ones.
+///
+/// # Errors
+/// AG-11 where they lack a ground or an answer, or do not bind all; AG-3 when it is over.
+pub fn state_guidelines(state: &Agreement, command: &StateGuidelinesRequest, caller: &Caller) -> Decision<Change> {
+    let which = party_as(state, caller, OFFICE)?;
+    let guidelines = command.guidelines.clone().unwrap_or_default();
+    complete(&guidelines)?;
+    not_over(state, "Stating guidelines")?;
+    happened(GuidelinesStated { city: state.sides[which].name(), guidelines: Some(guidelines) })
+}
+
+fn complete(guidelines: &Guidelines) -> Refused<()> {
+    text::optional("guidelines.influence_answer", &guidelines.influence_answer)?;
+    text::optional("guidelines.endorsement_answer", &guidelines.endorsement_answer)?;
+    text::reference("guidelines.document", &guidelines.document)?;
+    let known = |n| GuidelinesGround::try_from(n).ok().filter(|ground| *ground != GuidelinesGround::Unspecified);
+    each_once("guidelines.grounds", &guidelines.grounds, known)?;
+    let parts = [
+        (guidelines.document.is_empty(), "guidelines.document", "a document that states them"),
+        (guidelines.grounds.is_empty(), "guidelines.grounds", "at least one ground"),
+        (
+            guidelines.influence_answer.is_empty(),
+            "guidelines.influence_answer",
+            "the answer to influence of the regime",
+        ),
+        (guidelines.endorsement_answer.is_empty(), "guidelines.endorsement_answer", "the answer to use as endorsement"),
+        (!guidelines.bind_all_actors, "guidelines.bind_all_actors", "they must bind all actors of the initiative"),
+    ];
+    let missing: Vec<_> = parts.into_iter().filter(|(missing, ..)| *missing).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let refusal = Refusal::rule("AG-11", "The guidelines are not complete");
+    let refusal = missing.into_iter().fold(refusal, |refusal, (_, subject, what)| refusal.missing(subject, what));
+    Err(refusal.help("State what is missing, or let the mayor go on with a recorded reason."))
+}
+
+pub(super) fn not_over(state: &Agreement, step: &str) -> Refused<()> {
+    let over = [AgreementState::Ended, AgreementState::Declined, AgreementState::Withdrawn, AgreementState::Superseded];
+    if !over.contains(&state.state()) {
+        return Ok(());
+    }
+    Err(Refusal::out_of_order(
+        "AG-3",
+        format!("{step} is out of order: the agreement is {}", rules::word(state.state())),
+    )
+    .missing("state", "is final")
+    .help("Propose a new agreement."))
+}
+
+/// Goes on without guidelines, by the mayor.
+///
+/// # Errors
+/// AG-11 where none are needed or some are stated; a role other than the mayor's.
+pub fn override_guidelines(
+    state: &Agreement,
+    command: &OverrideGuidelinesRequest,
+    caller: &Caller,
+    facts: &Facts,
+) -> Decision<Change> {
+    let which = party_as(state, caller, &[Role::Mayor])?;
+    fitting(state, facts)?;
+    text::required("reason", &command.reason)?;
+    not_over(state, "Going on without guidelines")?;
+    let needless = if state.sides[which].guidelines.is_some() {
+        Some("guidelines are stated")
+    } else if facts.guidelines_need(which) == GuidelinesNeed::None {
+        Some("this city needs no guidelines with this partner")
+    } else {
+        None
+    };
+    if let Some(why) = needless {
+        return Err(Refusal::rule("AG-11", "There is nothing to override")
+            .missing(state.sides[which].name(), why)
+            .help("Sign without it."));
+    }
+    happened(GuidelinesOverridden { city: state.sides[which].name(), reason: command.reason.clone() })
+}

@@ -1,0 +1,188 @@
+//! The resource that readers get, for parties and for everyone (PL-1).
+
+use super::{
+    Agreement, Attested, Close, Ending, InForce, Life, Period, Which,
+    sides::{Side, Signature, Suspension, Taken, Vote},
+};
+use hansa_kernel::{Caller, RecordName, TenantId, time};
+use hansa_proto::partnerships::{
+    self as proto, AgreementEnding, AgreementParty, AgreementPeriod, AgreementSignature, AgreementTerms, Attestation,
+    CouncilVote, GuidelinesOverride, StepTaken,
+};
+
+impl Agreement {
+    /// The resource as the parties see it.
+    #[must_use]
+    pub fn resource(&self, name: &RecordName, etag: &str) -> proto::Agreement {
+        proto::Agreement {
+            requirements: Some(self.requirements.to_proto()),
+            initiator: Some(self.party(Which::Initiator)),
+            partner: Some(self.party(Which::Partner)),
+            rationale: self.rationale.clone(),
+            plan: self.plan.clone(),
+            revitalisation: self.revitalisation.clone(),
+            renewal: self.renewal.clone(),
+            activity_count: i32::try_from(self.activities.len()).unwrap_or(i32::MAX),
+            last_activity_date: self.last_activity.map(time::date),
+            supersedes: self.supersedes.map(agreement_name).unwrap_or_default(),
+            ending: self.ending(),
+            origin: self.origin.clone(),
+            attestations: self.attestations.iter().map(|attested| self.attestation_of(attested)).collect(),
+            revision: self.revision,
+            settings: Some(self.clock.to_proto()),
+            terms: Some(self.terms.to_proto()),
+            ..self.public_resource(name, etag)
+        }
+    }
+
+    /// The resource as far as the caller's tenant may see it. Whether it may see the agreement at all is not asked here.
+    #[must_use]
+    pub fn resource_for(&self, caller: &Caller, name: &RecordName, etag: &str) -> proto::Agreement {
+        if self.readers.contains(&caller.tenant) { self.resource(name, etag) } else { self.public_resource(name, etag) }
+    }
+
+    /// What everyone sees of an agreement that has been in force: kind, parties, sectors, dates.
+    #[must_use]
+    pub fn public_resource(&self, name: &RecordName, etag: &str) -> proto::Agreement {
+        let open = |side: &Side| AgreementParty {
+            city: side.name(),
+            display_name: side.display_name.clone(),
+            country_code: side.country.clone(),
+            tenant: side.tenant.map(TenantId::name).unwrap_or_default(),
+            ..AgreementParty::default()
+        };
+        let superseded_by = match &self.life {
+            Life::Over(Ending { how: Close::Superseded(by), .. }) => agreement_name(*by),
+            _ => String::new(),
+        };
+        let dormant = match &self.life {
+            Life::InForce(InForce { dormant, .. }) => *dormant,
+            _ => None,
+        };
+        proto::Agreement {
+            name: name.as_str().to_owned(),
+            etag: etag.to_owned(),
+            state: self.state() as i32,
+            terms: Some(AgreementTerms { title: Vec::new(), summary: Vec::new(), ..self.terms.to_proto() }),
+            initiator: Some(open(&self.sides.initiator)),
+            partner: Some(open(&self.sides.partner)),
+            periods: self.periods.iter().map(|period| period.to_proto()).collect(),
+            signed_date: self.signed_on.to_proto(),
+            dormant_date: dormant.map(time::date),
+            economic_component: self.economic(),
+            anniversary: self.anniversary.map(|told| self.anniversary_of(told.years)),
+            superseded_by,
+            create_time: Some(time::timestamp(self.created)),
+            update_time: Some(time::timestamp(self.updated)),
+            ..proto::Agreement::default()
+        }
+    }
+
+    fn economic(&self) -> bool {
+        self.terms.economic || self.activities.iter().any(|recorded| recorded.activity.economic)
+    }
+
+    fn party(&self, which: Which) -> AgreementParty {
+        let side = &self.sides[which];
+        AgreementParty {
+            city: side.name(),
+            display_name: side.display_name.clone(),
+            country_code: side.country.clone(),
+            tenant: side.tenant.map(TenantId::name).unwrap_or_default(),
+            dialogue: self.dialogue.as_ref().filter(|_| which == Which::Partner).map(Taken::to_proto),
+            rationale: side.rationale.as_ref().map(Taken::to_proto),
+            plan: side.plan.as_ref().map(Taken::to_proto),
+            council_vote: side.vote.as_ref().map(Vote::to_proto),
+            signature: side.signature.as_ref().map(Signature::to_proto),
+            guidelines_need: side.need as i32,
+            guidelines: side.guidelines.as_ref().map(|(guidelines, _)| guidelines.clone()),
+            guidelines_step: side.guidelines.as_ref().map(|(_, taken)| taken.to_proto()),
+            guidelines_override: side.overridden.as_ref().map(|overridden| GuidelinesOverride {
+                reason: overridden.reason.clone(),
+                step: Some(overridden.taken.to_proto()),
+            }),
+            suspension: side.suspension.as_ref().map(Suspension::to_proto),
+            committee: side.committee.clone(),
+        }
+    }
+
+    fn ending(&self) -> Option<AgreementEnding> {
+        match &self.life {
+            Life::Over(ending) => Some(AgreementEnding {
+                date: Some(time::date(ending.date)),
+                city: ending.by.map(|which| self.sides[which].name()).unwrap_or_default(),
+                reason: ending.reason.clone(),
+            }),
+            Life::Expired(date) => {
+                Some(AgreementEnding { date: Some(time::date(*date)), ..AgreementEnding::default() })
+            }
+            Life::Preparing | Life::InForce(_) => None,
+        }
+    }
+
+    fn attestation_of(&self, attested: &Attested) -> Attestation {
+        Attestation {
+            city: attested.side.map(|which| self.sides[which].name()).unwrap_or_default(),
+            step: attested.step as i32,
+            document: attested.document.clone(),
+            source: attested.source.clone(),
+            taken: Some(attested.taken.to_proto()),
+            state: attested.state as i32,
+            reason: attested.reason.clone(),
+        }
+    }
+}
+
+fn agreement_name(id: hansa_kernel::RecordId) -> String {
+    RecordName::new(super::COLLECTION, id).to_string()
+}
+
+impl Taken {
+    fn to_proto(&self) -> StepTaken {
+        StepTaken { actor: Some(self.actor.clone()), time: Some(time::timestamp(self.at)), level: self.level as i32 }
+    }
+}
+
+impl Vote {
+    fn to_proto(&self) -> CouncilVote {
+        CouncilVote {
+            result: self.result as i32,
+            date: Some(time::date(self.date)),
+            document: self.document.clone(),
+            step: Some(self.taken.to_proto()),
+        }
+    }
+}
+
+impl Signature {
+    fn to_proto(&self) -> AgreementSignature {
+        AgreementSignature {
+            date: Some(time::date(self.date)),
+            place: self.place.clone(),
+            in_ceremony: self.in_ceremony,
+            scan: self.scan.clone(),
+            delegation: self.delegation.clone(),
+            step: Some(self.taken.to_proto()),
+        }
+    }
+}
+
+impl Suspension {
+    fn to_proto(&self) -> proto::Suspension {
+        proto::Suspension {
+            date: Some(time::date(self.date)),
+            reason: self.reason.clone(),
+            step: Some(self.taken.to_proto()),
+        }
+    }
+}
+
+impl Period {
+    fn to_proto(self) -> AgreementPeriod {
+        AgreementPeriod {
+            start_date: self.start.map(time::date),
+            end_date: self.end.map(time::date),
+            automatic: self.automatic,
+        }
+    }
+}

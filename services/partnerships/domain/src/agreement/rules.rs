@@ -1,0 +1,157 @@
+//! What several rules ask: who acts, in which role, in which state.
+
+use super::{Agreement, Change, Facts, Which};
+use chrono::NaiveDate;
+use hansa_kernel::{AssuranceLevel, Caller, Happened, Moment, Reason, Refusal, Refused, Role, text, time};
+use hansa_proto::{
+    google::r#type::Date,
+    partnerships::{AgreementState, Delegation},
+};
+
+/// Those who prepare and keep agreements.
+pub(super) const OFFICE: &[Role] = &[Role::Mayor, Role::IrOfficer];
+/// Those who vouch for documents as well.
+pub(super) const RECORDS: &[Role] = &[Role::Mayor, Role::IrOfficer, Role::CouncilClerk];
+
+/// The side for which the caller acts. For anyone else the agreement is not there (AG-4, PL-1).
+pub(super) fn party(state: &Agreement, caller: &Caller) -> Refused<Which> {
+    state.side_of(caller.tenant).ok_or_else(|| Refusal::not_found("the agreement"))
+}
+
+/// Whether the caller is the steward that keeps a tie which no party has taken over.
+pub(super) fn is_keeper(state: &Agreement, caller: &Caller) -> bool {
+    caller.has(Role::Steward) && !state.at_home() && caller.tenant == state.owner
+}
+
+/// The side for which the caller acts, in one of these roles.
+pub(super) fn party_as(state: &Agreement, caller: &Caller, roles: &[Role]) -> Refused<Which> {
+    let which = party(state, caller)?;
+    role(caller, roles)?;
+    Ok(which)
+}
+
+pub(super) fn role(caller: &Caller, roles: &[Role]) -> Refused<Role> {
+    caller.acting_as(roles).ok_or_else(|| {
+        let names: Vec<_> = roles.iter().map(|role| role.as_str_name().trim_start_matches("ROLE_")).collect();
+        Refusal::not_permitted("The caller's role does not permit this step")
+            .missing("role", format!("one of {}", names.join(", ")))
+            .help("Ask a person with that role to take the step.")
+    })
+}
+
+/// A decision that takes the mayor's power: by the mayor, a delegate within the dates of the power, or the council's clerk,
+/// who records what was decided elsewhere.
+pub(super) fn power(caller: &Caller, delegation: Option<&Delegation>, at: Moment) -> Refused<AssuranceLevel> {
+    match role(caller, &[Role::Mayor, Role::Delegate, Role::CouncilClerk])? {
+        Role::Mayor => Ok(AssuranceLevel::Host),
+        Role::Delegate => delegated(delegation, at.today()).map(|()| AssuranceLevel::Host),
+        _ => Ok(AssuranceLevel::Recorded),
+    }
+}
+
+/// The power that a decision shows: a delegate's alone.
+pub(super) fn power_shown(caller: &Caller, delegation: Option<&Delegation>) -> Option<Delegation> {
+    delegation.filter(|_| caller.acting_as(&[Role::Mayor, Role::Delegate]) == Some(Role::Delegate)).cloned()
+}
+
+/// Whether a delegate's power is shown and holds on the day (AG-3).
+pub(super) fn delegated(delegation: Option<&Delegation>, day: NaiveDate) -> Refused<()> {
+    let help = "Let the mayor act, or name a power whose dates include the day.";
+    let Some(delegation) = delegation else {
+        let refusal = Refusal::rule("AG-3", "A delegate acts under a dated power");
+        return Err(refusal.missing("delegation", "the power to act for the mayor").help(help));
+    };
+    document("delegation.document", &delegation.document)?;
+    let start = time::day("delegation.start_date", delegation.start_date.as_ref())?;
+    let end = time::day("delegation.end_date", delegation.end_date.as_ref())?;
+    if !(start..=end).contains(&day) {
+        let refusal = Refusal::rule("AG-3", "The delegate's power does not hold on the day");
+        return Err(refusal.missing("delegation", format!("it holds from {start} to {end}")).help(help));
+    }
+    Ok(())
+}
+
+/// A reference to a document that must be there.
+pub(super) fn document(field: &str, reference: &str) -> Refused<()> {
+    if reference.trim().is_empty() {
+        return Err(Refusal::field(field, "is required"));
+    }
+    text::reference(field, reference)
+}
+
+/// A day that is not in the future. The day has begun somewhere a little before it begins in UTC.
+pub(super) fn past_day(field: &str, date: Option<&Date>, at: Moment) -> Refused<NaiveDate> {
+    let day = time::day(field, date)?;
+    let latest = at.today().succ_opt().unwrap_or(NaiveDate::MAX);
+    if day > latest {
+        return Err(Refusal::field(field, "is in the future"));
+    }
+    Ok(day)
+}
+
+/// The same, or today where none is given.
+pub(super) fn past_day_or_today(field: &str, date: Option<&Date>, at: Moment) -> Refused<NaiveDate> {
+    if date.is_none() { Ok(at.today()) } else { past_day(field, date, at) }
+}
+
+/// Refuses in any other state than these, and says what is missing.
+pub(super) fn in_state(state: &Agreement, rule: &'static str, states: &[AgreementState], step: &str) -> Refused<()> {
+    let now = state.state();
+    if states.contains(&now) {
+        return Ok(());
+    }
+    let mut refusal = Refusal::out_of_order(rule, format!("{step} is out of order: the agreement is {}", word(now)));
+    for (subject, description) in state.outstanding() {
+        refusal = refusal.missing(subject, description);
+    }
+    if refusal.missing.is_empty() {
+        refusal = refusal.missing("state", format!("is {}", word(now)));
+    }
+    let words: Vec<_> = states.iter().map(|&state| word(state)).collect();
+    Err(refusal.help(format!("This step is open while the agreement is {}.", words.join(" or "))))
+}
+
+/// A state as people read it.
+pub(super) fn word(state: AgreementState) -> String {
+    state.as_str_name().trim_start_matches("AGREEMENT_STATE_").replace('_', " ").to_lowercase()
+}
+
+/// Whether the facts are those of the agreement's cities; anything else is a mistake of the service.
+pub(super) fn fitting(state: &Agreement, facts: &Facts) -> Refused<()> {
+    if Which::ALL.into_iter().all(|which| facts.cities[which].city == state.sides[which].city) {
+        Ok(())
+    } else {
+        Err(Refusal::because(Reason::Internal, "PL-4", "The facts are not those of the agreement's cities"))
+    }
+}
+
+/// One change at a level, by the caller's own tenant.
+pub(super) fn at_level(change: impl Into<Change>, level: AssuranceLevel) -> Vec<Happened<Change>> {
+    vec![Happened::at_level(change, None, level)]
+}
+
+impl Agreement {
+    /// What is still to be done before it is in force, by whom.
+    pub(super) fn outstanding(&self) -> Vec<(String, &'static str)> {
+        if !matches!(self.life, super::Life::Preparing) {
+            return Vec::new();
+        }
+        if self.dialogue.is_none() {
+            return vec![(self.sides.partner.name(), "has not taken up the proposal")];
+        }
+        let each = |open: &dyn Fn(Which) -> bool, what| {
+            let sides = Which::ALL.into_iter().filter(|&which| open(which));
+            sides.map(|which| (self.sides[which].name(), what)).collect::<Vec<_>>()
+        };
+        let steps = [
+            each(&|which| self.sides[which].rationale.is_none(), "has not confirmed the rationale"),
+            each(&|which| self.sides[which].plan.is_none(), "has not confirmed the plan"),
+            each(
+                &|which| self.requirements.vote_of(which) && self.sides[which].vote.is_none(),
+                "its council has not voted",
+            ),
+            each(&|which| self.sides[which].signature.is_none(), "has not signed"),
+        ];
+        steps.into_iter().find(|open| !open.is_empty()).unwrap_or_default()
+    }
+}

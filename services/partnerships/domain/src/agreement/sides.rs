@@ -1,0 +1,155 @@
+//! The two sides of an agreement, and what each has done.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use hansa_kernel::{AssuranceLevel, RecordId, Stamp, TenantId};
+use hansa_proto::{
+    partnerships::{Committee, Delegation, Guidelines, GuidelinesNeed, VoteResult},
+    types::{Actor, LocalizedText},
+};
+use serde::{Deserialize, Serialize};
+use std::ops::{Index, IndexMut};
+
+/// One of the two sides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Which {
+    /// The city that proposed; after an import the first that was named.
+    Initiator,
+    /// The other.
+    Partner,
+}
+
+impl Which {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Initiator, Self::Partner];
+
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Initiator => Self::Partner,
+            Self::Partner => Self::Initiator,
+        }
+    }
+}
+
+/// Something for each side.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Both<T> {
+    /// Of the initiator.
+    pub initiator: T,
+    /// Of the partner.
+    pub partner: T,
+}
+
+impl<T> Both<T> {
+    /// Whether it holds for one side or both.
+    pub fn any(&self, test: impl Fn(&T) -> bool) -> bool {
+        test(&self.initiator) || test(&self.partner)
+    }
+
+    /// Whether it holds for both.
+    pub fn all(&self, test: impl Fn(&T) -> bool) -> bool {
+        test(&self.initiator) && test(&self.partner)
+    }
+
+    /// Does the same to both.
+    pub(super) fn each(&mut self, mut act: impl FnMut(&mut T)) {
+        act(&mut self.initiator);
+        act(&mut self.partner);
+    }
+}
+
+impl<T> Index<Which> for Both<T> {
+    type Output = T;
+
+    fn index(&self, which: Which) -> &T {
+        match which {
+            Which::Initiator => &self.initiator,
+            Which::Partner => &self.partner,
+        }
+    }
+}
+
+impl<T> IndexMut<Which> for Both<T> {
+    fn index_mut(&mut self, which: Which) -> &mut T {
+        match which {
+            Which::Initiator => &mut self.initiator,
+            Which::Partner => &mut self.partner,
+        }
+    }
+}
+
+/// A city in an agreement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Side {
+    pub city: RecordId,
+    pub display_name: String,
+    pub country: String,
+    /// `None` while the city is not on the platform or has not taken over its side.
+    pub tenant: Option<TenantId>,
+    pub rationale: Option<Taken>,
+    pub plan: Option<Taken>,
+    pub vote: Option<Vote>,
+    pub signature: Option<Signature>,
+    pub need: GuidelinesNeed,
+    pub guidelines: Option<(Guidelines, Taken)>,
+    pub overridden: Option<Reasoned>,
+    pub suspension: Option<Suspension>,
+    pub committee: Option<Committee>,
+}
+
+impl Side {
+    pub fn name(&self) -> String {
+        city_name(self.city)
+    }
+}
+
+pub(super) fn city_name(city: RecordId) -> String {
+    format!("cities/{city}")
+}
+
+/// Who took a step, when, how strongly it binds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Taken {
+    pub actor: Actor,
+    pub at: DateTime<Utc>,
+    pub level: AssuranceLevel,
+}
+
+impl Taken {
+    pub fn of(stamp: &Stamp) -> Self {
+        Self { actor: stamp.actor.clone(), at: stamp.at, level: stamp.level }
+    }
+}
+
+/// A vote for the agreement; one against ends it and stands in the ending.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Vote {
+    pub result: VoteResult,
+    pub date: NaiveDate,
+    pub document: String,
+    pub taken: Taken,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Signature {
+    pub date: NaiveDate,
+    pub place: Vec<LocalizedText>,
+    pub in_ceremony: bool,
+    pub scan: String,
+    pub delegation: Option<Delegation>,
+    pub taken: Taken,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Reasoned {
+    pub reason: Vec<LocalizedText>,
+    pub taken: Taken,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Suspension {
+    pub date: NaiveDate,
+    pub reason: Vec<LocalizedText>,
+    pub taken: Taken,
+}

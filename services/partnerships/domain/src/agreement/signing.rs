@@ -1,0 +1,148 @@
+//! Signatures (AG-1, AG-3, AG-4, AG-11) and the document that shows them (AG-12).
+
+use super::{
+    Agreement, Change, Facts, Which,
+    fold::guided,
+    rules::{delegated, document, fitting, in_state, party, past_day, power_shown, role},
+};
+use chrono::NaiveDate;
+use hansa_kernel::{
+    AssuranceLevel, Caller, Decision, Happened, Moment, Record, Refusal, Refused, Role, Stamp, text, time,
+};
+use hansa_proto::{
+    partnerships::{AgreementSignature, AgreementSigned, AgreementState, SignAgreementRequest},
+    types::Actor,
+};
+
+/// Signs for the own city: the mayor or a delegate here, or the clerk a signature made on paper. With the second signature
+/// it enters into force, unless a start lies ahead.
+///
+/// # Errors
+/// AG-1 without the ceremony, AG-3 out of order or without power, AG-11 without guidelines.
+pub fn sign(
+    state: &Agreement,
+    command: &SignAgreementRequest,
+    caller: &Caller,
+    facts: &Facts,
+    at: Moment,
+) -> Decision<Change> {
+    let which = party(state, caller)?;
+    fitting(state, facts)?;
+    let (date, level) = form(command, caller, at)?;
+    text::optional("place", &command.place)?;
+    state.signature_open(which)?;
+    state.in_ceremony(command)?;
+    state.guided(which, facts)?;
+    let change = AgreementSigned {
+        city: state.sides[which].name(),
+        signature: Some(AgreementSignature {
+            date: Some(time::date(date)),
+            place: command.place.clone(),
+            in_ceremony: command.in_ceremony,
+            scan: command.scan.clone(),
+            delegation: match level {
+                // On paper a delegate may have signed as well; the clerk shows the power.
+                AssuranceLevel::Recorded => command.delegation.clone(),
+                _ => power_shown(caller, command.delegation.as_ref()),
+            },
+            step: None,
+        }),
+        guidelines_need: facts.guidelines_need(which) as i32,
+    };
+    Ok(state.and_into_force(change.into(), level, at))
+}
+
+/// How it is signed: the day and the level.
+fn form(command: &SignAgreementRequest, caller: &Caller, at: Moment) -> Refused<(NaiveDate, AssuranceLevel)> {
+    if command.paper_date.is_some() || !command.scan.is_empty() {
+        role(caller, &[Role::CouncilClerk])?;
+        document("scan", &command.scan)?;
+        text::required("place", &command.place)?;
+        let date = past_day("paper_date", command.paper_date.as_ref(), at)?;
+        if command.delegation.is_some() {
+            delegated(command.delegation.as_ref(), date)?;
+        }
+        return Ok((date, AssuranceLevel::Recorded));
+    }
+    match role(caller, &[Role::Mayor, Role::Delegate, Role::CouncilClerk])? {
+        Role::Mayor => {}
+        Role::Delegate => delegated(command.delegation.as_ref(), at.today())?,
+        _ => {
+            let refusal = Refusal::rule("AG-3", "The clerk records a signature on paper and does not sign");
+            return Err(refusal
+                .missing("paper_date", "the day of the signature on paper")
+                .missing("scan", "the scan of the signature on paper")
+                .help("Give date, place and scan, or let the mayor sign."));
+        }
+    }
+    Ok((at.today(), AssuranceLevel::Host))
+}
+
+impl Agreement {
+    pub(super) fn signature_open(&self, which: Which) -> Refused<()> {
+        in_state(self, "AG-3", &[AgreementState::Approved, AgreementState::Signed], "Signing")?;
+        if self.sides[which].signature.is_none() {
+            return Ok(());
+        }
+        Err(Refusal::out_of_order("AG-3", "This side has signed")
+            .missing(self.sides[which].name(), "has signed")
+            .help("Wait for the other signature or the start date."))
+    }
+
+    fn in_ceremony(&self, command: &SignAgreementRequest) -> Refused<()> {
+        let mut refusal = Refusal::rule("AG-1", "This agreement is signed in a ceremony");
+        if self.requirements.ceremony && !command.in_ceremony {
+            refusal = refusal.missing("in_ceremony", "a ceremony");
+        }
+        if command.in_ceremony && command.place.is_empty() {
+            refusal = refusal.missing("place", "the place of the ceremony");
+        }
+        if refusal.missing.is_empty() {
+            return Ok(());
+        }
+        Err(refusal.help("Sign at the ceremony and name its place."))
+    }
+
+    fn guided(&self, which: Which, facts: &Facts) -> Refused<()> {
+        if guided(&self.sides[which], facts.guidelines_need(which)) {
+            return Ok(());
+        }
+        Err(Refusal::rule(
+            "AG-11",
+            "Guidelines are needed before this city signs: the partner's regime is not democratic",
+        )
+        .missing(self.sides[which].name(), "guidelines with grounds and the answers to both risks")
+        .help("State guidelines that bind all actors, or let the mayor go on with a recorded reason."))
+    }
+
+    /// A signature, and the entry into force where it is the second and no start lies ahead.
+    pub(super) fn and_into_force(&self, signed: Change, level: AssuranceLevel, at: Moment) -> Vec<Happened<Change>> {
+        let stamp = Stamp { version: 0, at: at.now, actor: Actor::default(), party: None, level };
+        let after = Agreement::fold(Some(self.clone()), &signed, &stamp);
+        let mut out = vec![Happened::at_level(signed, None, level)];
+        if let Ok(after) = after
+            && matches!(after.life, super::Life::Preparing)
+            && after.signed_by_both()
+            && after.first_day() <= at.today()
+        {
+            out.push(Happened::at_level(after.entry(after.first_day()), None, level));
+        }
+        out
+    }
+}
+
+/// Whether the caller may have the document of the agreement.
+///
+/// # Errors
+/// NOT_FOUND for others than the parties, AG-12 before both have signed.
+pub fn exportable(state: &Agreement, caller: &Caller) -> Refused<()> {
+    party(state, caller)?;
+    if state.signed_by_both() || !state.periods.is_empty() {
+        return Ok(());
+    }
+    let mut refusal = Refusal::rule("AG-12", "Only a signed agreement is exported");
+    for (subject, description) in state.outstanding() {
+        refusal = refusal.missing(subject, description);
+    }
+    Err(refusal.help("Export it once both sides have signed."))
+}
