@@ -27,7 +27,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let serde = "#[derive(serde::Serialize, serde::Deserialize)]";
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut config = tonic_prost_build::Config::new();
-    config.enable_type_names().disable_comments([".google"]).enum_attribute(".hansa", serde);
+    config.enable_type_names().disable_comments([".google"]);
+    // By name: the prefix alone would reach the oneofs too, whose messages have no serde.
+    for file in descriptors.file.iter().filter(|file| file.package().starts_with("hansa.")) {
+        for of in &file.enum_type {
+            config.enum_attribute(format!(".{}.{}", file.package(), of.name()), serde);
+        }
+    }
     for shared in [".hansa.type.v1.LocalizedText", ".hansa.type.v1.Actor", ".google.type.Date", ".google.type.Money"] {
         config.message_attribute(shared, serde);
     }
