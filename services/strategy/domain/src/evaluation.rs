@@ -67,9 +67,27 @@ pub fn evaluate(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strate
     }
 }
 
-/// All that the result was made from. Every part is in canonical form, so equal inputs have equal bytes.
+/// All that the result was made from: the rubric, the day, and every fact that the model reads. Each part is in canonical
+/// form, so equal inputs have equal bytes. What the model does not read, such as a partner's name, is left out: it cannot
+/// change a result, and hashing it would be half the time of an evaluation.
 fn inputs_digest(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strategy>, date: NaiveDate) -> String {
-    let inputs = (rubric.digest(), portfolio, strategy, date);
+    let ties: Vec<_> = portfolio
+        .ties()
+        .map(|tie| {
+            let guidelines = (tie.guidelines_needed, tie.guidelines_stated, tie.guidelines_overridden);
+            (
+                &tie.agreement,
+                &tie.partner,
+                &tie.country,
+                tie.kind,
+                tie.state,
+                tie.dormant,
+                guidelines,
+                &tie.partner_languages,
+            )
+        })
+        .collect();
+    let inputs = (rubric.digest(), portfolio.city(), portfolio.office(), ties, strategy, date);
     hex(&hash(&postcard::to_stdvec(&inputs).unwrap_or_default()))
 }
 

@@ -1,6 +1,9 @@
 //! The documented model: every name that a rubric's expressions may use, counted beforehand from portfolio and strategy.
 
-use crate::{portfolio::Portfolio, strategy::Strategy};
+use crate::{
+    portfolio::{Portfolio, TieFact, TieState},
+    strategy::Strategy,
+};
 use cel::{
     common::{
         types::{CelBool, CelInt, CelList, CelString},
@@ -10,7 +13,7 @@ use cel::{
 };
 use chrono::NaiveDate;
 use hansa_proto::strategy::{GoalKind, StrategyState, TieKind};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Most entries of a list of the model; further ones, in their order, are left out.
 pub const LIST_ENTRIES: usize = 64;
@@ -204,7 +207,7 @@ struct Ties<'a> {
     guidelines_needed: usize,
     guidelines_unknown: usize,
     languages_judged: usize,
-    partners: BTreeSet<&'a str>,
+    partners: HashSet<&'a str>,
     countries: BTreeSet<&'a str>,
     dormant: Vec<&'a str>,
     guidelines_missing: Vec<&'a str>,
@@ -247,12 +250,14 @@ impl<'a> Standing<'a> {
 impl<'a> Ties<'a> {
     fn of(portfolio: &'a Portfolio, strategy: Option<&Strategy>) -> Self {
         let mut ties = Self::default();
+        // Both are sorted by the name of the agreement, so one pass over both finds the links.
+        let mut tools = strategy.into_iter().flat_map(Strategy::tools).map(|link| link.tool.as_str()).peekable();
         for tie in portfolio.ties() {
-            ties.preparing += usize::from(tie.state == crate::portfolio::TieState::Preparing);
+            while tools.next_if(|tool| *tool < tie.agreement.as_str()).is_some() {}
+            ties.preparing += usize::from(tie.state == TieState::Preparing);
             if tie.in_force() {
                 ties.count(tie);
-                let serves = strategy.is_some_and(|s| s.tool(&tie.agreement).is_some());
-                if !serves {
+                if tools.peek() != Some(&tie.agreement.as_str()) {
                     ties.without_goal.push(&tie.agreement);
                 }
                 match shares_language(portfolio, &tie.partner_languages) {
@@ -268,9 +273,9 @@ impl<'a> Ties<'a> {
         ties
     }
 
-    fn count(&mut self, tie: &'a crate::portfolio::TieFact) {
+    fn count(&mut self, tie: &'a TieFact) {
         self.in_force += 1;
-        self.suspended += usize::from(tie.state == crate::portfolio::TieState::Suspended);
+        self.suspended += usize::from(tie.state == TieState::Suspended);
         match tie.kind {
             TieKind::Twinning => self.of_kind[0] += 1,
             TieKind::Cooperation => self.of_kind[1] += 1,
@@ -355,7 +360,9 @@ impl<'a> Model<'a> {
 
 /// A tool that the portfolio does not show is not known to be over, so it counts.
 fn without_tool(strategy: &Strategy, portfolio: &Portfolio) -> Vec<String> {
-    let over = |tool: &str| portfolio.tie(tool).is_some_and(|tie| tie.state == crate::portfolio::TieState::Ended);
+    let ended: HashSet<&str> =
+        portfolio.ties().filter(|tie| tie.state == TieState::Ended).map(|tie| tie.agreement.as_str()).collect();
+    let over = |tool: &str| ended.contains(tool);
     let served: BTreeSet<&str> =
         strategy.tools().filter(|t| !over(&t.tool)).flat_map(|t| t.goals.iter().map(String::as_str)).collect();
     let bare = strategy.goals().filter(|goal| !served.contains(goal.id.as_str()));
@@ -459,7 +466,7 @@ mod tests {
     #[test]
     fn st_8_names_say_what_they_promise() {
         let strategy = crate::strategy::tests::adopted();
-        let dormant = crate::portfolio::TieFact { dormant: true, ..tie(2) };
+        let dormant = TieFact { dormant: true, ..tie(2) };
         let portfolio = Portfolio::new(city(), office(), [tie(1), dormant]);
         let model = Model::of(&portfolio, Some(&strategy), day(2025, 6, 1));
         let env = cel::Env::stdlib();
@@ -481,8 +488,7 @@ mod tests {
 
     #[test]
     fn lists_are_capped() {
-        let ties =
-            (0..LIST_ENTRIES as u32 + 5).map(|n| crate::portfolio::TieFact { country: format!("C{n:03}"), ..tie(n) });
+        let ties = (0..LIST_ENTRIES as u32 + 5).map(|n| TieFact { country: format!("C{n:03}"), ..tie(n) });
         let portfolio = Portfolio::new(city(), office(), ties);
         let model = Model::of(&portfolio, None, day(2025, 1, 1));
         let Slot::Texts(list) = &model.slots[place_of("partner_countries").unwrap()] else { panic!("a list") };

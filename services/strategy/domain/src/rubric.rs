@@ -377,6 +377,14 @@ mod tests {
         assert_eq!(rubric.to_proto().model.len(), VARIABLES.len());
     }
 
+    /// Whoever changes the file changes what old evaluations were made by: write `hansa-2027.toml` instead.
+    #[test]
+    fn st_8_the_embedded_rubric_is_what_it_was() {
+        let rubric = Rubric::embedded();
+        assert_eq!((rubric.name(), rubric.version()), ("rubrics/hansa-2026", "2026.1"));
+        assert_eq!(rubric.digest(), "074121c8d72fc521e905800100043aac0a5af45d4d60ff5aa8e45f6d5172e07c");
+    }
+
     #[test]
     fn st_8_a_rubric_is_refused_with_place_and_reason() {
         assert!(Rubric::load(GOOD).is_ok());

@@ -155,7 +155,12 @@ fn ag_11_partners_without_guidelines_are_found_and_unknown_regimes_are_not() {
     let overridden = with(Some(true), false, true);
     assert_eq!(found(&overridden, FindingCode::GuidelinesOverridden).evidence, [tie(1).agreement]);
     assert!(!codes(&overridden).contains(&FindingCode::PartnersWithoutGuidelines));
-    for silent in [with(Some(true), true, false), with(None, false, false), with(Some(false), false, false)] {
+    for silent in [
+        with(Some(true), true, false),
+        with(Some(true), true, true),
+        with(None, false, false),
+        with(Some(false), false, false),
+    ] {
         let found = codes(&silent);
         assert!(!found.contains(&FindingCode::PartnersWithoutGuidelines));
         assert!(!found.contains(&FindingCode::GuidelinesOverridden));
@@ -210,6 +215,27 @@ fn st_6_what_is_not_known_weighs_nothing() {
     assert_eq!(of(Precondition::EconomicResources).judged_basis_points, 0);
     assert_eq!(codes(&evaluation), [FindingCode::NoStrategy]);
     assert!(overall(&evaluation).judged_basis_points < 10_000);
+    assert!(evaluation.not_judged.contains(&"tools-aimed".into()), "without ties it is not judged, strategy or not");
+}
+
+#[test]
+fn st_8_a_result_out_of_bounds_is_cut_and_a_failing_expression_tells_nothing() {
+    let rubric = |met: &str| {
+        let entry = |id: &str, met: &str| {
+            format!(
+                "[[criterion]]\nid = '{id}'\ntitle = 't'\npart = 'GOALS'\nweight = 5000\nmet = '{met}'\n\
+                 finding = 'OTHER'\nseverity = 'LOW'\nrisk = 'r'\nadvice = 'a'\n"
+            )
+        };
+        let source = format!("id = 'x'\nversion = '1'\ntitle = 't'\n{}{}", entry("a", "false"), entry("b", met));
+        Rubric::load(&source).unwrap()
+    };
+    let score = |met: &str| evaluate(&rubric(met), &portfolio([tie(1)]), None, today());
+    assert_eq!(overall(&score("ties * 50000")), Score { basis_points: 5_000, judged_basis_points: 10_000 });
+    assert_eq!(overall(&score("ties * -1")), Score { basis_points: 0, judged_basis_points: 10_000 });
+    let failing = score("9223372036854775807 + ties");
+    assert_eq!(overall(&failing), Score { basis_points: 0, judged_basis_points: 5_000 });
+    assert_eq!(failing.not_judged, ["b"]);
 }
 
 #[test]
@@ -358,9 +384,14 @@ fn time_of_one_evaluation() {
     for n in 0..100 {
         strategy.link(link(&tie(n).agreement, &["peace"]));
     }
-    let start = std::time::Instant::now();
-    for _ in 0..1000 {
-        std::hint::black_box(judge(&portfolio, Some(&strategy)));
-    }
-    println!("{} ns an evaluation", start.elapsed().as_nanos() / 1000);
+    let timed = |what: &str, work: &dyn Fn()| {
+        let start = std::time::Instant::now();
+        (0..1000).for_each(|_| work());
+        println!("{what}: {} ns", start.elapsed().as_nanos() / 1000);
+    };
+    let model = Model::of(&portfolio, Some(&strategy), today());
+    timed("model", &|| drop(std::hint::black_box(Model::of(&portfolio, Some(&strategy), today()))));
+    timed("criteria", &|| drop(std::hint::black_box(Judged::of(&RUBRIC, &model))));
+    timed("digest", &|| drop(std::hint::black_box(inputs_digest(&RUBRIC, &portfolio, Some(&strategy), today()))));
+    timed("all", &|| drop(std::hint::black_box(judge(&portfolio, Some(&strategy)))));
 }

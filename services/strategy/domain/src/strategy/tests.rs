@@ -209,6 +209,17 @@ fn st_1_mayor_and_council_adopt_until_the_election_and_a_grace_period() {
 }
 
 #[test]
+fn st_1_the_grace_period_is_a_setting_fixed_at_creation() {
+    let short = Ground { grace_months: 2, ..ground() };
+    let mut state = fold(None, create(&begin(), RecordId::from_source("a", "b"), short, &officer()));
+    for (id, aim) in [("a", GoalAim::GlobalChallenges), ("b", GoalAim::BetterServices)] {
+        state.put(Goal::parse("goal", &goal(id, aim)).unwrap());
+    }
+    let state = fold(Some(state.clone()), adopt(&state, &adoption(), Some(election()), &caller(Role::Mayor), now()));
+    assert_eq!(state.valid_until(), Some(day(2026, 5, 15)));
+}
+
+#[test]
 fn st_1_the_clerk_records_an_adoption_made_on_paper() {
     let mut command = adoption();
     let clerk = caller(Role::CouncilClerk);
