@@ -183,6 +183,9 @@ fn st_7_missing_languages_are_found_and_unknown_ones_are_not() {
     assert!(!missing(office(), &[]), "not known");
     assert!(!missing(OfficeFact { exists: Some(true), languages: None }, &["jpn"]), "the office's are not known");
     assert!(missing(OfficeFact { exists: Some(false), languages: None }, &["jpn"]), "there is no office");
+    let mute = CityFact { languages: vec![], ..city() };
+    let evaluation = evaluate(&RUBRIC, &Portfolio::new(mute, office(), [speaks(&["jpn"])]), None, today());
+    assert!(!codes(&evaluation).contains(&FindingCode::LanguagesMissing), "the city's are not known");
 }
 
 #[test]
