@@ -1,0 +1,318 @@
+//! Expressions of a rubric, checked before they are ever run. CEL's interpreter has no type checker and no limit on its
+//! work, so both stand here: what passes is a closed, bounded formula over the documented model.
+
+use crate::model::{Kind, VARIABLES, place_of};
+use cel::{
+    Env, Program,
+    common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators as op},
+};
+
+/// Longest source of an expression, in characters.
+pub const SOURCE_CHARS: usize = 500;
+/// Deepest comprehension within comprehensions.
+pub const NESTING: usize = 2;
+/// Most comprehensions of one expression.
+pub const COMPREHENSIONS: usize = 4;
+/// Most entries of a list that an expression spells out.
+pub const LIST_LITERAL: usize = 32;
+/// Deepest expression within expressions; comprehensions count with all that they stand for.
+pub const DEPTH: usize = 40;
+
+/// The name that CEL gives to what a comprehension gathers. No source can spell it.
+const GATHERED: &str = "@result";
+
+/// What a part of an expression answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// A whole number.
+    Int,
+    /// Yes or no.
+    Bool,
+    /// A text.
+    Text,
+    /// A list of whole numbers.
+    Ints,
+    /// A list of booleans.
+    Bools,
+    /// A list of texts.
+    Texts,
+    /// A list without entries, of any type.
+    Empty,
+}
+
+impl Type {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Int => Self::Int,
+            Kind::Bool => Self::Bool,
+            Kind::Text => Self::Text,
+            Kind::Texts => Self::Texts,
+        }
+    }
+
+    fn list(self) -> Option<Self> {
+        match self {
+            Self::Int => Some(Self::Ints),
+            Self::Bool => Some(Self::Bools),
+            Self::Text => Some(Self::Texts),
+            _ => None,
+        }
+    }
+
+    /// The type of an entry; that of an empty list is never seen, so any will do.
+    fn entry(self) -> Option<Self> {
+        match self {
+            Self::Ints => Some(Self::Int),
+            Self::Bools => Some(Self::Bool),
+            Self::Texts | Self::Empty => Some(Self::Text),
+            _ => None,
+        }
+    }
+
+    /// The type that both fit.
+    fn with(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (a, b) if a == b => Some(a),
+            (Self::Empty, list) | (list, Self::Empty) if list.entry().is_some() => Some(list),
+            _ => None,
+        }
+    }
+}
+
+/// Compiles an expression that answers one of the types, or says why it is refused.
+///
+/// # Errors
+/// A sentence for the author of the rubric.
+pub fn compile(env: &Env, source: &str, wanted: &[Type]) -> Result<Program, String> {
+    if source.chars().count() > SOURCE_CHARS {
+        return Err(format!("it is longer than {SOURCE_CHARS} characters"));
+    }
+    let program = env.compile(source).map_err(|e| format!("it is not CEL: {}", first_line(&e.to_string())))?;
+    let found = Checker::default().check(program.expression(), 0)?;
+    if wanted.contains(&found) { Ok(program) } else { Err(format!("it answers {found:?}, not one of {wanted:?}")) }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+#[derive(Default)]
+struct Checker<'e> {
+    bound: Vec<(&'e str, Type)>,
+    nesting: usize,
+    comprehensions: usize,
+}
+
+type Checked = Result<Type, String>;
+
+impl<'e> Checker<'e> {
+    fn check(&mut self, expression: &'e IdedExpr, depth: usize) -> Checked {
+        if depth > DEPTH {
+            return Err(format!("it is nested deeper than {DEPTH}"));
+        }
+        match &expression.expr {
+            Expr::Literal(literal) => literal_type(literal),
+            Expr::Ident(name) => self.name(name),
+            Expr::Call(call) => self.call(call, depth + 1),
+            Expr::List(list) if !list.optional_indices.is_empty() => Err("optional entries are not allowed".into()),
+            Expr::List(list) => self.entries(&list.elements, depth + 1),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth + 1),
+            Expr::Map(_) => Err("map literals are not allowed".into()),
+            Expr::Struct(_) => Err("struct literals are not allowed".into()),
+            Expr::Select(select) => Err(format!("the model has no fields, so `.{}` is not allowed", select.field)),
+            Expr::Unspecified => Err("it is empty".into()),
+        }
+    }
+
+    fn name(&self, name: &str) -> Checked {
+        let bound = self.bound.iter().rev().find(|(bound, _)| *bound == name).map(|(_, of)| *of);
+        bound
+            .or_else(|| place_of(name).map(|place| Type::of(VARIABLES[place].kind)))
+            .ok_or_else(|| format!("`{name}` is no name of the model"))
+    }
+
+    fn entries(&mut self, entries: &'e [IdedExpr], depth: usize) -> Checked {
+        if entries.len() > LIST_LITERAL {
+            return Err(format!("a list has more than {LIST_LITERAL} entries"));
+        }
+        entries.iter().try_fold(Type::Empty, |list, entry| {
+            let entry = self.check(entry, depth)?.list().ok_or("a list cannot hold lists")?;
+            list.with(entry).ok_or_else(|| "a list holds entries of one type".into())
+        })
+    }
+
+    fn call(&mut self, call: &'e CallExpr, depth: usize) -> Checked {
+        let name = call.func_name.as_str();
+        let gathers = matches!(call.args.first().map(|a| &a.expr), Some(Expr::Ident(first)) if first == GATHERED);
+        let mut types = Vec::with_capacity(call.args.len() + 1);
+        for part in call.target.as_deref().into_iter().chain(&call.args) {
+            types.push(self.check(part, depth)?);
+        }
+        let answer = if call.target.is_some() { method(name, &types) } else { function(name, &types, gathers) };
+        answer.ok_or_else(|| format!("`{}` is not known for {types:?}", name.trim_matches('_')))
+    }
+
+    fn comprehension(&mut self, of: &'e ComprehensionExpr, depth: usize) -> Checked {
+        let over = self.check(&of.iter_range, depth)?.entry().ok_or("only lists can be gone through")?;
+        self.comprehensions += 1;
+        self.nesting += 1;
+        if self.nesting > NESTING {
+            return Err(format!("comprehensions are nested deeper than {NESTING}"));
+        }
+        if self.comprehensions > COMPREHENSIONS {
+            return Err(format!("it has more than {COMPREHENSIONS} comprehensions"));
+        }
+        if of.iter_var2.is_some() || place_of(&of.iter_var).is_some() {
+            return Err(format!("`{}` cannot be bound", of.iter_var));
+        }
+        let gathered = self.check(&of.accu_init, depth)?;
+        let answer = self.within(of, over, gathered, depth);
+        self.nesting -= 1;
+        answer
+    }
+
+    fn within(&mut self, of: &'e ComprehensionExpr, over: Type, gathered: Type, depth: usize) -> Checked {
+        let before = self.bound.len();
+        self.bound.push((&of.iter_var, over));
+        self.bound.push((&of.accu_var, gathered));
+        let step = self.check(&of.loop_step, depth)?;
+        let gathered = gathered.with(step).ok_or("what it gathers changes its type")?;
+        self.bound.truncate(before);
+        self.bound.push((&of.accu_var, gathered));
+        if self.check(&of.loop_cond, depth)? != Type::Bool {
+            return Err("its condition is not a boolean".into());
+        }
+        let answer = self.check(&of.result, depth)?;
+        self.bound.truncate(before);
+        Ok(answer)
+    }
+}
+
+fn literal_type(literal: &LiteralValue) -> Checked {
+    match literal {
+        LiteralValue::Boolean(_) => Ok(Type::Bool),
+        LiteralValue::Int(_) => Ok(Type::Int),
+        LiteralValue::String(_) => Ok(Type::Text),
+        LiteralValue::Double(_) => Err("floats are not allowed: results are whole numbers".into()),
+        LiteralValue::UInt(_) => Err("unsigned literals are not allowed".into()),
+        LiteralValue::Bytes(_) => Err("bytes are not allowed".into()),
+        LiteralValue::Null => Err("null is not allowed".into()),
+    }
+}
+
+fn method(name: &str, types: &[Type]) -> Option<Type> {
+    match (name, types) {
+        ("startsWith" | "endsWith" | "contains", [Type::Text, Type::Text]) => Some(Type::Bool),
+        ("size", [of]) if *of == Type::Text || of.entry().is_some() => Some(Type::Int),
+        _ => None,
+    }
+}
+
+/// Lists are joined only by a comprehension that gathers, so no expression makes one longer than those it goes through.
+fn function(name: &str, types: &[Type], gathers: bool) -> Option<Type> {
+    let bools = !types.is_empty() && types.iter().all(|t| *t == Type::Bool);
+    match (name, types) {
+        (op::LOGICAL_AND | op::LOGICAL_OR, _) if bools => Some(Type::Bool),
+        (op::LOGICAL_NOT | op::NOT_STRICTLY_FALSE, [Type::Bool]) => Some(Type::Bool),
+        (op::CONDITIONAL, [Type::Bool, yes, no]) => yes.with(*no),
+        (op::ADD | op::SUBSTRACT | op::MULTIPLY | op::DIVIDE | op::MODULO, [Type::Int, Type::Int]) => Some(Type::Int),
+        (op::ADD, [list, more]) if gathers && list.entry().is_some() && more.entry().is_some() => list.with(*more),
+        (op::NEGATE, [Type::Int]) => Some(Type::Int),
+        (op::EQUALS | op::NOT_EQUALS, [a, b]) if a == b && a.list().is_some() => Some(Type::Bool),
+        (op::LESS | op::LESS_EQUALS | op::GREATER | op::GREATER_EQUALS, [a, b])
+            if a == b && matches!(a, Type::Int | Type::Text) =>
+        {
+            Some(Type::Bool)
+        }
+        (op::IN, [one, list]) if list.entry() == Some(*one) || (*list == Type::Empty && one.list().is_some()) => {
+            Some(Type::Bool)
+        }
+        ("size", _) => method(name, types),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn check(source: &str) -> Result<(), String> {
+        compile(&Env::stdlib(), source, &[Type::Int, Type::Bool]).map(drop)
+    }
+
+    #[test]
+    fn st_8_formulas_over_the_model_are_accepted() {
+        for good in [
+            "true",
+            "ties > 0 && !(ties_dormant == ties)",
+            "10000 * ties_alive / ties",
+            "strategy_state in ['ADOPTED', 'LAPSED']",
+            "partner_countries.exists(c, c.startsWith('F')) || size(partner_countries) > 2",
+            "partner_countries.filter(c, c != 'FR').size() * 1000 - -5 % 3",
+            "partner_countries.all(c, goal_dimensions.exists_one(d, d == c))",
+            "goal_dimensions.map(d, d.size()).exists(n, n > 3) ? 1 : 2",
+            "[].size()",
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+    }
+
+    #[test]
+    fn st_8_what_is_not_bounded_or_known_is_refused_with_a_reason() {
+        let deep = "goal_dimensions.all(a, goal_dimensions.all(b, goal_dimensions.all(c, a == b)))";
+        let five = ["tie_kinds.exists(k, k == 'X')"; 5].join(" || ");
+        let list = format!("1 in [{}]", ["1"; LIST_LITERAL + 1].join(","));
+        for (bad, reason) in [
+            ("population > 5", "no name of the model"),
+            ("ties.count > 5", "no fields"),
+            ("ties > 1.5", "floats are not allowed"),
+            ("1e3 > 1.0", "floats are not allowed"),
+            ("double(ties) > ties", "not known"),
+            ("{'a': 1}.size() > 0", "map literals"),
+            ("Thing{a: 1} == ties", "struct literals"),
+            ("ties == 'a'", "not known for"),
+            ("ties > 1u", "unsigned"),
+            ("null == null", "null"),
+            ("b'a' == b'a'", "bytes"),
+            ("partner_countries[0] == 'FR'", "not known"),
+            ("size(partner_countries + partner_countries) > 0", "not known"),
+            ("partner_countries == partner_countries", "not known"),
+            ("ties ? 1 : 2", "not known"),
+            ("ties > 0 ? 1 : true", "not known"),
+            ("'a' + 'b' == 'ab'", "not known"),
+            ("partner_countries", "answers Texts"),
+            ("partner_countries.map(c, c)", "answers Texts"),
+            ("[[1]].size()", "cannot hold lists"),
+            ("[1, 'a'].size()", "one type"),
+            ("partner_countries.all(ties, ties == 'a')", "cannot be bound"),
+            ("ties.all(t, true)", "only lists"),
+            ("has(ties.x)", "no fields"),
+            ("timestamp('2024-01-01T00:00:00Z') == timestamp('2024-01-01T00:00:00Z')", "not known"),
+            ("ties >", "not CEL"),
+            ("", "not CEL"),
+            (deep, "nested deeper than 2"),
+            (&five, "more than 4 comprehensions"),
+            (&list, "more than 32 entries"),
+            (&"ties+".repeat(20_000), "longer than 500"),
+            (&format!("{}1{} > 0", "(".repeat(240), ")".repeat(240)), ""),
+            (&format!("{}ties > 0", "1+".repeat(DEPTH + 5)), "nested deeper than 40"),
+        ] {
+            let refused = check(bad).expect_err(bad);
+            assert!(refused.contains(reason), "{bad}: {refused}");
+        }
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        let padded = |n: usize| format!("ties > 0{}", " ".repeat(n - 8));
+        assert_eq!(check(&padded(SOURCE_CHARS)), Ok(()));
+        assert!(check(&padded(SOURCE_CHARS + 1)).is_err());
+        let list = |n: usize| format!("1 in [{}]", vec!["1"; n].join(","));
+        assert_eq!(check(&list(LIST_LITERAL)), Ok(()));
+        assert!(check(&list(LIST_LITERAL + 1)).is_err());
+        let many = |n: usize| vec!["tie_kinds.exists(k, k == 'X')"; n].join(" || ");
+        assert_eq!(check(&many(COMPREHENSIONS)), Ok(()));
+        assert!(check(&many(COMPREHENSIONS + 1)).is_err());
+    }
+}

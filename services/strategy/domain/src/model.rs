@@ -1,0 +1,497 @@
+//! The documented model: every name that a rubric's expressions may use, counted beforehand from portfolio and strategy.
+
+use crate::{
+    portfolio::{Portfolio, TieFact, TieState},
+    strategy::Strategy,
+};
+use cel::{
+    common::{
+        types::{CelBool, CelInt, CelList, CelString},
+        value::{CowVal, Val},
+    },
+    context::VariableResolver,
+};
+use chrono::NaiveDate;
+use hansa_proto::strategy::{GoalKind, StrategyState, TieKind};
+use std::collections::{BTreeSet, HashSet};
+
+/// Most entries of a list of the model; further ones, in their order, are left out.
+pub const LIST_ENTRIES: usize = 64;
+
+/// The type of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number.
+    Int,
+    /// Yes or no.
+    Bool,
+    /// A text.
+    Text,
+    /// A list of texts, at most `LIST_ENTRIES`.
+    Texts,
+}
+
+impl Kind {
+    /// As CEL calls it.
+    #[must_use]
+    pub fn as_cel(self) -> &'static str {
+        match self {
+            Self::Int => "int",
+            Self::Bool => "bool",
+            Self::Text => "string",
+            Self::Texts => "list(string)",
+        }
+    }
+}
+
+/// A name of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// The name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// What it says.
+    pub description: &'static str,
+}
+
+const fn int(name: &'static str, description: &'static str) -> Variable {
+    Variable { name, kind: Kind::Int, description }
+}
+const fn yes(name: &'static str, description: &'static str) -> Variable {
+    Variable { name, kind: Kind::Bool, description }
+}
+const fn texts(name: &'static str, description: &'static str) -> Variable {
+    Variable { name, kind: Kind::Texts, description }
+}
+
+/// All names, sorted. Where there is no strategy, what is said of one is 0, false or empty.
+pub const VARIABLES: [Variable; 38] = [
+    yes("assessment_described", "The strategy says how results are assessed."),
+    int("cooperations", "Cooperation agreements in force."),
+    int("days_past_election", "Days since the election that the strategy was made for; 0 until it is over."),
+    int("days_to_election", "Days to the city's next election; 0 where it is over or not known."),
+    yes("engagement_described", "The strategy says how residents are informed and take part."),
+    texts("goal_dimensions", "The dimensions of the goals, such as `CULTURE`, each once."),
+    int("goals", "Goals of the strategy."),
+    int("goals_interest", "Goals that rest on interests."),
+    int("goals_value", "Goals that rest on values."),
+    int("goals_with_tool", "Goals that a tool serves which is not known to be over."),
+    int("goals_without_tool", "Goals that no such tool serves."),
+    int(
+        "guidelines_missing",
+        "Ties in force that need guidelines, have none, and were not signed for a recorded reason.",
+    ),
+    int("guidelines_needed", "Ties in force that need guidelines (AG-11)."),
+    int(
+        "guidelines_overridden",
+        "Ties in force that need guidelines, have none, and were signed for a recorded reason.",
+    ),
+    int("guidelines_unknown", "Ties in force of which it is not known whether they need guidelines."),
+    int("languages_judged", "Ties in force of which it is known whether a language is shared."),
+    int("languages_missing", "Those of them in which none is shared."),
+    int("memoranda", "Memoranda in force."),
+    yes("next_election_known", "The city's next election is known."),
+    yes("office_exists", "The city is known to have an international relations office."),
+    yes("office_known", "It is known whether the city has one."),
+    int("office_languages", "Languages that the office is known to work in."),
+    texts("partner_countries", "Countries of the partners of ties in force, each once, sorted."),
+    int("partners", "Partner cities of ties in force, each once."),
+    yes("shock_response_described", "The strategy says what happens in a shock."),
+    yes("strategy_adopted", "A strategy is adopted and valid on the day."),
+    yes("strategy_exists", "A strategy is adopted, or was and has lapsed."),
+    yes("strategy_lapsed", "The strategy's validity is over."),
+    Variable { name: "strategy_state", kind: Kind::Text, description: "`NONE`, `DRAFT`, `ADOPTED` or `LAPSED`." },
+    texts("tie_kinds", "The kinds of ties in force, such as `TWINNING`, each once."),
+    int("ties", "Ties in force, dormant and suspended ones among them."),
+    int("ties_alive", "Ties in force that are not dormant."),
+    int("ties_dormant", "Ties in force that are dormant."),
+    int("ties_preparing", "Ties that are being prepared."),
+    int("ties_suspended", "Ties that one side has suspended."),
+    int("tools_with_goal", "Ties in force that serve a goal of the strategy."),
+    int("tools_without_goal", "Ties in force that serve none."),
+    int("twinnings", "Twinnings in force."),
+];
+
+/// Lists of records that a finding can name as its evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// The city itself.
+    City,
+    /// The strategy; the city where there is none.
+    Strategy,
+    /// The goals that no tool serves.
+    GoalsWithoutTool,
+    /// The ties in force that serve no goal.
+    ToolsWithoutGoal,
+    /// The dormant ties.
+    DormantTies,
+    /// The ties that need guidelines and have none.
+    GuidelinesMissing,
+    /// Those that were signed all the same, for a recorded reason.
+    GuidelinesOverridden,
+    /// The ties without a shared language.
+    LanguagesMissing,
+}
+
+impl Evidence {
+    /// As rubrics call it.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "city" => Self::City,
+            "strategy" => Self::Strategy,
+            "goals_without_tool" => Self::GoalsWithoutTool,
+            "tools_without_goal" => Self::ToolsWithoutGoal,
+            "dormant_ties" => Self::DormantTies,
+            "guidelines_missing" => Self::GuidelinesMissing,
+            "guidelines_overridden" => Self::GuidelinesOverridden,
+            "languages_missing" => Self::LanguagesMissing,
+            _ => return None,
+        })
+    }
+}
+
+/// A value that expressions read in place.
+#[derive(Debug)]
+enum Slot<'a> {
+    Int(CelInt),
+    Bool(CelBool),
+    Text(CelString<'a>),
+    Texts(CelList<'a>),
+}
+
+impl<'a> Slot<'a> {
+    fn count(n: usize) -> Self {
+        Self::Int(i64::try_from(n).unwrap_or(i64::MAX).into())
+    }
+
+    fn yes(yes: bool) -> Self {
+        Self::Bool(yes.into())
+    }
+
+    fn texts(values: impl IntoIterator<Item = &'a str>) -> Self {
+        let values = values.into_iter().take(LIST_ENTRIES);
+        let values: Vec<Box<dyn Val + 'a>> =
+            values.map(|v| Box::new(CelString::from(v)) as Box<dyn Val + 'a>).collect();
+        Self::Texts(values.into())
+    }
+
+    fn value(&self) -> &(dyn Val + 'a) {
+        match self {
+            Self::Int(v) => v,
+            Self::Bool(v) => v,
+            Self::Text(v) => v,
+            Self::Texts(v) => v,
+        }
+    }
+}
+
+/// The model of one city on one day.
+#[derive(Debug)]
+pub struct Model<'a> {
+    slots: [Slot<'a>; VARIABLES.len()],
+    city: &'a str,
+    strategy: Option<&'a str>,
+    goals_without_tool: Vec<String>,
+    ties: Ties<'a>,
+}
+
+/// The ties in force, counted and sorted out.
+#[derive(Debug, Default)]
+struct Ties<'a> {
+    in_force: usize,
+    preparing: usize,
+    suspended: usize,
+    of_kind: [usize; 3],
+    guidelines_needed: usize,
+    guidelines_unknown: usize,
+    languages_judged: usize,
+    partners: HashSet<&'a str>,
+    countries: BTreeSet<&'a str>,
+    dormant: Vec<&'a str>,
+    guidelines_missing: Vec<&'a str>,
+    guidelines_overridden: Vec<&'a str>,
+    languages_missing: Vec<&'a str>,
+    without_goal: Vec<&'a str>,
+}
+
+/// The strategy as it counts on a day. One that has been superseded counts no more than none.
+struct Standing<'a> {
+    state: &'static str,
+    adopted: bool,
+    lapsed: bool,
+    past_election: i64,
+    strategy: Option<&'a Strategy>,
+}
+
+impl<'a> Standing<'a> {
+    fn of(strategy: Option<&'a Strategy>, date: NaiveDate) -> Self {
+        let strategy = strategy.filter(|s| s.state() != StrategyState::Superseded);
+        let over = strategy.and_then(Strategy::valid_until).is_some_and(|last| date > last);
+        let state = match strategy.map(Strategy::state) {
+            Some(StrategyState::Draft) => "DRAFT",
+            // The timer may be a little behind the date that is asked for.
+            Some(StrategyState::Adopted) if !over => "ADOPTED",
+            Some(StrategyState::Adopted | StrategyState::Lapsed) => "LAPSED",
+            _ => "NONE",
+        };
+        let election = strategy.and_then(Strategy::adoption).map(|adoption| adoption.next_election);
+        let past_election = election.map_or(0, |day| (date - day).num_days().max(0));
+        Self { state, adopted: state == "ADOPTED", lapsed: state == "LAPSED", past_election, strategy }
+    }
+
+    /// What a draft says does not count before it is adopted.
+    fn in_force(&self) -> Option<&'a Strategy> {
+        self.strategy.filter(|_| self.adopted || self.lapsed)
+    }
+}
+
+impl<'a> Ties<'a> {
+    fn of(portfolio: &'a Portfolio, strategy: Option<&Strategy>) -> Self {
+        let mut ties = Self::default();
+        // Both are sorted by the name of the agreement, so one pass over both finds the links.
+        let mut tools = strategy.into_iter().flat_map(Strategy::tools).map(|link| link.tool.as_str()).peekable();
+        for tie in portfolio.ties() {
+            while tools.next_if(|tool| *tool < tie.agreement.as_str()).is_some() {}
+            ties.preparing += usize::from(tie.state == TieState::Preparing);
+            if tie.in_force() {
+                ties.count(tie);
+                if tools.peek() != Some(&tie.agreement.as_str()) {
+                    ties.without_goal.push(&tie.agreement);
+                }
+                match shares_language(portfolio, &tie.partner_languages) {
+                    Some(true) => ties.languages_judged += 1,
+                    Some(false) => {
+                        ties.languages_judged += 1;
+                        ties.languages_missing.push(&tie.agreement);
+                    }
+                    None => {}
+                }
+            }
+        }
+        ties
+    }
+
+    fn count(&mut self, tie: &'a TieFact) {
+        self.in_force += 1;
+        self.suspended += usize::from(tie.state == TieState::Suspended);
+        match tie.kind {
+            TieKind::Twinning => self.of_kind[0] += 1,
+            TieKind::Cooperation => self.of_kind[1] += 1,
+            TieKind::Memorandum => self.of_kind[2] += 1,
+            TieKind::Unspecified => {}
+        }
+        self.partners.insert(&tie.partner);
+        if !tie.country.is_empty() {
+            self.countries.insert(&tie.country);
+        }
+        if tie.dormant {
+            self.dormant.push(&tie.agreement);
+        }
+        match tie.guidelines_needed {
+            None => self.guidelines_unknown += 1,
+            Some(false) => {}
+            Some(true) => {
+                self.guidelines_needed += 1;
+                match (tie.guidelines_stated, tie.guidelines_overridden) {
+                    (true, _) => {}
+                    (false, true) => self.guidelines_overridden.push(&tie.agreement),
+                    (false, false) => self.guidelines_missing.push(&tie.agreement),
+                }
+            }
+        }
+    }
+}
+
+/// Whether city or office and the partner have a language in common; `None` where a language not known could be it.
+fn shares_language(portfolio: &Portfolio, partner: &[String]) -> Option<bool> {
+    let (own, office) = (&portfolio.city().languages, portfolio.office());
+    let in_office = office.languages.as_deref().unwrap_or_default();
+    if partner.is_empty() {
+        return None;
+    }
+    if partner.iter().any(|language| own.contains(language) || in_office.contains(language)) {
+        return Some(true);
+    }
+    let office_known = office.languages.is_some() || office.exists == Some(false);
+    if own.is_empty() || !office_known { None } else { Some(false) }
+}
+
+impl<'a> Model<'a> {
+    /// Counts all that the names stand for.
+    #[must_use]
+    pub fn of(portfolio: &'a Portfolio, strategy: Option<&'a Strategy>, date: NaiveDate) -> Self {
+        let standing = Standing::of(strategy, date);
+        let strategy = standing.in_force();
+        let ties = Ties::of(portfolio, strategy);
+        let goals_without_tool = strategy.map_or_else(Vec::new, |s| without_tool(s, portfolio));
+        Self {
+            slots: slots(portfolio, &standing, &ties, goals_without_tool.len(), date),
+            city: &portfolio.city().city,
+            strategy: strategy.map(Strategy::name),
+            goals_without_tool,
+            ties,
+        }
+    }
+
+    /// The name of the strategy that counts.
+    #[must_use]
+    pub fn strategy(&self) -> Option<&'a str> {
+        self.strategy
+    }
+
+    /// The records that a finding names, sorted.
+    #[must_use]
+    pub fn evidence(&self, of: Evidence) -> Vec<&str> {
+        let one = |name: &'a str| vec![name];
+        match of {
+            Evidence::City => one(self.city),
+            Evidence::Strategy => one(self.strategy.unwrap_or(self.city)),
+            Evidence::GoalsWithoutTool => self.goals_without_tool.iter().map(String::as_str).collect(),
+            Evidence::ToolsWithoutGoal => self.ties.without_goal.clone(),
+            Evidence::DormantTies => self.ties.dormant.clone(),
+            Evidence::GuidelinesMissing => self.ties.guidelines_missing.clone(),
+            Evidence::GuidelinesOverridden => self.ties.guidelines_overridden.clone(),
+            Evidence::LanguagesMissing => self.ties.languages_missing.clone(),
+        }
+    }
+}
+
+/// A tool that the portfolio does not show is not known to be over, so it counts.
+fn without_tool(strategy: &Strategy, portfolio: &Portfolio) -> Vec<String> {
+    let ended: HashSet<&str> =
+        portfolio.ties().filter(|tie| tie.state == TieState::Ended).map(|tie| tie.agreement.as_str()).collect();
+    let over = |tool: &str| ended.contains(tool);
+    let served: BTreeSet<&str> =
+        strategy.tools().filter(|t| !over(&t.tool)).flat_map(|t| t.goals.iter().map(String::as_str)).collect();
+    let bare = strategy.goals().filter(|goal| !served.contains(goal.id.as_str()));
+    bare.map(|goal| strategy.goal_name(&goal.id)).collect()
+}
+
+/// The values, in the order of `VARIABLES`.
+fn slots<'a>(
+    portfolio: &'a Portfolio,
+    standing: &Standing<'a>,
+    ties: &Ties<'a>,
+    goals_without_tool: usize,
+    date: NaiveDate,
+) -> [Slot<'a>; VARIABLES.len()] {
+    let strategy = standing.in_force();
+    let describes = |field: &str| Slot::yes(strategy.is_some_and(|s| s.describes(field)));
+    let goals = strategy.map_or(0, |s| s.goals().count());
+    let of_kind = |kind| strategy.map_or(0, |s| s.goals().filter(|g| g.kind() == kind).count());
+    let dimensions: BTreeSet<_> = strategy.iter().flat_map(|s| s.goals().map(|g| g.dimension)).collect();
+    let (election, office) = (portfolio.city().next_election, portfolio.office());
+    let kinds = [TieKind::Twinning, TieKind::Cooperation, TieKind::Memorandum];
+    let kinds = kinds.iter().zip(ties.of_kind).filter(|(_, n)| *n > 0).map(|(kind, _)| kind.as_str_name());
+    [
+        describes("assessment"),
+        Slot::count(ties.of_kind[1]),
+        Slot::Int(standing.past_election.into()),
+        Slot::Int(election.map_or(0, |day| (day - date).num_days().max(0)).into()),
+        describes("engagement"),
+        Slot::texts(dimensions.iter().map(|d| d.as_str_name().trim_start_matches("DIMENSION_"))),
+        Slot::count(goals),
+        Slot::count(of_kind(GoalKind::Interest)),
+        Slot::count(of_kind(GoalKind::Value)),
+        Slot::count(goals - goals_without_tool),
+        Slot::count(goals_without_tool),
+        Slot::count(ties.guidelines_missing.len()),
+        Slot::count(ties.guidelines_needed),
+        Slot::count(ties.guidelines_overridden.len()),
+        Slot::count(ties.guidelines_unknown),
+        Slot::count(ties.languages_judged),
+        Slot::count(ties.languages_missing.len()),
+        Slot::count(ties.of_kind[2]),
+        Slot::yes(election.is_some()),
+        Slot::yes(office.exists == Some(true)),
+        Slot::yes(office.exists.is_some()),
+        Slot::count(office.languages.as_ref().map_or(0, Vec::len)),
+        Slot::texts(ties.countries.iter().copied()),
+        Slot::count(ties.partners.len()),
+        describes("shock_response"),
+        Slot::yes(standing.adopted),
+        Slot::yes(strategy.is_some()),
+        Slot::yes(standing.lapsed),
+        Slot::Text(standing.state.into()),
+        Slot::texts(kinds.map(|name| name.trim_start_matches("TIE_KIND_"))),
+        Slot::count(ties.in_force),
+        Slot::count(ties.in_force - ties.dormant.len()),
+        Slot::count(ties.dormant.len()),
+        Slot::count(ties.preparing),
+        Slot::count(ties.suspended),
+        Slot::count(ties.in_force - ties.without_goal.len()),
+        Slot::count(ties.without_goal.len()),
+        Slot::count(ties.of_kind[0]),
+    ]
+}
+
+/// The place of a name in `VARIABLES`.
+pub(crate) fn place_of(name: &str) -> Option<usize> {
+    VARIABLES.binary_search_by(|variable| variable.name.cmp(name)).ok()
+}
+
+impl VariableResolver for Model<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        place_of(variable).map(|place| CowVal::Borrowed(self.slots[place].value()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::portfolio::tests::{city, day, office, tie};
+
+    #[test]
+    fn st_8_every_name_has_a_value_of_its_type_in_sorted_order() {
+        assert!(VARIABLES.windows(2).all(|two| two[0].name < two[1].name));
+        let portfolio = Portfolio::new(city(), office(), [tie(1)]);
+        let model = Model::of(&portfolio, None, day(2025, 1, 1));
+        for (variable, slot) in VARIABLES.iter().zip(&model.slots) {
+            let kind = match slot {
+                Slot::Int(_) => Kind::Int,
+                Slot::Bool(_) => Kind::Bool,
+                Slot::Text(_) => Kind::Text,
+                Slot::Texts(_) => Kind::Texts,
+            };
+            assert_eq!(kind, variable.kind, "{}", variable.name);
+            assert!(!variable.description.is_empty());
+            assert!(model.resolve(variable.name).is_some());
+        }
+        assert!(model.resolve("nothing").is_none());
+    }
+
+    #[test]
+    fn st_8_names_say_what_they_promise() {
+        let strategy = crate::strategy::tests::adopted();
+        let dormant = TieFact { dormant: true, ..tie(2) };
+        let portfolio = Portfolio::new(city(), office(), [tie(1), dormant]);
+        let model = Model::of(&portfolio, Some(&strategy), day(2025, 6, 1));
+        let env = cel::Env::stdlib();
+        let mut context = cel::Context::default();
+        context.set_variable_resolver(&model);
+        for truth in [
+            "ties == 2 && ties_alive == 1 && ties_dormant == 1 && twinnings == 2 && partners == 2",
+            "tie_kinds == ['TWINNING'] && partner_countries == ['DE'] && goal_dimensions == ['CULTURE']",
+            "strategy_state == 'ADOPTED' && strategy_adopted && strategy_exists && !strategy_lapsed",
+            "goals == 2 && goals_value == 1 && goals_interest == 1 && goals_without_tool == 2 && goals_with_tool == 0",
+            "tools_with_goal == 0 && tools_without_goal == 2 && office_exists && office_languages == 2",
+            "days_to_election == 287 && days_past_election == 0 && next_election_known",
+            "languages_judged == 2 && languages_missing == 0 && assessment_described && guidelines_needed == 0",
+        ] {
+            let answer = env.compile(truth).unwrap().execute(&context);
+            assert_eq!(answer, Ok(cel::Value::Bool(true)), "{truth}");
+        }
+    }
+
+    #[test]
+    fn lists_are_capped() {
+        let ties = (0..LIST_ENTRIES as u32 + 5).map(|n| TieFact { country: format!("C{n:03}"), ..tie(n) });
+        let portfolio = Portfolio::new(city(), office(), ties);
+        let model = Model::of(&portfolio, None, day(2025, 1, 1));
+        let Slot::Texts(list) = &model.slots[place_of("partner_countries").unwrap()] else { panic!("a list") };
+        assert_eq!(list.inner().len(), LIST_ENTRIES);
+    }
+}

@@ -1,0 +1,290 @@
+//! What a city has in use on a date: the facts that evaluations judge, gathered from own and public records.
+//!
+//! A fact that is not known is `None` or left out; it is never taken for a no.
+
+use crate::language;
+use chrono::NaiveDate;
+pub use hansa_proto::strategy::TieKind;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where a tie stands, as far as an evaluation cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TieState {
+    /// Proposed, in dialogue, planned, approved, or not signed by both: a tool that is being created.
+    Preparing,
+    /// In force.
+    Active,
+    /// In force, while one side holds it.
+    Suspended,
+    /// Expired, ended, superseded or refused.
+    Ended,
+}
+
+/// One agreement of the city, as its public record and the city's own copy tell.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TieFact {
+    /// Resource name of the agreement.
+    pub agreement: String,
+    /// Resource name of the partner city.
+    pub partner: String,
+    /// What the partner is called.
+    pub partner_name: String,
+    /// The partner's country, ISO 3166 alpha-2 or as the register has it; empty where it is not known.
+    pub country: String,
+    /// The kind; unspecified where the source does not say.
+    pub kind: TieKind,
+    /// Where it stands.
+    pub state: TieState,
+    /// Since when it is in force.
+    pub active_since: Option<NaiveDate>,
+    /// The day of the last activity.
+    pub last_activity: Option<NaiveDate>,
+    /// Whether it is dormant (AG-7), as the agreement's own record says.
+    pub dormant: bool,
+    /// Whether guidelines are needed (AG-11), see [`guidelines_needed`]; `None` where a regime is not known.
+    pub guidelines_needed: Option<bool>,
+    /// Whether they are stated.
+    pub guidelines_stated: bool,
+    /// Whether the mayor went on without them, with a recorded reason.
+    pub guidelines_overridden: bool,
+    /// Languages of the partner, of any form; empty where they are not known.
+    pub partner_languages: Vec<String>,
+}
+
+impl TieFact {
+    /// Whether it is in force, suspended or not.
+    #[must_use]
+    pub fn in_force(&self) -> bool {
+        matches!(self.state, TieState::Active | TieState::Suspended)
+    }
+}
+
+/// Whether guidelines are needed, from whether each side's country is democratic (CT-3, AG-11).
+#[must_use]
+pub fn guidelines_needed(own: Option<bool>, partner: Option<bool>) -> Option<bool> {
+    match (own, partner) {
+        (Some(true), Some(false)) => Some(true),
+        (Some(false), _) | (_, Some(true)) => Some(false),
+        _ => None,
+    }
+}
+
+/// The international relations office (CT-5).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfficeFact {
+    /// Whether there is one; `None` where the city has not said.
+    pub exists: Option<bool>,
+    /// The languages that it works in, of any form; `None` where the city has not said.
+    pub languages: Option<Vec<String>>,
+}
+
+/// The city itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CityFact {
+    /// Resource name of the city.
+    pub city: String,
+    /// Its country, as the register has it.
+    pub country: String,
+    /// Whether the country is democratic (CT-3); `None` where that is not known.
+    pub democratic: Option<bool>,
+    /// Its languages, of any form; empty where they are not known.
+    pub languages: Vec<String>,
+    /// The next municipal election, where it is known.
+    pub next_election: Option<NaiveDate>,
+}
+
+/// A city that could become a partner (ST-9).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartnerFact {
+    /// Resource name of the city.
+    pub city: String,
+    /// What it is called.
+    pub name: String,
+    /// Its country.
+    pub country: String,
+    /// Whether the country is democratic; `None` where that is not known.
+    pub democratic: Option<bool>,
+    /// Its languages, of any form; empty where they are not known.
+    pub languages: Vec<String>,
+}
+
+/// All tools that one city has in use on a date. In canonical form, so that equal facts give equal bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Portfolio {
+    city: CityFact,
+    office: OfficeFact,
+    ties: BTreeMap<String, TieFact>,
+}
+
+impl Portfolio {
+    /// From facts in any order. Languages are brought to one form; of two facts about one agreement the greater in their
+    /// order stands, so that the order in which they came does not matter.
+    #[must_use]
+    pub fn new(mut city: CityFact, office: OfficeFact, ties: impl IntoIterator<Item = TieFact>) -> Self {
+        city.languages = language::primaries(&city.languages);
+        let mut portfolio = Self { city, office: canonical(office), ties: BTreeMap::new() };
+        for tie in ties {
+            portfolio.insert(tie);
+        }
+        portfolio
+    }
+
+    /// The city.
+    #[must_use]
+    pub fn city(&self) -> &CityFact {
+        &self.city
+    }
+
+    /// Its office.
+    #[must_use]
+    pub fn office(&self) -> &OfficeFact {
+        &self.office
+    }
+
+    /// The ties, in order of their agreements' names.
+    pub fn ties(&self) -> impl Iterator<Item = &TieFact> {
+        self.ties.values()
+    }
+
+    /// One tie.
+    #[must_use]
+    pub fn tie(&self, agreement: &str) -> Option<&TieFact> {
+        self.ties.get(agreement)
+    }
+
+    fn insert(&mut self, mut tie: TieFact) {
+        tie.partner_languages = language::primaries(&tie.partner_languages);
+        match self.ties.get_mut(&tie.agreement) {
+            Some(other) if *other >= tie => {}
+            Some(other) => *other = tie,
+            None => drop(self.ties.insert(tie.agreement.clone(), tie)),
+        }
+    }
+
+    /// What if: an agreement of this name, kind and partner were signed that day.
+    pub fn sign(&mut self, agreement: String, kind: TieKind, partner: &PartnerFact, stated: bool, on: NaiveDate) {
+        self.insert(TieFact {
+            agreement,
+            partner: partner.city.clone(),
+            partner_name: partner.name.clone(),
+            country: partner.country.clone(),
+            kind,
+            state: TieState::Active,
+            active_since: Some(on),
+            last_activity: Some(on),
+            dormant: false,
+            guidelines_needed: guidelines_needed(self.city.democratic, partner.democratic),
+            guidelines_stated: stated,
+            guidelines_overridden: false,
+            partner_languages: partner.languages.clone(),
+        });
+    }
+
+    /// What if: the agreement were over. Answers whether there is one to end.
+    pub fn end(&mut self, agreement: &str) -> bool {
+        self.change(agreement, |tie| {
+            tie.state = TieState::Ended;
+            tie.dormant = false;
+        })
+    }
+
+    /// What if: the agreement were revitalised that day (AG-7). Answers whether there is one.
+    pub fn revive(&mut self, agreement: &str, on: NaiveDate) -> bool {
+        self.change(agreement, |tie| {
+            tie.dormant = false;
+            tie.last_activity = Some(on);
+        })
+    }
+
+    /// What if: guidelines were stated (AG-11). Answers whether there is such an agreement.
+    pub fn state_guidelines(&mut self, agreement: &str) -> bool {
+        self.change(agreement, |tie| tie.guidelines_stated = true)
+    }
+
+    /// What if: this were the office.
+    pub fn set_office(&mut self, office: OfficeFact) {
+        self.office = canonical(office);
+    }
+
+    /// What is over cannot be changed by a what-if.
+    fn change(&mut self, agreement: &str, with: impl FnOnce(&mut TieFact)) -> bool {
+        self.ties.get_mut(agreement).filter(|tie| tie.state != TieState::Ended).map(with).is_some()
+    }
+}
+
+fn canonical(office: OfficeFact) -> OfficeFact {
+    OfficeFact { exists: office.exists, languages: office.languages.map(language::primaries) }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use hansa_kernel::RecordId;
+
+    pub(crate) fn day(year: i32, month: u32, day: u32) -> NaiveDate {
+        NaiveDate::from_ymd_opt(year, month, day).unwrap()
+    }
+
+    pub(crate) fn city() -> CityFact {
+        CityFact {
+            city: format!("cities/{}", RecordId::from_source("test", "home")),
+            country: "FR".into(),
+            democratic: Some(true),
+            languages: vec!["fra".into()],
+            next_election: Some(day(2026, 3, 15)),
+        }
+    }
+
+    pub(crate) fn office() -> OfficeFact {
+        OfficeFact { exists: Some(true), languages: Some(vec!["en".into(), "de-AT".into()]) }
+    }
+
+    pub(crate) fn tie(n: u32) -> TieFact {
+        TieFact {
+            agreement: format!("agreements/{}", RecordId::from_source("agreement", &n.to_string())),
+            partner: format!("cities/{}", RecordId::from_source("city", &n.to_string())),
+            partner_name: format!("City {n}"),
+            country: "DE".into(),
+            kind: TieKind::Twinning,
+            state: TieState::Active,
+            active_since: Some(day(1990, 5, 1)),
+            last_activity: Some(day(2024, 5, 1)),
+            dormant: false,
+            guidelines_needed: Some(false),
+            guidelines_stated: false,
+            guidelines_overridden: false,
+            partner_languages: vec!["deu".into()],
+        }
+    }
+
+    #[test]
+    fn order_and_repetition_of_facts_do_not_matter() {
+        let dormant = TieFact { dormant: true, ..tie(1) };
+        let one = Portfolio::new(city(), office(), [tie(1), tie(2), dormant.clone(), tie(3)]);
+        let other = Portfolio::new(city(), office(), [tie(3), dormant, tie(2), tie(1)]);
+        assert_eq!(postcard::to_stdvec(&one).unwrap(), postcard::to_stdvec(&other).unwrap());
+        assert_eq!(one.city().languages, ["fr"]);
+        assert_eq!(one.tie(&tie(1).agreement).unwrap().partner_languages, ["de"]);
+    }
+
+    #[test]
+    fn ag_11_guidelines_are_needed_only_where_both_regimes_are_known() {
+        assert_eq!(guidelines_needed(Some(true), Some(false)), Some(true));
+        assert_eq!(guidelines_needed(Some(true), Some(true)), Some(false));
+        assert_eq!(guidelines_needed(Some(false), None), Some(false));
+        assert_eq!(guidelines_needed(Some(true), None), None);
+        assert_eq!(guidelines_needed(None, Some(false)), None);
+    }
+
+    #[test]
+    fn st_9_what_ifs_find_only_what_is_in_use() {
+        let mut portfolio = Portfolio::new(city(), office(), [TieFact { dormant: true, ..tie(1) }]);
+        let name = tie(1).agreement;
+        assert!(portfolio.revive(&name, day(2025, 1, 1)) && !portfolio.tie(&name).unwrap().dormant);
+        assert!(portfolio.state_guidelines(&name) && portfolio.end(&name));
+        assert!(!portfolio.end(&name) && !portfolio.revive(&name, day(2025, 1, 1)));
+        assert!(!portfolio.end("agreements/none"));
+    }
+}

@@ -1,0 +1,437 @@
+//! Rubrics: data by which evaluations judge (ST-8). A file is checked whole when it is loaded; nothing is compiled later.
+
+use crate::{
+    expression::{Type, compile},
+    model::{Evidence, Model, VARIABLES},
+    portfolio::Portfolio,
+};
+use cel::{Context, Env, Program, Value};
+use chrono::NaiveDate;
+use hansa_kernel::envelope::hash;
+use hansa_proto::strategy::{self as proto, FindingCode, Precondition, Severity, StrategyPart};
+use serde::Deserialize;
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+
+/// All of a score, in basis points.
+pub const WHOLE: i64 = 10_000;
+/// Longest file, in bytes.
+pub const FILE_BYTES: usize = 256 * 1024;
+/// Most criteria of a rubric.
+pub const CRITERIA: usize = 100;
+/// Longest id, name or version.
+pub const ID_CHARS: usize = 63;
+/// Longest title, risk or advice, in characters.
+pub const WORDS_CHARS: usize = 1_000;
+
+/// Why a rubric is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub struct BadRubric {
+    /// Where: the file, or a criterion and its field.
+    pub place: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+fn bad<T>(place: impl Into<String>, problem: impl Into<String>) -> Result<T, BadRubric> {
+    Err(BadRubric { place: place.into(), problem: problem.into() })
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    id: String,
+    version: String,
+    title: String,
+    #[serde(rename = "criterion")]
+    criteria: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: String,
+    title: String,
+    #[serde(default)]
+    part: String,
+    #[serde(default)]
+    precondition: String,
+    weight: i32,
+    #[serde(default = "always")]
+    known: String,
+    met: String,
+    #[serde(default)]
+    needs: String,
+    finding: String,
+    severity: String,
+    #[serde(default)]
+    evidence: String,
+    risk: String,
+    advice: String,
+}
+
+fn always() -> String {
+    "true".into()
+}
+
+/// A criterion, ready to judge.
+#[derive(Debug)]
+pub struct Criterion {
+    /// As the contract shows it.
+    pub shown: proto::Criterion,
+    /// Its weight in the overall score.
+    pub weight: i64,
+    /// Place of the criterion without which it cannot be met: always an earlier one.
+    pub needs: Option<usize>,
+    /// Which records its finding names.
+    pub evidence: Option<Evidence>,
+    known: Program,
+    met: Program,
+}
+
+impl Criterion {
+    /// How far it is met, 0 to `WHOLE`; `None` where that cannot be judged. An expression that fails tells nothing.
+    pub(crate) fn judge(&self, context: &Context<'_, '_>) -> Option<i64> {
+        match self.known.execute(context) {
+            Ok(Value::Bool(true)) => {}
+            _ => return None,
+        }
+        match self.met.execute(context) {
+            Ok(Value::Bool(met)) => Some(if met { WHOLE } else { 0 }),
+            Ok(Value::Int(met)) => Some(met.clamp(0, WHOLE)),
+            _ => None,
+        }
+    }
+
+    /// Whether it can be judged and its expression fails on it.
+    fn fails(&self, context: &Context<'_, '_>) -> bool {
+        match self.known.execute(context) {
+            Ok(Value::Bool(known)) => known && self.met.execute(context).is_err(),
+            _ => true,
+        }
+    }
+}
+
+/// A rubric, checked and compiled.
+pub struct Rubric {
+    name: String,
+    version: String,
+    title: String,
+    digest: String,
+    criteria: Vec<Criterion>,
+    env: Arc<Env>,
+}
+
+impl std::fmt::Debug for Rubric {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rubric").field("name", &self.name).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Rubric {
+    /// The rubric that the program brings along.
+    ///
+    /// # Panics
+    /// Never: a test loads it.
+    #[must_use]
+    pub fn embedded() -> Self {
+        Self::load(include_str!("../rubrics/hansa-2026.toml")).expect("the embedded rubric is sound")
+    }
+
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// At the first thing that is not as it must be, with its place.
+    pub fn load(source: &str) -> Result<Self, BadRubric> {
+        if source.len() > FILE_BYTES {
+            return bad("file", format!("it is longer than {FILE_BYTES} bytes"));
+        }
+        let file: File =
+            toml::from_str(source).map_err(|e| BadRubric { place: "file".into(), problem: e.to_string() })?;
+        slug("id", &file.id)?;
+        let version = &file.version;
+        if version.is_empty() || version.len() > ID_CHARS || !version.chars().all(|c| c.is_ascii_graphic()) {
+            return bad("version", format!("it is not 1 to {ID_CHARS} visible ASCII characters"));
+        }
+        words("title", &file.title)?;
+        if file.criteria.is_empty() || file.criteria.len() > CRITERIA {
+            return bad("criterion", format!("there are {}, not 1 to {CRITERIA}", file.criteria.len()));
+        }
+        let env = Arc::new(Env::stdlib());
+        let mut criteria: Vec<Criterion> = Vec::with_capacity(file.criteria.len());
+        for entry in file.criteria {
+            criteria.push(read(&env, entry, &criteria)?);
+        }
+        let rubric = Self {
+            name: format!("rubrics/{}", file.id),
+            version: file.version,
+            title: file.title,
+            digest: hex(&hash(source.as_bytes())),
+            criteria,
+            env,
+        };
+        rubric.weigh()?;
+        rubric.try_on_nothing()?;
+        Ok(rubric)
+    }
+
+    /// Its resource name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its version.
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Lower-case hex SHA-256 of the file.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Its criteria, in the file's order.
+    #[must_use]
+    pub fn criteria(&self) -> &[Criterion] {
+        &self.criteria
+    }
+
+    /// As the contract shows it.
+    #[must_use]
+    pub fn to_proto(&self) -> proto::Rubric {
+        let model = VARIABLES.iter().map(|variable| proto::ModelVariable {
+            name: variable.name.into(),
+            r#type: variable.kind.as_cel().into(),
+            description: variable.description.into(),
+        });
+        proto::Rubric {
+            name: self.name.clone(),
+            version: self.version.clone(),
+            title: self.title.clone(),
+            digest: self.digest.clone(),
+            criteria: self.criteria.iter().map(|criterion| criterion.shown.clone()).collect(),
+            model: model.collect(),
+        }
+    }
+
+    /// What its expressions run in. The functions are shared, the values borrowed: it costs next to nothing.
+    pub(crate) fn context<'m>(&self, model: &'m Model<'_>) -> Context<'m, 'm> {
+        let mut context = Context::with_env(Arc::clone(&self.env));
+        context.set_variable_resolver(model);
+        context
+    }
+
+    fn weigh(&self) -> Result<(), BadRubric> {
+        let sum: i64 = self.criteria.iter().map(|criterion| criterion.weight).sum();
+        if sum == WHOLE { Ok(()) } else { bad("criterion", format!("the weights add up to {sum}, not {WHOLE}")) }
+    }
+
+    /// A city of which nothing is known shows a division by nothing at once.
+    fn try_on_nothing(&self) -> Result<(), BadRubric> {
+        let portfolio = Portfolio::default();
+        let model = Model::of(&portfolio, None, NaiveDate::default());
+        let context = self.context(&model);
+        match self.criteria.iter().find(|criterion| criterion.fails(&context)) {
+            Some(criterion) => bad(
+                format!("{}.met", criterion.shown.id),
+                "it fails for a city without any tool; `known` must exclude it",
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+fn read(env: &Env, entry: Entry, before: &[Criterion]) -> Result<Criterion, BadRubric> {
+    let at = |field: &str| format!("{}.{field}", entry.id);
+    slug("criterion.id", &entry.id)?;
+    if before.iter().any(|other| other.shown.id == entry.id) {
+        return bad(at("id"), "it stands twice");
+    }
+    for (field, text) in [("title", &entry.title), ("risk", &entry.risk), ("advice", &entry.advice)] {
+        words(&at(field), text)?;
+    }
+    if !(1..=WHOLE).contains(&i64::from(entry.weight)) {
+        return bad(at("weight"), format!("it is not 1 to {WHOLE} basis points"));
+    }
+    let needs = match before.iter().position(|other| other.shown.id == entry.needs) {
+        None if !entry.needs.is_empty() => return bad(at("needs"), "it is not the id of an earlier criterion"),
+        needs => needs,
+    };
+    let evidence = Evidence::parse(&entry.evidence);
+    if evidence.is_none() && !entry.evidence.is_empty() {
+        return bad(at("evidence"), format!("`{}` is no list of evidence", entry.evidence));
+    }
+    let program = |field: &str, source: &str, wanted: &[Type]| {
+        compile(env, source, wanted).map_err(|problem| BadRubric { place: at(field), problem })
+    };
+    let known = program("known", &entry.known, &[Type::Bool])?;
+    let met = program("met", &entry.met, &[Type::Int, Type::Bool])?;
+    let (part, precondition, finding, severity) = coded(&entry)?;
+    let weight = i64::from(entry.weight);
+    let shown = proto::Criterion {
+        id: entry.id,
+        title: entry.title,
+        part: part as i32,
+        precondition: precondition as i32,
+        weight_basis_points: entry.weight,
+        known: entry.known,
+        met: entry.met,
+        needs: entry.needs,
+        finding: finding as i32,
+        severity: severity as i32,
+        evidence: entry.evidence,
+        risk: entry.risk,
+        advice: entry.advice,
+    };
+    Ok(Criterion { shown, weight, needs, evidence, known, met })
+}
+
+type Codes = (StrategyPart, Precondition, FindingCode, Severity);
+
+/// The enums of the contract, by their names without the prefix.
+fn coded(entry: &Entry) -> Result<Codes, BadRubric> {
+    let at = |field: &str| format!("{}.{field}", entry.id);
+    let unknown = |field: &str, name: &str| BadRubric { place: at(field), problem: format!("`{name}` is not known") };
+    let optional = |name: &str| if name.is_empty() { "UNSPECIFIED".to_owned() } else { name.to_owned() };
+    let part = StrategyPart::from_str_name(&format!("STRATEGY_PART_{}", optional(&entry.part)));
+    let precondition = Precondition::from_str_name(&format!("PRECONDITION_{}", optional(&entry.precondition)));
+    let finding = FindingCode::from_str_name(&format!("FINDING_CODE_{}", entry.finding));
+    let severity = Severity::from_str_name(&format!("SEVERITY_{}", entry.severity));
+    let codes = (
+        part.ok_or_else(|| unknown("part", &entry.part))?,
+        precondition.ok_or_else(|| unknown("precondition", &entry.precondition))?,
+        finding.filter(|f| *f != FindingCode::Unspecified).ok_or_else(|| unknown("finding", &entry.finding))?,
+        severity.filter(|s| *s != Severity::Unspecified).ok_or_else(|| unknown("severity", &entry.severity))?,
+    );
+    if codes.0 == StrategyPart::Unspecified && codes.1 == Precondition::Unspecified {
+        return bad(at("part"), "it counts in no part and no precondition");
+    }
+    Ok(codes)
+}
+
+fn slug(place: &str, id: &str) -> Result<(), BadRubric> {
+    let allowed: BTreeSet<char> = ('a'..='z').chain('0'..='9').chain(['-', '.']).collect();
+    if !id.is_empty() && id.len() <= ID_CHARS && id.chars().all(|c| allowed.contains(&c)) {
+        Ok(())
+    } else {
+        bad(place, format!("it is not 1 to {ID_CHARS} lower-case letters, digits, hyphens and points"))
+    }
+}
+
+fn words(place: &str, text: &str) -> Result<(), BadRubric> {
+    if text.trim().is_empty() {
+        return bad(place, "it is empty");
+    }
+    if text.chars().count() > WORDS_CHARS {
+        return bad(place, format!("it is longer than {WORDS_CHARS} characters"));
+    }
+    Ok(())
+}
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const GOOD: &str = r#"
+        id = "test-1"
+        version = "1"
+        title = "A test"
+        [[criterion]]
+        id = "a"
+        title = "Ties"
+        part = "GOALS"
+        weight = 10000
+        known = "ties > 0"
+        met = "10000 * ties_alive / ties"
+        finding = "DORMANT_TIES"
+        severity = "LOW"
+        evidence = "dormant_ties"
+        risk = "Lost ties."
+        advice = "Wake them."
+    "#;
+
+    fn refused(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from), "{from}");
+        Rubric::load(&GOOD.replacen(from, to, 1)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn st_8_the_embedded_rubric_is_sound_and_finds_all_it_should() {
+        let rubric = Rubric::embedded();
+        let found: BTreeSet<i32> = rubric.criteria().iter().map(|c| c.shown.finding).collect();
+        let asked: BTreeSet<i32> = (1..FindingCode::Other as i32).collect();
+        assert_eq!(found, asked);
+        assert_eq!(rubric.to_proto().model.len(), VARIABLES.len());
+    }
+
+    /// Whoever changes the file changes what old evaluations were made by: write `hansa-2027.toml` instead.
+    #[test]
+    fn st_8_the_embedded_rubric_is_what_it_was() {
+        let rubric = Rubric::embedded();
+        assert_eq!((rubric.name(), rubric.version()), ("rubrics/hansa-2026", "2026.1"));
+        assert_eq!(rubric.digest(), "074121c8d72fc521e905800100043aac0a5af45d4d60ff5aa8e45f6d5172e07c");
+    }
+
+    #[test]
+    fn st_8_a_rubric_is_refused_with_place_and_reason() {
+        assert!(Rubric::load(GOOD).is_ok());
+        for (from, to, place, reason) in [
+            ("ties > 0", "tied > 0", "a.known", "no name of the model"),
+            ("ties > 0", "ties > 0.5", "a.known", "floats"),
+            ("ties > 0", "{1: 2}.size() > 0", "a.known", "map literals"),
+            ("ties > 0", "ties", "a.known", "answers Int"),
+            ("ties > 0", "tie_kinds.all(a, tie_kinds.all(b, tie_kinds.all(c, true)))", "a.known", "deeper than 2"),
+            ("known = \"ties > 0\"", "", "a.met", "fails for a city without any tool"),
+            ("ties > 0", &" ".repeat(600), "a.known", "longer than 500"),
+            ("10000 * ties_alive / ties", "strategy_state", "a.met", "answers Text"),
+            ("weight = 10000", "weight = 9000", "criterion", "add up to 9000"),
+            ("weight = 10000", "weight = 0", "a.weight", "basis points"),
+            ("weight = 10000", "weight = 0.5", "file", "invalid type"),
+            ("\"GOALS\"", "\"\"", "a.part", "counts in no part"),
+            ("\"GOALS\"", "\"GOAL\"", "a.part", "not known"),
+            ("DORMANT_TIES", "SLEEPY", "a.finding", "not known"),
+            ("DORMANT_TIES", "UNSPECIFIED", "a.finding", "not known"),
+            ("\"LOW\"", "\"MILD\"", "a.severity", "not known"),
+            ("\"dormant_ties\"", "\"ties\"", "a.evidence", "no list of evidence"),
+            ("risk = \"Lost ties.\"", "risk = \"\"", "a.risk", "empty"),
+            ("advice = \"Wake them.\"", "", "file", "advice"),
+            ("advice = ", "needs = \"a\"\nadvice = ", "a.needs", "earlier"),
+            ("advice = ", "colour = \"a\"\nadvice = ", "file", "colour"),
+            ("id = \"test-1\"", "id = \"Test\"", "id", "lower-case"),
+            ("version = \"1\"", "version = \"\"", "version", "visible"),
+            ("Wake them.", &"x".repeat(WORDS_CHARS + 1), "a.advice", "longer than 1000"),
+            ("A test", &"x".repeat(FILE_BYTES), "file", "bytes"),
+        ] {
+            let refusal = refused(from, to);
+            assert!(refusal.starts_with(place) && refusal.contains(reason), "{to}: {refusal}");
+        }
+        let twice = format!("{GOOD}{}", &GOOD[GOOD.find("[[criterion]]").unwrap()..]);
+        assert!(Rubric::load(&twice).unwrap_err().to_string().contains("twice"));
+    }
+
+    #[test]
+    fn criteria_are_capped() {
+        let one = &GOOD[GOOD.find("[[criterion]]").unwrap()..];
+        let head = &GOOD[..GOOD.find("[[criterion]]").unwrap()];
+        let many = |n: usize| -> String {
+            let weight = format!("weight = {}", WHOLE / n as i64);
+            let each = |i| one.replace("id = \"a\"", &format!("id = \"a{i}\"")).replace("weight = 10000", &weight);
+            std::iter::once(head.to_owned()).chain((0..n).map(each)).collect()
+        };
+        assert!(Rubric::load(&many(CRITERIA)).is_ok());
+        assert!(Rubric::load(&many(CRITERIA + 25)).unwrap_err().to_string().contains("not 1 to 100"));
+    }
+}

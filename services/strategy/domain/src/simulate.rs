@@ -1,0 +1,218 @@
+//! What if: a changed portfolio and strategy, evaluated and thrown away (ST-9).
+
+use crate::{
+    evaluation::evaluate,
+    goal::{GOALS, Goal, TOOLS, ToolLink},
+    portfolio::{OfficeFact, PartnerFact, Portfolio},
+    rubric::Rubric,
+    strategy::Strategy,
+};
+use chrono::NaiveDate;
+use hansa_kernel::{Reason, Refusal, Refused, TenantId, limits, text, time};
+use hansa_proto::strategy::{
+    self as proto, Evaluation, Finding, Score, ScoreDifference, SimulatePortfolioResponse, StrategyState, TieKind,
+    ToolPurpose, WhatIf, what_if::Step,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most steps of one simulation.
+pub const STEPS: usize = 50;
+/// Months until the election of a strategy that a simulation adopts where none is known: a usual term.
+const TERM_MONTHS: u32 = 48;
+
+/// Evaluates as it is and as it would be after the steps. `partners` holds the facts of every city that a step may sign with,
+/// by resource name; the service takes them from its copies.
+///
+/// # Errors
+/// INVALID_FIELD under ST-9, with the step, where one names what is not there or is malformed.
+pub fn simulate(
+    rubric: &Rubric,
+    portfolio: &Portfolio,
+    strategy: Option<&Strategy>,
+    steps: &[WhatIf],
+    partners: &BTreeMap<String, PartnerFact>,
+    date: NaiveDate,
+) -> Refused<SimulatePortfolioResponse> {
+    if steps.len() > STEPS {
+        return Err(Refusal::because(Reason::Limit, "ST-9", format!("a simulation has at most {STEPS} steps"))
+            .help("Leave out what does not matter, or simulate in parts."));
+    }
+    let before = evaluate(rubric, portfolio, strategy, date);
+    let mut world = World {
+        portfolio: portfolio.clone(),
+        strategy: strategy.cloned(),
+        partners,
+        date,
+        agreements: BTreeSet::new(),
+    };
+    for (place, what_if) in steps.iter().enumerate() {
+        let field = format!("steps[{place}]");
+        world.take(&field, place + 1, what_if).map_err(|refusal| refusal.under("ST-9"))?;
+    }
+    let after = evaluate(rubric, &world.portfolio, world.strategy.as_ref(), date);
+    Ok(compared(before, after))
+}
+
+/// The cities whose facts a simulation needs.
+pub fn partners_of(steps: &[WhatIf]) -> impl Iterator<Item = &str> {
+    steps.iter().filter_map(|what_if| match &what_if.step {
+        Some(Step::Sign(sign)) => Some(sign.partner.as_str()),
+        _ => None,
+    })
+}
+
+struct World<'p> {
+    portfolio: Portfolio,
+    strategy: Option<Strategy>,
+    partners: &'p BTreeMap<String, PartnerFact>,
+    date: NaiveDate,
+    /// Names that the simulation itself has given.
+    agreements: BTreeSet<String>,
+}
+
+impl World<'_> {
+    fn take(&mut self, field: &str, number: usize, what_if: &WhatIf) -> Refused<()> {
+        match what_if.step.as_ref().ok_or_else(|| Refusal::field(field, "names no step"))? {
+            Step::Sign(sign) => self.sign(&format!("{field}.sign"), number, sign),
+            Step::End(end) => {
+                let done = self.portfolio.end(&end.agreement);
+                found(done, &format!("{field}.end.agreement"), &end.agreement)
+            }
+            Step::Revive(revive) => {
+                let done = self.portfolio.revive(&revive.agreement, self.date);
+                found(done, &format!("{field}.revive.agreement"), &revive.agreement)
+            }
+            Step::StateGuidelines(state) => {
+                let done = self.portfolio.state_guidelines(&state.agreement);
+                found(done, &format!("{field}.state_guidelines.agreement"), &state.agreement)
+            }
+            Step::SetOffice(office) => self.set_office(&format!("{field}.set_office"), office),
+            Step::AddGoal(add) => self.add_goal(&format!("{field}.add_goal.goal"), add.goal.as_ref()),
+            Step::ServeGoals(serve) => self.serve(&format!("{field}.serve_goals.link"), serve.link.as_ref()),
+        }
+    }
+
+    fn sign(&mut self, field: &str, number: usize, sign: &proto::SignWith) -> Refused<()> {
+        let partner = self.partners.get(&sign.partner).ok_or_else(|| {
+            let what = format!("`{}` is no city that is known here", text::excerpt(&sign.partner));
+            Refusal::field(format!("{field}.partner"), what)
+        })?;
+        if partner.city == self.portfolio.city().city {
+            return Err(Refusal::field(format!("{field}.partner"), "is the city itself"));
+        }
+        let kind = TieKind::try_from(sign.kind).ok().filter(|kind| *kind != TieKind::Unspecified);
+        let kind = kind.ok_or_else(|| Refusal::field(format!("{field}.kind"), "is required"))?;
+        let name = format!("agreements/what-if-{number}");
+        self.portfolio.sign(name.clone(), kind, partner, sign.guidelines_stated, self.date);
+        self.agreements.insert(name.clone());
+        if sign.goals.is_empty() {
+            return Ok(());
+        }
+        let link = proto::ToolLink {
+            tool: name,
+            goals: sign.goals.clone(),
+            purpose: ToolPurpose::Create as i32,
+            note: Vec::new(),
+        };
+        self.serve(field, Some(&link))
+    }
+
+    fn set_office(&mut self, field: &str, office: &proto::SetOffice) -> Refused<()> {
+        if office.languages.len() > limits::LIST_ENTRIES {
+            let what = format!("has more than {} entries", limits::LIST_ENTRIES);
+            return Err(Refusal::field(format!("{field}.languages"), what));
+        }
+        for (place, language) in office.languages.iter().enumerate() {
+            text::language(&format!("{field}.languages[{place}]"), language)?;
+        }
+        self.portfolio
+            .set_office(OfficeFact { exists: Some(office.exists), languages: Some(office.languages.clone()) });
+        Ok(())
+    }
+
+    /// A goal counts only in a strategy that is in force, so where there is none one is adopted for the purpose.
+    fn add_goal(&mut self, field: &str, goal: Option<&proto::Goal>) -> Refused<()> {
+        let goal = Goal::parse(field, goal.ok_or_else(|| Refusal::field(field, "is required"))?)?;
+        let strategy = self.strategy.take().filter(|s| in_force(s, self.date)).unwrap_or_else(|| self.adopted());
+        if strategy.goals().count() >= GOALS && strategy.goal(&goal.id).is_none() {
+            return Err(Refusal::field(field, format!("would be one more than {GOALS} goals")));
+        }
+        self.strategy.insert(strategy).put(goal);
+        Ok(())
+    }
+
+    fn adopted(&self) -> Strategy {
+        let city = self.portfolio.city();
+        let election = city.next_election.filter(|day| *day >= self.date);
+        let election = election.unwrap_or_else(|| time::months_later(self.date, TERM_MONTHS));
+        Strategy::hypothetical(TenantId(uuid::Uuid::nil()), &city.city, self.date, election)
+    }
+
+    fn serve(&mut self, field: &str, link: Option<&proto::ToolLink>) -> Refused<()> {
+        let link = link.ok_or_else(|| Refusal::field(field, "is required"))?;
+        let link = if self.agreements.contains(&link.tool) {
+            ToolLink::read(field, link)?
+        } else {
+            ToolLink::parse(field, link)?
+        };
+        if self.portfolio.tie(&link.tool).is_none() {
+            return Err(unknown(&format!("{field}.tool"), &link.tool));
+        }
+        let strategy = self.strategy.as_mut().filter(|s| in_force(s, self.date));
+        let strategy = strategy.ok_or_else(|| {
+            Refusal::field(field, "there is no strategy in force").help("Add goals first: that adopts one.")
+        })?;
+        if let Some(goal) = link.goals.iter().find(|id| strategy.goal(id).is_none()) {
+            return Err(unknown(&format!("{field}.goals"), goal));
+        }
+        if strategy.tools().count() >= TOOLS && strategy.tool(&link.tool).is_none() {
+            return Err(Refusal::field(field, format!("would be one more than {TOOLS} tools")));
+        }
+        strategy.link(link);
+        Ok(())
+    }
+}
+
+fn in_force(strategy: &Strategy, date: NaiveDate) -> bool {
+    strategy.state() == StrategyState::Adopted && strategy.valid_until().is_some_and(|last| date <= last)
+}
+
+fn found(done: bool, field: &str, name: &str) -> Refused<()> {
+    if done { Ok(()) } else { Err(unknown(field, name)) }
+}
+
+fn unknown(field: &str, name: &str) -> Refusal {
+    Refusal::field(field, format!("`{}` is not there, or is over", text::excerpt(name)))
+        .help("Name an agreement of the city, a goal of its strategy, or what an earlier step made.")
+}
+
+fn compared(before: Evaluation, after: Evaluation) -> SimulatePortfolioResponse {
+    let overall = |evaluation: &Evaluation| evaluation.overall.map_or(0, |score| score.basis_points);
+    SimulatePortfolioResponse {
+        overall_difference_basis_points: overall(&after) - overall(&before),
+        resolved: only_in(&before, &after),
+        added: only_in(&after, &before),
+        differences: differences(&before, &after),
+        before: Some(before),
+        after: Some(after),
+    }
+}
+
+fn only_in(one: &Evaluation, other: &Evaluation) -> Vec<Finding> {
+    let there: BTreeSet<&str> = other.findings.iter().map(|finding| finding.criterion.as_str()).collect();
+    one.findings.iter().filter(|finding| !there.contains(finding.criterion.as_str())).cloned().collect()
+}
+
+fn differences(before: &Evaluation, after: &Evaluation) -> Vec<ScoreDifference> {
+    let difference = |part, precondition, before: Option<Score>, after: Option<Score>| {
+        (before != after).then_some(ScoreDifference { part, precondition, before, after })
+    };
+    let parts = before.parts.iter().zip(&after.parts).filter_map(|(b, a)| difference(b.part, 0, b.score, a.score));
+    let preconditions = before.preconditions.iter().zip(&after.preconditions);
+    let preconditions = preconditions.filter_map(|(b, a)| difference(0, b.precondition, b.score, a.score));
+    parts.chain(preconditions).collect()
+}
+
+#[cfg(test)]
+#[path = "simulate/tests.rs"]
+mod tests;

@@ -1,0 +1,374 @@
+//! The strategy of a city: a draft of the office, adopted by mayor and council, valid until after the next election.
+
+mod rules;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use crate::goal::{Goal, ToolLink};
+use chrono::{DateTime, NaiveDate, Utc};
+use hansa_kernel::{
+    AssuranceLevel, Audience, Happened, Misfit, Record, Refusal, Refused, Stamp, TenantId,
+    time::{self, over_everywhere},
+};
+use hansa_proto::{
+    strategy::{self as proto, GoalKind, StrategyState, strategy_change::Change},
+    types::LocalizedText,
+};
+pub use rules::{Ground, adopt, create, link_tool, put_goal, remove_goal, supersede, unlink_tool, update};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Months of validity after the election, where the node sets no other (ST-1).
+pub const GRACE_MONTHS: u32 = 6;
+
+/// The free texts of a strategy, by their names in the contract.
+pub const TEXT_FIELDS: [&str; 11] = [
+    "title",
+    "connections",
+    "swot",
+    "foreign_presence",
+    "legal_framework",
+    "branding",
+    "assessment",
+    "engagement",
+    "coordination",
+    "state_relations",
+    "shock_response",
+];
+
+/// A text of the contract's message by its field's name.
+pub(crate) fn text_of<'a>(strategy: &'a mut proto::Strategy, field: &str) -> Option<&'a mut Vec<LocalizedText>> {
+    Some(match field {
+        "title" => &mut strategy.title,
+        "connections" => &mut strategy.connections,
+        "swot" => &mut strategy.swot,
+        "foreign_presence" => &mut strategy.foreign_presence,
+        "legal_framework" => &mut strategy.legal_framework,
+        "branding" => &mut strategy.branding,
+        "assessment" => &mut strategy.assessment,
+        "engagement" => &mut strategy.engagement,
+        "coordination" => &mut strategy.coordination,
+        "state_relations" => &mut strategy.state_relations,
+        "shock_response" => &mut strategy.shock_response,
+        _ => return None,
+    })
+}
+
+/// How it was adopted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adoption {
+    /// The mayor's day.
+    pub mayor_date: NaiveDate,
+    /// The day of the council's vote.
+    pub council_date: NaiveDate,
+    /// The council's reference for it.
+    pub reference: String,
+    /// Votes in favour, against, abstentions; all 0 where they were not counted.
+    pub votes: [i32; 3],
+    /// The election up to which it was made.
+    pub next_election: NaiveDate,
+    /// Reference to the document; may be empty.
+    pub document: String,
+}
+
+impl Adoption {
+    fn parse(adoption: Option<&proto::Adoption>) -> Refused<Self> {
+        let adoption = adoption.ok_or_else(|| Refusal::field("adoption", "is required"))?;
+        let vote = adoption.council_vote.clone().unwrap_or_default();
+        Ok(Self {
+            mayor_date: time::day("mayor_date", adoption.mayor_date.as_ref())?,
+            council_date: time::day("council_vote.date", vote.date.as_ref())?,
+            reference: vote.reference,
+            votes: [vote.in_favour, vote.against, vote.abstentions],
+            next_election: time::day("next_election", adoption.next_election.as_ref())?,
+            document: adoption.document.clone(),
+        })
+    }
+
+    /// As the contract has it.
+    #[must_use]
+    pub fn to_proto(&self) -> proto::Adoption {
+        let [in_favour, against, abstentions] = self.votes;
+        proto::Adoption {
+            mayor_date: Some(time::date(self.mayor_date)),
+            council_vote: Some(proto::CouncilVote {
+                date: Some(time::date(self.council_date)),
+                reference: self.reference.clone(),
+                in_favour,
+                against,
+                abstentions,
+            }),
+            next_election: Some(time::date(self.next_election)),
+            document: self.document.clone(),
+        }
+    }
+}
+
+/// The state of one strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Strategy {
+    name: String,
+    tenant: TenantId,
+    city: String,
+    state: StrategyState,
+    texts: BTreeMap<String, Vec<LocalizedText>>,
+    goals: BTreeMap<String, Goal>,
+    tools: BTreeMap<String, ToolLink>,
+    adoption: Option<Adoption>,
+    valid_until: Option<NaiveDate>,
+    grace_months: u32,
+    superseded_by: Option<String>,
+}
+
+impl Strategy {
+    /// Its resource name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The city, `cities/{city}`.
+    #[must_use]
+    pub fn city(&self) -> &str {
+        &self.city
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> StrategyState {
+        self.state
+    }
+
+    /// Its goals, in order of their ids.
+    pub fn goals(&self) -> impl Iterator<Item = &Goal> {
+        self.goals.values()
+    }
+
+    /// One goal.
+    #[must_use]
+    pub fn goal(&self, id: &str) -> Option<&Goal> {
+        self.goals.get(id)
+    }
+
+    /// Its tools, in order of their names.
+    pub fn tools(&self) -> impl Iterator<Item = &ToolLink> {
+        self.tools.values()
+    }
+
+    /// The link of one tool.
+    #[must_use]
+    pub fn tool(&self, tool: &str) -> Option<&ToolLink> {
+        self.tools.get(tool)
+    }
+
+    /// How it was adopted.
+    #[must_use]
+    pub fn adoption(&self) -> Option<&Adoption> {
+        self.adoption.as_ref()
+    }
+
+    /// The last day on which it is valid.
+    #[must_use]
+    pub fn valid_until(&self) -> Option<NaiveDate> {
+        self.valid_until
+    }
+
+    /// Whether the text is written, in any language.
+    #[must_use]
+    pub fn describes(&self, field: &str) -> bool {
+        self.texts.get(field).is_some_and(|texts| !texts.is_empty())
+    }
+
+    /// Whether a goal is of the kind.
+    #[must_use]
+    pub fn has_kind(&self, kind: GoalKind) -> bool {
+        self.goals.values().any(|goal| goal.kind() == kind)
+    }
+
+    /// The name that evidence gives to a goal.
+    #[must_use]
+    pub fn goal_name(&self, id: &str) -> String {
+        format!("{}/goals/{id}", self.name)
+    }
+
+    /// As the contract has it, without `etag`: the journal knows the head.
+    #[must_use]
+    pub fn to_proto(&self) -> proto::Strategy {
+        let mut strategy = proto::Strategy {
+            name: self.name.clone(),
+            city: self.city.clone(),
+            state: self.state as i32,
+            goals: self.goals.values().map(Goal::to_proto).collect(),
+            tools: self.tools.values().map(ToolLink::to_proto).collect(),
+            adoption: self.adoption.as_ref().map(Adoption::to_proto),
+            valid_until: self.valid_until.map(time::date),
+            grace_months: i32::try_from(self.grace_months).unwrap_or(i32::MAX),
+            superseded_by: self.superseded_by.clone().unwrap_or_default(),
+            ..Default::default()
+        };
+        for (field, texts) in &self.texts {
+            if let Some(text) = text_of(&mut strategy, field) {
+                text.clone_from(texts);
+            }
+        }
+        strategy
+    }
+
+    /// A strategy that a simulation takes for adopted where the city has none in force (ST-9).
+    #[must_use]
+    pub(crate) fn hypothetical(tenant: TenantId, city: &str, date: NaiveDate, next_election: NaiveDate) -> Self {
+        let adoption = Adoption {
+            mayor_date: date,
+            council_date: date,
+            reference: "what-if".into(),
+            votes: [0; 3],
+            next_election,
+            document: String::new(),
+        };
+        Self {
+            name: "strategies/what-if".into(),
+            tenant,
+            city: city.into(),
+            state: StrategyState::Adopted,
+            texts: BTreeMap::new(),
+            goals: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            adoption: Some(adoption),
+            valid_until: Some(time::months_later(next_election, GRACE_MONTHS)),
+            grace_months: GRACE_MONTHS,
+            superseded_by: None,
+        }
+    }
+
+    fn begun(change: &proto::StrategyCreated) -> Refused<Self> {
+        let mut strategy = change.strategy.clone().unwrap_or_default();
+        let mut this = Self {
+            name: strategy.name.clone(),
+            tenant: TenantId::parse(&change.tenant, "tenant")?,
+            city: strategy.city.clone(),
+            state: StrategyState::Draft,
+            texts: BTreeMap::new(),
+            goals: BTreeMap::new(),
+            tools: BTreeMap::new(),
+            adoption: None,
+            valid_until: None,
+            grace_months: u32::try_from(change.grace_months).unwrap_or(GRACE_MONTHS),
+            superseded_by: None,
+        };
+        this.write(&mut strategy, TEXT_FIELDS);
+        Ok(this)
+    }
+
+    fn write<'a>(&mut self, strategy: &mut proto::Strategy, fields: impl IntoIterator<Item = &'a str>) {
+        for field in fields {
+            match text_of(strategy, field).map(std::mem::take) {
+                Some(texts) if texts.is_empty() => drop(self.texts.remove(field)),
+                Some(texts) => drop(self.texts.insert(field.to_owned(), texts)),
+                None => {}
+            }
+        }
+    }
+
+    /// Adds or replaces a goal.
+    pub(crate) fn put(&mut self, goal: Goal) {
+        self.goals.insert(goal.id.clone(), goal);
+    }
+
+    /// Adds or replaces a link.
+    pub(crate) fn link(&mut self, link: ToolLink) {
+        self.tools.insert(link.tool.clone(), link);
+    }
+
+    /// A link without goals would say nothing, so it goes with its last one.
+    fn drop_goal(&mut self, id: &str) {
+        self.goals.remove(id);
+        for link in self.tools.values_mut() {
+            link.goals.remove(id);
+        }
+        self.tools.retain(|_, link| !link.goals.is_empty());
+    }
+
+    fn apply(&mut self, change: &Change) -> Refused<()> {
+        let missing = |field: &str| Refusal::field(field, "is required");
+        match change {
+            Change::Created(_) => return Err(Refusal::field("created", "stands twice")),
+            Change::Updated(c) => {
+                let mut strategy = c.strategy.clone().unwrap_or_default();
+                let mask = c.update_mask.clone().unwrap_or_default();
+                self.write(&mut strategy, mask.paths.iter().map(String::as_str));
+            }
+            Change::GoalPut(c) => self.put(Goal::parse("goal", c.goal.as_ref().ok_or_else(|| missing("goal"))?)?),
+            Change::GoalRemoved(c) => self.drop_goal(&c.goal),
+            Change::ToolLinked(c) => {
+                self.link(ToolLink::parse("link", c.link.as_ref().ok_or_else(|| missing("link"))?)?);
+            }
+            Change::ToolUnlinked(c) => drop(self.tools.remove(&c.tool)),
+            Change::Adopted(c) => {
+                self.adoption = Some(Adoption::parse(c.adoption.as_ref())?);
+                self.valid_until = Some(time::day("valid_until", c.valid_until.as_ref())?);
+                self.state = StrategyState::Adopted;
+            }
+            Change::Superseded(c) => {
+                self.superseded_by = Some(c.by.clone());
+                self.state = StrategyState::Superseded;
+            }
+            Change::Lapsed(_) => self.state = StrategyState::Lapsed,
+        }
+        Ok(())
+    }
+
+    /// Whether a change may follow in the present state; that is decided by the rules and only checked here.
+    fn fits(&self, change: &Change) -> bool {
+        match change {
+            Change::Created(_) => false,
+            Change::Updated(_) | Change::GoalPut(_) | Change::GoalRemoved(_) | Change::Adopted(_) => {
+                self.state == StrategyState::Draft
+            }
+            Change::ToolLinked(_) | Change::ToolUnlinked(_) => {
+                matches!(self.state, StrategyState::Draft | StrategyState::Adopted)
+            }
+            Change::Superseded(_) => matches!(self.state, StrategyState::Adopted | StrategyState::Lapsed),
+            Change::Lapsed(_) => self.state == StrategyState::Adopted,
+        }
+    }
+}
+
+impl Record for Strategy {
+    const COLLECTION: &'static str = "strategies";
+    const REVISION: u32 = 1;
+    type Change = Change;
+
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+        let misfit = |why: &str| Misfit(format!("change {}: {why}", stamp.version));
+        match (before, change) {
+            (None, Change::Created(created)) => Self::begun(created).map_err(|e| misfit(&e.to_string())),
+            (None, _) => Err(misfit("a strategy begins with its creation")),
+            (Some(state), _) if !state.fits(change) => Err(misfit("it cannot follow in this state")),
+            (Some(mut state), _) => {
+                state.apply(change).map_err(|e| misfit(&e.to_string()))?;
+                Ok(state)
+            }
+        }
+    }
+
+    fn owner(&self) -> TenantId {
+        self.tenant
+    }
+
+    /// Owner only, in every state (PL-1).
+    fn audience(&self) -> Audience {
+        Audience::of([self.tenant])
+    }
+
+    fn due(&self) -> Option<DateTime<Utc>> {
+        self.valid_until.filter(|_| self.state == StrategyState::Adopted).map(over_everywhere)
+    }
+
+    fn on_due(&self, due: DateTime<Utc>) -> Vec<Happened<Change>> {
+        if self.due() != Some(due) {
+            return Vec::new();
+        }
+        let lapsed = proto::StrategyLapsed { valid_until: self.valid_until.map(time::date) };
+        vec![Happened::at_level(lapsed, Some(self.tenant), AssuranceLevel::Host)]
+    }
+}

@@ -1,0 +1,345 @@
+//! What may happen to a strategy, and what is refused (ST-1, ST-3, ST-4).
+
+use super::{Strategy, TEXT_FIELDS, text_of};
+use crate::goal::{self, GOALS, Goal, TOOLS, ToolLink};
+use chrono::{Days, NaiveDate};
+use hansa_kernel::{
+    AssuranceLevel, Caller, Decision, Moment, Reason, Record as _, RecordId, RecordName, Refusal, Refused, Role,
+    TenantId,
+    record::{Happened, happened},
+    text, time,
+};
+use hansa_proto::strategy::{
+    self as proto, AdoptStrategyRequest, CreateStrategyRequest, GoalKind, LinkToolRequest, PutGoalRequest,
+    RemoveGoalRequest, StrategyState, UnlinkToolRequest, UpdateStrategyRequest, strategy_change::Change,
+};
+
+/// Who may write a draft: the office, the mayor, and programs that the city has trusted with it.
+const DRAFTERS: [Role; 3] = [Role::IrOfficer, Role::Mayor, Role::ServiceAccount];
+/// Who may record the adoption: the mayor in person, or the clerk for what was done on paper.
+const ADOPTERS: [Role; 2] = [Role::Mayor, Role::CouncilClerk];
+/// An election further away than this is a mistake of typing.
+pub const ELECTION_YEARS: u32 = 10;
+
+/// What a draft is begun on, from the service's own copies and settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// The tenant whose city it is; `None` where no such city has joined.
+    pub city_tenant: Option<TenantId>,
+    /// Months of validity after the election; `GRACE_MONTHS` by default.
+    pub grace_months: u32,
+}
+
+/// Begins a draft (ST-1).
+///
+/// # Errors
+/// Where the city is not the caller's, the caller does not draft, or a text is malformed.
+pub fn create(command: &CreateStrategyRequest, id: RecordId, ground: Ground, caller: &Caller) -> Decision<Change> {
+    let given = command.strategy.as_ref().ok_or_else(|| Refusal::field("strategy", "is required"))?;
+    let city = RecordName::parse(&given.city, "cities", "strategy.city")?;
+    drafts(caller)?;
+    if ground.city_tenant != Some(caller.tenant) {
+        return Err(Refusal::not_permitted(format!("{city} is not your city"))
+            .under("ST-1")
+            .help("A strategy is drafted by the city's own office. Join as that city first."));
+    }
+    let strategy = texts_alone(given, TEXT_FIELDS)?;
+    let name = RecordName::new(Strategy::COLLECTION, id).to_string();
+    happened(proto::StrategyCreated {
+        tenant: caller.tenant.name(),
+        strategy: Some(proto::Strategy { name, city: city.to_string(), ..strategy }),
+        grace_months: i32::try_from(ground.grace_months).unwrap_or(i32::MAX),
+    })
+}
+
+/// Changes texts of a draft.
+///
+/// # Errors
+/// Where it is no draft, or a path of the mask is none of its texts.
+pub fn update(state: &Strategy, command: &UpdateStrategyRequest, caller: &Caller) -> Decision<Change> {
+    drafts(caller)?;
+    a_draft(state, "change its texts")?;
+    let given = command.strategy.as_ref().ok_or_else(|| Refusal::field("strategy", "is required"))?;
+    let fields = masked(command.update_mask.as_ref().map_or(&[][..], |mask| &mask.paths))?;
+    let strategy = texts_alone(given, fields.iter().copied())?;
+    let mut now = state.to_proto();
+    if fields.iter().all(|field| text_of(&mut now, field) == text_of(&mut strategy.clone(), field)) {
+        return Ok(Vec::new());
+    }
+    let paths = fields.into_iter().map(str::to_owned).collect();
+    happened(proto::StrategyUpdated { strategy: Some(strategy), update_mask: Some(prost_types::FieldMask { paths }) })
+}
+
+/// Adds a goal to a draft, or replaces it (ST-3).
+///
+/// # Errors
+/// Where it is no draft, the goal is not whole, or there are too many.
+pub fn put_goal(state: &Strategy, command: &PutGoalRequest, caller: &Caller) -> Decision<Change> {
+    drafts(caller)?;
+    a_draft(state, "change its goals")?;
+    let given = command.goal.as_ref().ok_or_else(|| Refusal::field("goal", "is required").under("ST-3"))?;
+    let goal = Goal::parse("goal", given)?;
+    match state.goal(&goal.id) {
+        Some(before) if *before == goal => Ok(Vec::new()),
+        None if state.goals().count() >= GOALS => {
+            Err(too_many("ST-3", format!("a strategy has at most {GOALS} goals"), "Remove a goal, or merge some."))
+        }
+        _ => happened(proto::GoalPut { goal: Some(goal.to_proto()) }),
+    }
+}
+
+/// Takes a goal out of a draft.
+///
+/// # Errors
+/// Where it is no draft, or there is no such goal.
+pub fn remove_goal(state: &Strategy, command: &RemoveGoalRequest, caller: &Caller) -> Decision<Change> {
+    drafts(caller)?;
+    a_draft(state, "change its goals")?;
+    if state.goal(&command.goal).is_none() {
+        return Err(no_goal(state, &command.goal).under("ST-3"));
+    }
+    happened(proto::GoalRemoved { goal: command.goal.clone() })
+}
+
+/// Puts a tool in the service of goals, or replaces its link, also once the strategy is adopted (ST-4).
+///
+/// # Errors
+/// Where the strategy is over, the link malformed, or a goal not there.
+pub fn link_tool(state: &Strategy, command: &LinkToolRequest, caller: &Caller) -> Decision<Change> {
+    drafts(caller)?;
+    alive(state)?;
+    let given = command.link.as_ref().ok_or_else(|| Refusal::field("link", "is required").under("ST-4"))?;
+    let link = ToolLink::parse("link", given)?;
+    if let Some(unknown) = link.goals.iter().find(|id| state.goal(id).is_none()) {
+        return Err(no_goal(state, unknown));
+    }
+    match state.tool(&link.tool) {
+        Some(before) if *before == link => Ok(Vec::new()),
+        None if state.tools().count() >= TOOLS => {
+            Err(too_many("ST-4", format!("a strategy links at most {TOOLS} tools"), "Unlink a tool that has ended."))
+        }
+        _ => happened(proto::ToolLinked { link: Some(link.to_proto()) }),
+    }
+}
+
+/// Takes a tool out of the service of all goals.
+///
+/// # Errors
+/// Where the strategy is over, or the tool serves nothing.
+pub fn unlink_tool(state: &Strategy, command: &UnlinkToolRequest, caller: &Caller) -> Decision<Change> {
+    drafts(caller)?;
+    alive(state)?;
+    goal::tool("tool", &command.tool)?;
+    if state.tool(&command.tool).is_none() {
+        let what = format!("{} serves no goal of {}", command.tool, state.name);
+        return Err(Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy for the tools it links."));
+    }
+    happened(proto::ToolUnlinked { tool: command.tool.clone() })
+}
+
+/// Adopts a draft for mayor and council (ST-1, ST-3). `election` is the next municipal election as the city's public entry
+/// has it, where it has it.
+///
+/// # Errors
+/// Where it is no draft, a decision, the election or a kind of goals is missing, or the council voted no.
+pub fn adopt(
+    state: &Strategy,
+    command: &AdoptStrategyRequest,
+    election: Option<NaiveDate>,
+    caller: &Caller,
+    at: Moment,
+) -> Decision<Change> {
+    let Some(role) = caller.acting_as(&ADOPTERS) else {
+        return Err(Refusal::not_permitted("a strategy is adopted by the mayor")
+            .under("ST-1")
+            .help("Ask the mayor to adopt it, or the council's clerk to record an adoption made on paper."));
+    };
+    a_draft(state, "adopt it")?;
+    let council_vote = vote(command, at)?;
+    let mayor_date = mayor_date(command, role, at)?;
+    text::reference("document", &command.document)?;
+    let next_election = next_election(command, election, at)?;
+    both_kinds(state)?;
+    let valid_until = time::months_later(next_election, state.grace_months);
+    let adoption = proto::Adoption {
+        mayor_date: Some(time::date(mayor_date)),
+        council_vote: Some(council_vote),
+        next_election: Some(time::date(next_election)),
+        document: command.document.clone(),
+    };
+    let change = proto::StrategyAdopted { adoption: Some(adoption), valid_until: Some(time::date(valid_until)) };
+    let level = if role == Role::Mayor { AssuranceLevel::Host } else { AssuranceLevel::Recorded };
+    Ok(vec![Happened::at_level(change, None, level)])
+}
+
+/// Lets a newer adopted strategy of the city take the place of this one (ST-1). Nothing happens where this one is a draft,
+/// is superseded already, or is the newer one itself.
+///
+/// # Errors
+/// Where `by` is no name of a strategy.
+pub fn supersede(state: &Strategy, by: &str) -> Decision<Change> {
+    RecordName::parse(by, Strategy::COLLECTION, "by")?;
+    if by == state.name || !matches!(state.state, StrategyState::Adopted | StrategyState::Lapsed) {
+        return Ok(Vec::new());
+    }
+    let change = proto::StrategySuperseded { by: by.to_owned() };
+    Ok(vec![Happened::at_level(change, Some(state.tenant), AssuranceLevel::Host)])
+}
+
+fn drafts(caller: &Caller) -> Refused<()> {
+    if caller.acting_as(&DRAFTERS).is_some() {
+        return Ok(());
+    }
+    Err(Refusal::not_permitted("a strategy is drafted by the international relations office")
+        .under("ST-1")
+        .help("Ask an officer of the international relations office."))
+}
+
+fn a_draft(state: &Strategy, act: &str) -> Refused<()> {
+    if state.state == StrategyState::Draft {
+        return Ok(());
+    }
+    Err(Refusal::out_of_order("ST-1", format!("{} is {}; only a draft lets you {act}", state.name, said(state.state)))
+        .help("Draft a new strategy; once adopted it takes the place of this one."))
+}
+
+fn alive(state: &Strategy) -> Refused<()> {
+    if matches!(state.state, StrategyState::Draft | StrategyState::Adopted) {
+        return Ok(());
+    }
+    let what = format!("{} is {}; its tools are fixed", state.name, said(state.state));
+    Err(Refusal::out_of_order("ST-1", what).help("Link the tool in the strategy that is in force, or in a new draft."))
+}
+
+fn said(state: StrategyState) -> &'static str {
+    match state {
+        StrategyState::Unspecified => "in no known state",
+        StrategyState::Draft => "a draft",
+        StrategyState::Adopted => "adopted",
+        StrategyState::Superseded => "superseded",
+        StrategyState::Lapsed => "lapsed",
+    }
+}
+
+fn too_many(rule: &'static str, message: String, help: &str) -> Refusal {
+    Refusal::because(Reason::Limit, rule, message).help(help)
+}
+
+fn no_goal(state: &Strategy, id: &str) -> Refusal {
+    let what = format!("{} has no goal `{}`", state.name, text::excerpt(id));
+    Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy for the ids of its goals.")
+}
+
+/// The fields that a mask names, each once and in order; `*` is all.
+fn masked(paths: &[String]) -> Refused<Vec<&'static str>> {
+    if paths.is_empty() {
+        return Err(Refusal::field("update_mask", "is required").help("Name the texts to write, or `*` for all."));
+    }
+    let unknown = paths.iter().find(|path| *path != "*" && !TEXT_FIELDS.contains(&path.as_str()));
+    if let Some(path) = unknown {
+        return Err(Refusal::field("update_mask", format!("`{}` is no text of a strategy", text::excerpt(path)))
+            .help("Goals, tools and the state have calls of their own."));
+    }
+    let named = |field: &&str| paths.iter().any(|path| path == "*" || path == field);
+    Ok(TEXT_FIELDS.into_iter().filter(named).collect())
+}
+
+/// A message with these texts and nothing else, each of them checked.
+fn texts_alone<'a>(given: &proto::Strategy, fields: impl IntoIterator<Item = &'a str>) -> Refused<proto::Strategy> {
+    let (mut from, mut to) = (given.clone(), proto::Strategy::default());
+    for field in fields {
+        let path = format!("strategy.{field}");
+        let (Some(from), Some(to)) = (text_of(&mut from, field), text_of(&mut to, field)) else { continue };
+        if field == "title" {
+            text::required(&path, from)?
+        } else {
+            text::optional(&path, from)?
+        }
+        *to = std::mem::take(from);
+    }
+    Ok(to)
+}
+
+/// Nowhere on Earth is it more than a day ahead of UTC, so a date of tomorrow can be a caller's today.
+fn not_in_the_future(field: &str, day: NaiveDate, at: Moment) -> Refused<()> {
+    if at.today().checked_add_days(Days::new(1)).is_some_and(|latest| day > latest) {
+        return Err(Refusal::field(field, "lies in the future").under("ST-1"));
+    }
+    Ok(())
+}
+
+fn vote(command: &AdoptStrategyRequest, at: Moment) -> Refused<proto::CouncilVote> {
+    let vote = command.council_vote.as_ref().ok_or_else(|| {
+        Refusal::rule("ST-1", "the council has not voted on this strategy")
+            .missing("council_vote", "the recorded vote of the council, with its date and reference")
+            .help("Have the council vote, and record the vote with its reference.")
+    })?;
+    let date = time::day("council_vote.date", vote.date.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
+    not_in_the_future("council_vote.date", date, at)?;
+    text::name("council_vote.reference", &vote.reference).map_err(|refusal| refusal.under("ST-1"))?;
+    let votes = [vote.in_favour, vote.against, vote.abstentions];
+    if votes.iter().any(|votes| *votes < 0) {
+        return Err(Refusal::field("council_vote", "has a negative number of votes").under("ST-1"));
+    }
+    if votes != [0; 3] && vote.in_favour <= vote.against {
+        return Err(Refusal::rule("ST-1", "the council did not vote in favour of this strategy")
+            .missing("council_vote", "more votes in favour than against")
+            .help("Change the draft and have the council vote again."));
+    }
+    Ok(vote.clone())
+}
+
+fn mayor_date(command: &AdoptStrategyRequest, role: Role, at: Moment) -> Refused<NaiveDate> {
+    if role != Role::Mayor && command.document.is_empty() {
+        return Err(Refusal::rule("ST-1", "an adoption made on paper needs its document")
+            .missing("document", "a reference to the signed document")
+            .help("Name the document, or have the mayor adopt the strategy in person."));
+    }
+    let day = time::day_if_any("mayor_date", command.mayor_date.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
+    let day = match day {
+        None if role == Role::Mayor => at.today(),
+        None => return Err(Refusal::field("mayor_date", "is required").under("ST-1")),
+        Some(day) => day,
+    };
+    not_in_the_future("mayor_date", day, at)?;
+    Ok(day)
+}
+
+fn next_election(command: &AdoptStrategyRequest, known: Option<NaiveDate>, at: Moment) -> Refused<NaiveDate> {
+    let given =
+        time::day_if_any("next_election", command.next_election.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
+    let election = known.or(given).ok_or_else(|| {
+        Refusal::rule("ST-1", "the next municipal election is not known, so the validity cannot be")
+            .missing("next_election", "the date of the next municipal election")
+            .help("State it here, or record it in the city's public entry.")
+    })?;
+    if given.is_some_and(|given| given != election) {
+        let what = format!("the city's public entry has {election} as its next election");
+        return Err(Refusal::field("next_election", what)
+            .under("ST-1")
+            .help("Leave it out, or correct the city's entry first."));
+    }
+    let latest = time::months_later(at.today(), ELECTION_YEARS * 12);
+    if election < at.today() || election > latest {
+        let what = format!("the next election, {election}, is over or more than {ELECTION_YEARS} years away");
+        return Err(Refusal::rule("ST-1", what)
+            .missing("next_election", "the date of the election that comes next")
+            .help("Record the date of the coming election in the city's public entry."));
+    }
+    Ok(election)
+}
+
+/// ST-3: both kinds, each that is missing is named.
+fn both_kinds(state: &Strategy) -> Refused<()> {
+    let kinds = [
+        (GoalKind::Value, "a goal that rests on values: peace, solidarity, global challenges or regional integration"),
+        (GoalKind::Interest, "a goal that rests on interests: better services, economic or cultural attractiveness"),
+    ];
+    let missing: Vec<_> = kinds.into_iter().filter(|(kind, _)| !state.has_kind(*kind)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let refusal = Refusal::rule("ST-3", "a strategy holds both values and interests");
+    let refusal = missing.into_iter().fold(refusal, |refusal, (kind, what)| refusal.missing(kind.as_str_name(), what));
+    Err(refusal.help("Add what is missing to the draft, and let the council vote on the whole."))
+}
