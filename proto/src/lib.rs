@@ -8,8 +8,8 @@ include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/derived.rs"));
 
 pub use hansa::changes::v1 as changes;
-pub use hansa::register::v1 as register;
 pub use hansa::partnerships::v1 as partnerships;
+pub use hansa::register::v1 as register;
 pub use hansa::strategy::v1 as strategy;
 pub use hansa::r#type::v1 as types;
 

@@ -120,8 +120,9 @@ impl Desk {
         }
     }
 
-    fn author<Q>(&self, act: &Act<Q>, relation: Relation) -> Author {
-        let role: Option<Role> = act.caller.acting_as(&self.policy.roles_for(&act.rpc, relation));
+    /// The caller as it stands in the change: in the first of its roles that permits the call.
+    fn author<Q>(&self, act: &Act<Q>) -> Author {
+        let role: Option<Role> = act.caller.acting_as(&self.policy.roles_for(&act.rpc));
         Author { actor: act.caller.actor(role), tenant: Some(act.caller.tenant), trace: act.trace.clone() }
     }
 
@@ -134,7 +135,7 @@ impl Desk {
     {
         let (caller, request, target) = (act.caller.clone(), act.request.clone(), name.clone());
         let (policy, rpc, who, subject) = (self.policy.clone(), act.rpc.clone(), act.caller.clone(), name.clone());
-        Command::new(name, self.author(act, Relation::Party), move |state: Option<&R>, at| {
+        Command::new(name, self.author(act), move |state: Option<&R>, at| {
             let state = state.ok_or_else(|| Refusal::not_found(&target))?;
             rule(state, &request, &caller, at)
         })
@@ -156,15 +157,13 @@ impl Desk {
     {
         let (caller, request) = (act.caller.clone(), act.request.clone());
         let (policy, rpc, who, subject) = (self.policy.clone(), act.rpc.clone(), act.caller.clone(), name.clone());
-        Command::new(name, self.author(act, Relation::Owner), move |state: Option<&R>, at| {
-            rule(state, &request, &caller, at)
-        })
-        .authorised(move |state: Option<&R>| {
-            let relation = state.map_or(Relation::Owner, |state| state.relation(&who));
-            Self::authorise(&policy, &rpc, &who, relation, &subject)
-        })
-        .sealed(act.seals.clone(), act.hash)
-        .once(act.key)
+        Command::new(name, self.author(act), move |state: Option<&R>, at| rule(state, &request, &caller, at))
+            .authorised(move |state: Option<&R>| {
+                let relation = state.map_or(Relation::Owner, |state| state.relation(&who));
+                Self::authorise(&policy, &rpc, &who, relation, &subject)
+            })
+            .sealed(act.seals.clone(), act.hash)
+            .once(act.key)
     }
 
     /// Decides a command.

@@ -19,5 +19,5 @@ pub mod token;
 pub use config::Config;
 pub use desk::{Act, Desk};
 pub use module::{Module, Task};
-pub use page::PageToken;
+pub use page::Page;
 pub use status::to_status;

@@ -100,11 +100,13 @@ impl Policy {
         Relation::ALL.into_iter().any(|relation| self.permits(path, caller, relation))
     }
 
-    /// The roles that may call an rpc in a relation: in that order a caller acts.
+    /// The roles that may call an rpc in some relation: in that order a caller acts.
     #[must_use]
-    pub fn roles_for(&self, path: &str, relation: Relation) -> Vec<Role> {
+    pub fn roles_for(&self, path: &str) -> Vec<Role> {
         let Some(row) = self.rows.get(path) else { return Vec::new() };
-        roles().filter(|role| row.permitted.get(&(*role, relation)) == Some(&true)).collect()
+        let may =
+            |role: &Role| Relation::ALL.iter().any(|relation| row.permitted.get(&(*role, *relation)) == Some(&true));
+        roles().filter(may).collect()
     }
 
     /// All rpcs with what is permitted, sorted: rpc, role, relation. For auditors and tests.

@@ -13,6 +13,7 @@ mod kind;
 pub mod limits;
 mod migrations;
 pub mod mirror;
+mod queue;
 mod read;
 mod rebuild;
 mod seals;

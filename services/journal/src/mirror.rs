@@ -5,17 +5,14 @@
 use crate::{
     journal::Journal,
     store::{StoreError, insert, storage, upsert},
-    tables::{dirty, mirror},
+    tables::mirror,
     view::{AnyView, Collector, View, ViewOf},
 };
 use hansa_kernel::{Misfit, RecordId, Refusal, Stamp};
 use hansa_proto::{ChangeSet, types::ChangeEnvelope};
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Set,
-    sea_query::{Expr, OnConflict},
-};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{any::Any, collections::BTreeSet, marker::PhantomData, sync::Arc};
+use std::{any::Any, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
 
 /// What is kept of the records of one foreign collection.
@@ -135,24 +132,6 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
     }
 }
 
-/// Marks keys as to be worked on again.
-pub(crate) async fn mark_dirty(
-    tx: &DatabaseTransaction,
-    keys: BTreeSet<(&'static str, Uuid)>,
-) -> Result<(), StoreError> {
-    let rows: Vec<dirty::ActiveModel> = keys
-        .into_iter()
-        .map(|(queue, key)| dirty::ActiveModel { queue: Set(queue.to_owned()), key: Set(key), marks: Set(1) })
-        .collect();
-    let raise = OnConflict::columns([dirty::Column::Queue, dirty::Column::Key])
-        .value(dirty::Column::Marks, Expr::col((dirty::Entity, dirty::Column::Marks)).add(1))
-        .to_owned();
-    for chunk in rows.chunks(1_000) {
-        dirty::Entity::insert_many(chunk.to_vec()).on_conflict(raise.clone()).exec_without_returning(tx).await?;
-    }
-    Ok(())
-}
-
 /// Reads what a service keeps of another's records.
 #[derive(Debug)]
 pub struct Mirrors<M> {
@@ -197,52 +176,6 @@ impl<M: Mirror> Mirrors<M> {
     /// Where the database is away.
     pub async fn get(&self, id: RecordId) -> Result<Option<Arc<M::State>>, Refusal> {
         Ok(self.get_each(&[id.0]).await?.into_iter().next().map(|(_, state)| state))
-    }
-}
-
-impl Journal {
-    /// Keys of a queue that wait to be worked on, with the marks they had when they were read.
-    ///
-    /// # Errors
-    /// Where the database is away.
-    pub async fn dirty(&self, queue: &'static str, most: u64) -> Result<Vec<(Uuid, i64)>, Refusal> {
-        let rows = dirty::Entity::find()
-            .filter(dirty::Column::Queue.eq(queue))
-            .order_by_asc(dirty::Column::Key)
-            .limit(most)
-            .all(self.store().reader())
-            .await
-            .map_err(|e| storage(&e))?;
-        Ok(rows.into_iter().map(|row| (row.key, row.marks)).collect())
-    }
-
-    /// Takes keys off a queue, but those that were marked again since.
-    ///
-    /// # Errors
-    /// Where the database is away.
-    pub async fn clean(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), Refusal> {
-        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
-        for (key, marks) in keys {
-            dirty::Entity::delete_many()
-                .filter(dirty::Column::Queue.eq(queue))
-                .filter(dirty::Column::Key.eq(*key))
-                .filter(dirty::Column::Marks.eq(*marks))
-                .exec(&tx)
-                .await
-                .map_err(|e| storage(&e))?;
-        }
-        tx.commit().await.map_err(|e| storage(&e))
-    }
-
-    /// Puts keys on a queue.
-    ///
-    /// # Errors
-    /// Where the database is away.
-    pub async fn mark(&self, queue: &'static str, keys: impl IntoIterator<Item = Uuid>) -> Result<(), Refusal> {
-        let keys: BTreeSet<(&'static str, Uuid)> = keys.into_iter().map(|key| (queue, key)).collect();
-        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
-        mark_dirty(&tx, keys).await.map_err(|e| storage(&e))?;
-        tx.commit().await.map_err(|e| storage(&e))
     }
 }
 

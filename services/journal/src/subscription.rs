@@ -6,7 +6,8 @@
 use crate::{
     journal::Journal,
     limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
-    mirror::{AnyMirror, Mirror, MirrorOf, mark_dirty, write_mirrors, write_quarantine},
+    mirror::{AnyMirror, Mirror, MirrorOf, write_mirrors, write_quarantine},
+    queue::mark_dirty,
     store::storage,
     tables::{change, cursor, mirror, quarantine},
     view::{Collector, View},
@@ -195,8 +196,13 @@ impl Subscription {
             self.deliver(source, &mut batch, &delivery.envelope).await?;
         }
         let position = deliveries.iter().map(|d| d.position).max().unwrap_or_default();
+        let dirty = !batch.dirty.is_empty();
         self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
-        tx.commit().await.map_err(|e| storage(&e))
+        tx.commit().await.map_err(|e| storage(&e))?;
+        if dirty {
+            self.journal.wake();
+        }
+        Ok(())
     }
 
     async fn begin(&self, tx: &DatabaseTransaction, deliveries: &[Delivery]) -> Result<Applying, Refusal> {

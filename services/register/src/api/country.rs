@@ -46,7 +46,7 @@ impl CountryService for Countries {
             .map(|country| country.state.resource(&country.name, &country.etag))
             .filter(|country| {
                 asked.organisation.is_empty()
-                    || country.memberships.iter().any(|m| m.organisation == asked.organisation && m.left_year == 0)
+                    || country.organisations.iter().any(|m| m.organisation == asked.organisation && m.left_year == 0)
             })
             .collect();
         Ok(Response::new(ListCountriesResponse { countries, next_page_token: page.next(found.next) }))

@@ -1,0 +1,134 @@
+//! Queues of keys that must be worked on again after something moved, such as cities to evaluate. A key stands once in a
+//! queue however often it is marked, so work is never done twice for one burst of changes.
+
+use crate::{
+    journal::Journal,
+    limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    store::{StoreError, storage},
+    tables::dirty,
+};
+use hansa_kernel::Refusal;
+use sea_orm::{
+    ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Set,
+    sea_query::{Expr, OnConflict},
+};
+use std::collections::BTreeSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Marks keys as to be worked on again.
+pub(crate) async fn mark_dirty(
+    tx: &DatabaseTransaction,
+    keys: BTreeSet<(&'static str, Uuid)>,
+) -> Result<(), StoreError> {
+    let rows: Vec<dirty::ActiveModel> = keys
+        .into_iter()
+        .map(|(queue, key)| dirty::ActiveModel { queue: Set(queue.to_owned()), key: Set(key), marks: Set(1) })
+        .collect();
+    let raise = OnConflict::columns([dirty::Column::Queue, dirty::Column::Key])
+        .value(dirty::Column::Marks, Expr::col((dirty::Entity, dirty::Column::Marks)).add(1))
+        .to_owned();
+    for chunk in rows.chunks(1_000) {
+        dirty::Entity::insert_many(chunk.to_vec()).on_conflict(raise.clone()).exec_without_returning(tx).await?;
+    }
+    Ok(())
+}
+
+impl Journal {
+    /// Keys of a queue that wait to be worked on, with the marks they had when they were read.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn dirty(&self, queue: &'static str, most: u64) -> Result<Vec<(Uuid, i64)>, Refusal> {
+        let rows = dirty::Entity::find()
+            .filter(dirty::Column::Queue.eq(queue))
+            .order_by_asc(dirty::Column::Key)
+            .limit(most)
+            .all(self.store().reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        Ok(rows.into_iter().map(|row| (row.key, row.marks)).collect())
+    }
+
+    /// Takes keys off a queue, but those that were marked again since.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn clean(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), Refusal> {
+        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
+        for (key, marks) in keys {
+            dirty::Entity::delete_many()
+                .filter(dirty::Column::Queue.eq(queue))
+                .filter(dirty::Column::Key.eq(*key))
+                .filter(dirty::Column::Marks.eq(*marks))
+                .exec(&tx)
+                .await
+                .map_err(|e| storage(&e))?;
+        }
+        tx.commit().await.map_err(|e| storage(&e))
+    }
+
+    /// Puts keys on a queue.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn mark(&self, queue: &'static str, keys: impl IntoIterator<Item = Uuid>) -> Result<(), Refusal> {
+        let keys: BTreeSet<(&'static str, Uuid)> = keys.into_iter().map(|key| (queue, key)).collect();
+        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
+        mark_dirty(&tx, keys).await.map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))?;
+        self.wake();
+        Ok(())
+    }
+
+    /// Tells those who wait for commits that there is something new for them beside the journal.
+    pub(crate) fn wake(&self) {
+        self.inner.committed.send_modify(|_| {});
+    }
+
+    /// Works a queue off until it is told to stop: `work` is called with each key, and a key for which it succeeds is
+    /// taken off. One that fails waits for the next round, and the others go on.
+    pub async fn run_queue<F, W>(self, queue: &'static str, stop: CancellationToken, work: F)
+    where
+        F: Fn(Uuid) -> W + Send + Sync,
+        W: Future<Output = Result<(), Refusal>> + Send,
+    {
+        let mut committed = self.committed();
+        while !stop.is_cancelled() {
+            committed.mark_unchanged();
+            let done = self.work_queue(queue, &work).await.unwrap_or_else(|refusal| {
+                tracing::warn!(queue, %refusal, "a queue waits");
+                0
+            });
+            if done == 0 {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, committed.changed()) => {}
+                }
+            }
+        }
+    }
+
+    /// One round of a queue. Answers how many keys were worked off.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn work_queue<F, W>(&self, queue: &'static str, work: &F) -> Result<usize, Refusal>
+    where
+        F: Fn(Uuid) -> W + Send + Sync,
+        W: Future<Output = Result<(), Refusal>> + Send,
+    {
+        let waiting = self.dirty(queue, SUBSCRIPTION_BATCH).await?;
+        let mut done = Vec::with_capacity(waiting.len());
+        for (key, marks) in waiting {
+            match work(key).await {
+                Ok(()) => done.push((key, marks)),
+                Err(refusal) => tracing::warn!(queue, %key, %refusal, "a key of a queue waits"),
+            }
+        }
+        if !done.is_empty() {
+            self.clean(queue, &done).await?;
+        }
+        Ok(done.len())
+    }
+}
