@@ -23,6 +23,9 @@ use tonic::{Request, Response, Status};
 /// How long a follower waits before it looks by itself: another replica may have committed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// The package and its policies.
+pub const POLICIES: &[(&str, &str)] = &[("hansa.changes.v1", include_str!("../policy/changes.cedar"))];
+
 /// Serves histories and feeds.
 #[derive(Clone, Debug)]
 pub struct Changes {

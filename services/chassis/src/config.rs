@@ -16,12 +16,16 @@ use std::{
 pub struct Config {
     /// The data folder: the node's key, and in the embedded shape a database a service.
     pub data: PathBuf,
+    /// The node's key, where it is not `node.key` in the data folder: all processes of a node share it.
+    pub node_key: Option<PathBuf>,
     /// Where the gRPC server listens.
     pub listen: SocketAddr,
     /// `postgres://...`: a schema a service, instead of files.
     pub database: Option<String>,
     /// `nats://...`: changes travel by JetStream, instead of in process. PostgreSQL needs it.
     pub nats: Option<String>,
+    /// How many servers of a NATS cluster keep each stream.
+    pub nats_replicas: usize,
     /// Whether the server describes itself to anyone who asks.
     pub reflection: bool,
     /// Certificate chain (PEM) of the server; with `tls_key` it speaks TLS.
@@ -54,9 +58,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             data: PathBuf::from("data"),
+            node_key: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7400)),
             database: None,
             nats: None,
+            nats_replicas: 1,
             reflection: true,
             tls_certificate: None,
             tls_key: None,

@@ -38,8 +38,8 @@ impl Module {
     /// Where one does not hold.
     pub fn policy(modules: &[Self]) -> Result<Policy, PolicyError> {
         let mut policy = Policy::default();
-        policy.add("hansa.changes.v1", include_str!("../policy/changes.cedar"))?;
-        for (package, text) in modules.iter().flat_map(|module| module.policies) {
+        for (package, text) in crate::changes::POLICIES.iter().chain(modules.iter().flat_map(|module| module.policies))
+        {
             policy.add(package, text)?;
         }
         Ok(policy)

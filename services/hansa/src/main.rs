@@ -1,2 +1,52 @@
-//! Hansa.
-fn main() {}
+//! `hansa`: the one binary. It serves, imports, issues tokens, shows histories, checks exports, and looks after a node.
+
+mod api;
+mod cli;
+mod commands;
+mod files;
+mod journey;
+mod node;
+mod output;
+mod session;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// What the exit code says; also in `--help`.
+mod exit {
+    /// Anything else went wrong.
+    pub const FAILED: u8 = 1;
+    /// The platform refused: a rule, a missing permission, a malformed field.
+    pub const REFUSED: u8 = 3;
+    /// The server or a part that it stands on is away.
+    pub const AWAY: u8 = 4;
+}
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("hansa: cannot start: {error}");
+            return ExitCode::from(exit::FAILED);
+        }
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("hansa: {}", output::explain(&error));
+            ExitCode::from(code(&error))
+        }
+    }
+}
+
+fn code(error: &anyhow::Error) -> u8 {
+    let away = |code| matches!(code, tonic::Code::Unavailable | tonic::Code::DeadlineExceeded);
+    match error.downcast_ref::<tonic::Status>() {
+        Some(status) if away(status.code()) => exit::AWAY,
+        Some(status) if status.code() != tonic::Code::Internal => exit::REFUSED,
+        _ if error.is::<tonic::transport::Error>() => exit::AWAY,
+        _ if error.is::<hansa_kernel::Refusal>() => exit::REFUSED,
+        _ => exit::FAILED,
+    }
+}

@@ -5,6 +5,7 @@ use crate::{
     command::{AnyCommand, Command, Receipt},
     keys::NodeKeys,
     kind::{AnyKind, AnyState, KindOf, shared},
+    relay::Outgoing,
     limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
     store::{Store, StoreError},
     tables::feed,
@@ -16,7 +17,7 @@ use moka::sync::Cache;
 use sea_orm::{ColumnTrait, EntityTrait, QuerySelect};
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::AtomicI64},
+    sync::{Arc, OnceLock, atomic::AtomicI64},
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -37,6 +38,8 @@ pub(crate) struct Inner {
     pub kinds: HashMap<&'static str, Arc<dyn AnyKind>>,
     pub cache: Cache<Uuid, Arc<Known>>,
     pub next_position: AtomicI64,
+    /// Takes what was committed to the relay, where there is one.
+    pub outbox: OnceLock<mpsc::Sender<Vec<Outgoing>>>,
     /// Counts commits; readers of the feed wait on it.
     pub committed: watch::Sender<i64>,
 }
@@ -123,6 +126,7 @@ impl JournalBuilder {
             kinds: self.kinds,
             cache: Cache::new(CACHED_STATES),
             next_position: AtomicI64::new(last.flatten().unwrap_or(0) + 1),
+            outbox: OnceLock::new(),
             committed: watch::Sender::new(0),
         });
         tokio::spawn(writer::run(inner.clone(), jobs));

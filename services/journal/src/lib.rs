@@ -4,6 +4,7 @@
 //! state, views and request ids in one transaction. Nothing else writes. What was committed travels to other services over
 //! the bus; [`subscription`] applies it there once and in order.
 
+mod bus;
 pub mod clock;
 mod command;
 mod feed;
@@ -16,14 +17,17 @@ pub mod mirror;
 mod queue;
 mod read;
 mod rebuild;
+mod relay;
 mod seals;
 mod store;
+mod stream;
 pub mod subscription;
 pub mod tables;
 mod timers;
 mod view;
 mod writer;
 
+pub use bus::Bus;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Author, Command, Receipt, RequestKey};
 pub use feed::FeedEntry;
@@ -31,8 +35,10 @@ pub use journal::{Journal, JournalBuilder, Together};
 pub use keys::NodeKeys;
 pub use migrations::migrations;
 pub use mirror::{Mirror, Mirrors};
-pub use read::{Loaded, PastChange};
+pub use read::{Health, Loaded, PastChange};
 pub use rebuild::Rebuilt;
+pub use relay::Relay;
 pub use seals::seal_texts;
 pub use store::{Backend, Store, StoreError};
+pub use stream::StreamSource;
 pub use view::{Found, View, keyset};

@@ -28,5 +28,25 @@ pub const PAGE_DEFAULT: u64 = 100;
 pub const PAGE_MOST: u64 = 1_000;
 /// How long SQLite waits for a lock.
 pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
+/// How long a stream keeps messages. Who was away longer has everything published again.
+pub const STREAM_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Changes on their way to the broker at once.
+pub const PUBLISH_WINDOW: usize = 256;
+/// Batches that wait for the relay; beyond it the sweep takes over.
+pub const RELAY_BACKLOG: usize = 1_024;
+/// How often the relay looks for what was left behind.
+pub const SWEEP_PERIOD: Duration = Duration::from_millis(500);
+/// How long a change may wait for the process that committed it before the sweep takes it.
+pub const SWEEP_AFTER: Duration = Duration::from_secs(1);
+/// Changes that one sweep claims at once.
+pub const SWEEP_ROWS: u64 = 500;
+/// Largest answer about a record's past; NATS takes 1 MiB.
+pub const HISTORY_REPLY_BYTES: usize = 512 * 1024;
+/// How long a subscriber waits for it.
+pub const HISTORY_WAIT: Duration = Duration::from_secs(5);
+/// How long the broker waits for an acknowledgement.
+pub const ACK_WAIT: Duration = Duration::from_secs(30);
+/// Messages of a subscription that are not acknowledged yet.
+pub const ACK_PENDING: i64 = 5_000;
 /// Connections of a service to PostgreSQL: one for the writer, the rest for readers.
 pub const POSTGRES_CONNECTIONS: u32 = 8;

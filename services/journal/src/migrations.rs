@@ -25,6 +25,12 @@ impl MigrationTrait for Journal0001 {
         for index in indexes() {
             manager.create_index(index).await?;
         }
+        // Without a broker everything is unpublished, and the index would only cost.
+        let mut unpublished = Index::create();
+        unpublished.name("changes_published").table("changes").col("published").col("seq");
+        if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
+            manager.create_index(unpublished).await?;
+        }
         Ok(())
     }
 
@@ -61,7 +67,7 @@ fn tables() -> Vec<TableCreateStatement> {
             .col(blob("signatures"))
             .col(big_integer("received_at"))
             .col(string_null("trace"))
-            .col(boolean("published"))
+            .col(big_integer_null("published"))
             .to_owned(),
         keyed("records", uuid("record").primary_key().take())
             .col(string("name"))

@@ -10,7 +10,7 @@ use crate::{
 use hansa_kernel::{Misfit, Record, RecordId, RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange};
 use prost::Message;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
@@ -216,5 +216,42 @@ fn loaded<R: Record>(known: &Known) -> Loaded<R> {
         state: shared::<R>(&known.state),
         version: known.version,
         etag: hex::encode(&known.head),
+    }
+}
+
+/// What a look at a journal finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Records in all.
+    pub records: u64,
+    /// Records that take no more commands.
+    pub frozen: u64,
+    /// Records whose timer should have fired an hour ago.
+    pub overdue: u64,
+}
+
+impl Journal {
+    /// How many records there are.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn count(&self) -> Result<u64, Refusal> {
+        record::Entity::find().count(self.inner.store.reader()).await.map_err(|e| storage(&e))
+    }
+
+    /// Looks whether the journal is well.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn health(&self) -> Result<Health, Refusal> {
+        let db = self.inner.store.reader();
+        let hour_ago = self.inner.clock.now().timestamp_micros() - 3_600_000_000;
+        let frozen = record::Entity::find().filter(record::Column::Frozen.is_not_null()).count(db).await;
+        let overdue = record::Entity::find().filter(record::Column::DueAt.lt(hour_ago)).count(db).await;
+        Ok(Health {
+            records: self.count().await?,
+            frozen: frozen.map_err(|e| storage(&e))?,
+            overdue: overdue.map_err(|e| storage(&e))?,
+        })
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
     mirror::{AnyMirror, Mirror, MirrorOf, write_mirrors, write_quarantine},
     queue::mark_dirty,
-    store::storage,
+    store::{Backend, storage},
     tables::{change, cursor, mirror, quarantine},
     view::{Collector, View},
 };
@@ -16,7 +16,10 @@ use async_trait::async_trait;
 use hansa_kernel::{RecordId, RecordName, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use prost::Message;
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set,
+    Statement,
+};
 use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -191,6 +194,7 @@ impl Subscription {
 
     async fn apply(&self, source: &mut impl Source, deliveries: &[Delivery]) -> Result<(), Refusal> {
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+        self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, deliveries).await?;
         for delivery in deliveries {
             self.deliver(source, &mut batch, &delivery.envelope).await?;
@@ -201,6 +205,16 @@ impl Subscription {
         tx.commit().await.map_err(|e| storage(&e))?;
         if dirty {
             self.journal.wake();
+        }
+        Ok(())
+    }
+
+    /// Replicas apply a subscription's changes one after the other: two that fold one record at once would lose one fold.
+    async fn alone(&self, tx: &DatabaseTransaction) -> Result<(), sea_orm::DbErr> {
+        if self.journal.store().backend() == Backend::Postgres {
+            let lock = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || $1))";
+            let name = sea_orm::Value::from(format!(".{}", self.name));
+            tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, lock, [name])).await?;
         }
         Ok(())
     }
@@ -353,6 +367,7 @@ impl Subscription {
             .into_iter()
             .map(|envelope| Delivery { position: 0, envelope })
             .collect();
+        self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, &deliveries).await?;
         for delivery in &deliveries {
             self.deliver(source, &mut batch, &delivery.envelope).await?;

@@ -24,8 +24,8 @@ pub mod change {
         pub received_at: i64,
         /// W3C trace context of the command.
         pub trace: Option<String>,
-        /// Whether the relay has published it.
-        pub published: bool,
+        /// Its sequence in the broker's stream, or a later one; nothing where the broker does not have it.
+        pub published: Option<i64>,
     }
     /// None.
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -5,6 +5,7 @@ use crate::{
     journal::Inner,
     kind::{AnyKind, AnyState, Collectors, Step},
     limits::{BATCH_COMMANDS, COMMAND_TRIES},
+    relay::Outgoing,
     store::{Backend, StoreError, insert, storage, upsert},
     tables::{change, feed, record, request, seal},
 };
@@ -147,8 +148,13 @@ async fn decide_and_commit(inner: &Inner, jobs: &[Job]) -> Result<Vec<Result<Vec
         return Ok(answers);
     }
     let written = batch.output.changes.len() as i64;
+    let outgoing = batch.outgoing();
     let slots = batch.write(&tx).await?;
     tx.commit().await?;
+    if let (Some(outbox), false) = (inner.outbox.get(), outgoing.is_empty()) {
+        // A relay that is behind is no reason to wait: its sweep finds what was not handed over.
+        let _ = outbox.try_send(outgoing);
+    }
     for slot in slots {
         inner.remember(slot.name.id.0, slot.name, slot.version, slot.head, slot.state);
     }
@@ -458,7 +464,7 @@ impl Batch<'_> {
             signatures: Set(SignedChange { envelope: Vec::new(), signatures }.encode_to_vec()),
             received_at: Set(self.moment.now.timestamp_micros()),
             trace: Set(trace.map(str::to_owned)),
-            published: Set(false),
+            published: Set(None),
         });
         Ok(())
     }
@@ -481,6 +487,21 @@ impl Batch<'_> {
                 });
             }
         }
+    }
+
+    /// What the relay publishes at once, where there is one.
+    fn outgoing(&self) -> Vec<Outgoing> {
+        if self.inner.outbox.get().is_none() {
+            return Vec::new();
+        }
+        let change = |row: &change::ActiveModel| Outgoing {
+            record: row.record.clone().unwrap(),
+            version: row.version.clone().unwrap(),
+            envelope: row.envelope.clone().unwrap(),
+            signatures: row.signatures.clone().unwrap(),
+            trace: row.trace.clone().unwrap(),
+        };
+        self.output.changes.iter().map(change).collect()
     }
 
     fn keep(&mut self, output: Output) {

@@ -1,0 +1,209 @@
+//! What can be said on the command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Hansa: the platform on which city networks and cities run their diplomacy.
+///
+/// Nothing has to be installed: without any option it keeps everything in one data folder. `hansa demo` shows what it
+/// does; `hansa serve` runs it.
+///
+/// Exit codes: 0 done; 1 failed; 2 a wrong command line; 3 refused by the platform; 4 a server is away.
+#[derive(Debug, Parser)]
+#[command(name = "hansa", version, max_term_width = 100)]
+pub struct Cli {
+    /// Settings of the node, shared by all commands.
+    #[command(flatten)]
+    pub node: NodeOptions,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the node keeps its data and where it is reached. Each can also stand in the configuration file, or in a variable
+/// such as `HANSA_DATA`.
+#[derive(Clone, Debug, Args)]
+pub struct NodeOptions {
+    /// Configuration file (TOML)
+    #[arg(long, global = true, env = "HANSA_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data folder [default: data]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+    /// PostgreSQL instead of files: postgres://user:password@host/database (needs --nats)
+    #[arg(long, global = true, value_name = "URL")]
+    pub database: Option<String>,
+    /// NATS with JetStream: nats://host:4222
+    #[arg(long, global = true, value_name = "URL")]
+    pub nats: Option<String>,
+    /// A running server to talk to, instead of opening the data folder
+    #[arg(long, global = true, env = "HANSA_SERVER", value_name = "URL")]
+    pub server: Option<String>,
+    /// The token to talk with [default: one of the steward's, where the data folder holds the node's key]
+    #[arg(long, global = true, env = "HANSA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Answer in JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What the command line adds to the configuration.
+#[derive(Debug, Default, Serialize)]
+pub struct Overrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nats: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
+}
+
+impl NodeOptions {
+    /// As an override of the configuration.
+    pub fn overrides(&self, listen: Option<SocketAddr>) -> Overrides {
+        Overrides { data: self.data.clone(), database: self.database.clone(), nats: self.nats.clone(), listen }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the platform, until Ctrl-C or SIGTERM
+    Serve {
+        /// Address to listen on [default: 127.0.0.1:7400]
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
+        /// Run these services alone, such as partnerships,strategy (needs PostgreSQL and NATS)
+        #[arg(long, value_delimiter = ',', value_name = "SERVICES")]
+        only: Vec<String>,
+    },
+    /// Show what the platform does: a sample of real cities, and two of them making an agreement
+    Demo {
+        /// Address to listen on afterwards
+        #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDRESS")]
+        listen: SocketAddr,
+        /// Stop at the end instead of leaving the server up
+        #[arg(long)]
+        once: bool,
+    },
+    /// Bring published data into the register and the agreements
+    #[command(subcommand)]
+    Import(Import),
+    /// Make and list tenants: cities that join, secretariats, organisers
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Issue a token of the node's own issuer (needs the data folder)
+    Token {
+        /// The tenant, tenants/{uuid} [default: the node's own]
+        #[arg(long, value_name = "NAME")]
+        tenant: Option<String>,
+        /// A role, such as mayor or ir_officer; repeat for more
+        #[arg(long = "role", required = true, value_name = "ROLE")]
+        roles: Vec<String>,
+        /// Who it is for, as your directory calls them
+        #[arg(long, value_name = "SUBJECT")]
+        subject: String,
+        /// Scopes of a service account, such as partnerships.read; repeat for more
+        #[arg(long = "scope", value_name = "SCOPE")]
+        scopes: Vec<String>,
+        /// Days until it expires
+        #[arg(long, default_value_t = 30)]
+        days: i64,
+    },
+    /// Show what happened to a record: who, when, what
+    History {
+        /// The record, such as agreements/{uuid}
+        record: String,
+    },
+    /// Write an agreement as a document that anyone can check offline
+    Export {
+        /// The agreement, agreements/{uuid}
+        agreement: String,
+        /// The file to write
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Check an exported document offline, and say what it proves
+    Verify {
+        /// The file
+        file: PathBuf,
+        /// The node's key that you were told by another way (hex), to compare with the document's
+        #[arg(long, value_name = "HEX")]
+        key: Option<String>,
+    },
+    /// Make every state and view again from the journal, and compare
+    Rebuild,
+    /// List what subscriptions could not apply, or try it again
+    Replay {
+        /// Try again
+        #[arg(long)]
+        all: bool,
+    },
+    /// Look whether the node is well
+    Doctor,
+    /// Print who may call what
+    Policy,
+    /// Import a folder of real data and play the journey on it
+    #[command(hide = true)]
+    CheckReal {
+        /// The folder
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Import {
+    /// Cities: a CSV with named columns (may be gzipped), or GeoNames' own dump
+    Cities {
+        /// The file
+        file: PathBuf,
+        /// How the file is written [default: by its ending: .txt is GeoNames' dump]
+        #[arg(long, value_enum)]
+        format: Option<CityFormat>,
+        /// Where the data is from, as the register will name it
+        #[arg(long, default_value = "GeoNames (CC BY 4.0)")]
+        source: String,
+    },
+    /// Country facts: a folder with countries.csv, country_regime.csv and the like
+    Countries {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// Town twinnings, as attested agreements
+    Ties {
+        /// The file (CSV)
+        file: PathBuf,
+        /// Where the data is from, as the agreements will name it
+        #[arg(long, default_value = "Wikidata (CC0) and Wikipedia (CC BY-SA 4.0)")]
+        source: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CityFormat {
+    /// Named columns
+    Csv,
+    /// 19 columns by tabs
+    Geonames,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tenant {
+    /// A city of the register joins
+    Join {
+        /// The city, cities/{uuid}
+        city: String,
+    },
+    /// A secretariat or an organiser begins
+    Create {
+        /// What it is called
+        name: String,
+        /// secretariat or organiser
+        #[arg(long, default_value = "secretariat")]
+        kind: String,
+    },
+    /// List tenants
+    List,
+}

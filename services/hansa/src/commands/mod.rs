@@ -1,0 +1,62 @@
+//! One file a command.
+
+mod check_real;
+mod demo;
+mod doctor;
+mod export;
+mod history;
+mod import;
+mod policy;
+mod rebuild;
+mod replay;
+mod serve;
+mod tenant;
+mod token;
+mod verify;
+
+use crate::{
+    cli::{Cli, Command, NodeOptions},
+    session::Session,
+};
+use hansa_chassis::{Config, telemetry};
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> anyhow::Result<()> {
+    let Cli { node, command } = cli;
+    let config = Config::read(node.config.as_deref(), node.overrides(None))?;
+    telemetry::start(&config.log, config.log_json);
+    match command {
+        Command::Serve { listen, only } => {
+            serve::run(Config::read(node.config.as_deref(), node.overrides(listen))?, &only).await
+        }
+        Command::Demo { listen, once } => demo::run(listen, once).await,
+        Command::Import(what) => with_session(&node, async |session| import::run(session, what, node.json).await).await,
+        Command::Tenant(what) => with_session(&node, async |session| tenant::run(session, what, node.json).await).await,
+        Command::History { record } => {
+            with_session(&node, async |session| history::run(session, &record, node.json).await).await
+        }
+        Command::Export { agreement, output } => {
+            with_session(&node, async |session| export::run(session, &agreement, &output).await).await
+        }
+        Command::Token { tenant, roles, subject, scopes, days } => {
+            token::run(&config, tenant.as_deref(), &roles, &subject, &scopes, days)
+        }
+        Command::Verify { file, key } => verify::run(&file, key.as_deref(), node.json),
+        Command::Rebuild => rebuild::run(config, node.json).await,
+        Command::Replay { all } => replay::run(config, all, node.json).await,
+        Command::Doctor => doctor::run(config, node.json).await,
+        Command::Policy => policy::run(node.json),
+        Command::CheckReal { folder } => check_real::run(&folder).await,
+    }
+}
+
+/// Opens a session, does the work, and ends the session whatever came of it.
+async fn with_session(
+    options: &NodeOptions,
+    work: impl AsyncFnOnce(&Session) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let session = Session::open(options).await?;
+    let outcome = work(&session).await;
+    let closed = session.close().await;
+    outcome.and(closed)
+}

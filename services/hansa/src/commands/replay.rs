@@ -1,0 +1,44 @@
+//! `hansa replay`: what subscriptions could not apply, and trying it again.
+
+use crate::{node::Node, output};
+use hansa_chassis::Config;
+use hansa_journal::{SystemClock, subscription::JournalSource};
+use hansa_kernel::RecordId;
+use std::sync::Arc;
+
+/// Lists the quarantine, or empties it.
+pub async fn run(config: Config, all: bool, json: bool) -> anyhow::Result<()> {
+    let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
+    let mut rows = Vec::new();
+    for module in &node.modules {
+        for (from, subscription) in &module.subscriptions {
+            let mut stuck = subscription.quarantined().await?;
+            if let Some(journal) = node.journal(from).filter(|_| all) {
+                let mut source = JournalSource::of(journal);
+                for row in &stuck {
+                    subscription.replay(&mut source, RecordId(row.record)).await?;
+                }
+                stuck = subscription.quarantined().await?;
+            }
+            rows.extend(stuck.into_iter().map(|row| (subscription.name(), row)));
+        }
+    }
+    if json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(subscription, row)| {
+                serde_json::json!({"subscription": subscription, "record": row.name, "version": row.version,
+                    "reason": row.reason})
+            })
+            .collect();
+        return output::print_json(&rows.into());
+    }
+    if rows.is_empty() {
+        println!("Nothing is in quarantine.");
+        return Ok(());
+    }
+    let cells =
+        rows.into_iter().map(|(name, row)| vec![name.to_owned(), row.name, row.version.to_string(), row.reason]);
+    println!("{}", output::table(&["subscription", "record", "version", "reason"], cells));
+    Ok(())
+}

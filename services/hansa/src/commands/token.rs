@@ -1,0 +1,25 @@
+//! `hansa token`.
+
+use crate::node;
+use hansa_chassis::{Config, token::role_of};
+use hansa_journal::{Clock, SystemClock};
+use hansa_kernel::{Refusal, TenantId};
+
+/// Issues a token and prints it.
+pub fn run(
+    config: &Config,
+    tenant: Option<&str>,
+    roles: &[String],
+    subject: &str,
+    scopes: &[String],
+    days: i64,
+) -> anyhow::Result<()> {
+    let keys = node::keys(config)?;
+    let tenant = tenant.map_or_else(|| Ok(keys.tenant()), |name| TenantId::parse(name, "tenant"))?;
+    let roles = roles
+        .iter()
+        .map(|name| role_of(name).ok_or_else(|| Refusal::field("role", format!("`{name}` is no role"))))
+        .collect::<Result<Vec<_>, _>>()?;
+    println!("{}", node::issuer(&keys).issue(tenant, subject, &roles, scopes, SystemClock.now(), days)?);
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! `hansa verify`: checks an exported document offline, and says what it proves and at which level (AG-12, AG-4).
+
+use crate::output;
+use anyhow::{Context, bail};
+use ed25519_dalek::VerifyingKey;
+use hansa_chassis::{policy::CONTRACT, token::role_name};
+use hansa_kernel::{AssuranceLevel, Record, RecordName, Role, Stamp, TenantId, envelope, seal, time};
+use hansa_partnerships_domain::agreement::Agreement;
+use hansa_proto::{ChangeSet, partnerships::AgreementDocument, types::ChangeEnvelope};
+use prost::{Message, Name};
+use prost_reflect::DynamicMessage;
+use std::{collections::BTreeMap, path::Path};
+
+/// Largest document that is read.
+const DOCUMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Checks a file. Fails at the first thing that does not hold.
+pub fn run(file: &Path, key: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let document = read(file)?;
+    let keys = keys(&document)?;
+    let envelopes = envelope::verify_chain(&document.changes, |name| keys.get(name).copied())?;
+    let first = envelopes.first().context("the document holds no changes")?;
+    if let Some(expected) = key
+        && !keys.values().any(|key| hex::encode(key.as_bytes()) == expected.to_lowercase())
+    {
+        bail!("the document is signed by another key than the one that you were told");
+    }
+    let agreement = fold(&envelopes)?;
+    let name = RecordName::parse_any(&first.record, "record")?;
+    let head = document.changes.last().map(|last| hex::encode(envelope::hash(&last.envelope))).unwrap_or_default();
+    shown(&document, &agreement, &name, &head)?;
+    let openings = openings(&document)?;
+    if json {
+        return output::print_json(&serde_json::json!({
+            "record": first.record, "changes": envelopes.len(), "head": head, "authority": first.authority,
+            "openings": openings, "levels": envelopes.iter().map(|e| e.level().as_str_name()).collect::<Vec<_>>(),
+        }));
+    }
+    println!("{} holds together.", first.record);
+    println!("{} changes, each naming the one before it; the head is {head}.", envelopes.len());
+    println!("All are signed by {}, whose name is the hash of its key.", first.authority);
+    println!("{openings} texts stand in the document and fit their seals; others were erased or are not shown.");
+    println!("{}", output::table(&["", "what", "who", "bound", "what it proves"], envelopes.iter().map(row)));
+    if key.is_none() {
+        println!("Compare the node's key with one that you were told by another way: --key HEX.");
+    }
+    println!("An agreement of cities records commitment. It is not legally binding (AG-2).");
+    Ok(())
+}
+
+fn read(file: &Path) -> anyhow::Result<AgreementDocument> {
+    let size = std::fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?.len();
+    if size > DOCUMENT_BYTES {
+        bail!("{} is larger than {DOCUMENT_BYTES} bytes", file.display());
+    }
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} is no text", file.display()))?;
+    let descriptor =
+        CONTRACT.get_message_by_name(&AgreementDocument::full_name()).context("the contract has no documents")?;
+    let mut json = serde_json::Deserializer::from_str(&text);
+    let dynamic = DynamicMessage::deserialize(descriptor, &mut json).context("it is no exported document")?;
+    Ok(AgreementDocument::decode(dynamic.encode_to_vec().as_slice())?)
+}
+
+/// The keys of the document, each of which must bear the name that its holder's name says.
+fn keys(document: &AgreementDocument) -> anyhow::Result<BTreeMap<String, VerifyingKey>> {
+    let mut keys = BTreeMap::new();
+    for key in &document.keys {
+        let bytes: [u8; 32] = key.value.as_slice().try_into().context("a key has 32 bytes")?;
+        let public = VerifyingKey::from_bytes(&bytes).context("a key is none")?;
+        let (holder, fingerprint) = key.name.split_once("/keys/").context("a key has no holder")?;
+        let id = TenantId::from_key(&bytes);
+        let belongs = holder == format!("nodes/{id}") || holder == id.name();
+        if !belongs || fingerprint != envelope::fingerprint(&public) {
+            bail!("the key {} is not the one that its name says", key.name);
+        }
+        keys.insert(key.name.clone(), public);
+    }
+    Ok(keys)
+}
+
+fn stamp(envelope: &ChangeEnvelope) -> anyhow::Result<Stamp> {
+    Ok(Stamp {
+        version: envelope.version,
+        at: time::instant("claimed_time", envelope.claimed_time.as_ref())?,
+        actor: envelope.actor.clone().unwrap_or_default(),
+        party: TenantId::parse(&envelope.on_behalf_of, "on_behalf_of").ok(),
+        level: envelope.level(),
+    })
+}
+
+fn fold(envelopes: &[ChangeEnvelope]) -> anyhow::Result<Agreement> {
+    let mut state: Option<Agreement> = None;
+    for envelope in envelopes {
+        let change = <Agreement as Record>::Change::decode(&envelope.r#type, &envelope.payload)?
+            .with_context(|| format!("{} is of no agreement", envelope.r#type))?;
+        state = Some(Agreement::fold(state, &change, &stamp(envelope)?)?);
+    }
+    state.context("the document holds no changes")
+}
+
+/// The agreement that the document shows must be the one that its changes make. Texts are checked by their seals.
+fn shown(document: &AgreementDocument, agreement: &Agreement, name: &RecordName, head: &str) -> anyhow::Result<()> {
+    let mut shown = document.agreement.clone().unwrap_or_default();
+    hansa_proto::Texts::visit_texts(&mut shown, &mut |text| text.text.clear());
+    if shown != agreement.resource(name, head) {
+        bail!("the agreement that the document shows is not the one that its changes make");
+    }
+    Ok(())
+}
+
+/// How many texts are shown, each of which must open its seal.
+fn openings(document: &AgreementDocument) -> anyhow::Result<usize> {
+    let mut texts: BTreeMap<&[u8], &str> = BTreeMap::new();
+    for opening in &document.openings {
+        let salt = opening.salt.as_slice().try_into().context("a salt has 32 bytes")?;
+        if !seal::opens(&opening.seal, &salt, opening.text.as_bytes()) {
+            bail!("a text does not fit its seal");
+        }
+        texts.insert(&opening.seal, &opening.text);
+    }
+    let mut agreement = document.agreement.clone().unwrap_or_default();
+    let mut wrong = 0;
+    hansa_proto::Texts::visit_texts(&mut agreement, &mut |text| {
+        if !text.text.is_empty() && texts.get(text.seal.as_slice()) != Some(&text.text.as_str()) {
+            wrong += 1;
+        }
+    });
+    if wrong > 0 {
+        bail!("{wrong} texts that the document shows have no seal in its changes");
+    }
+    Ok(texts.len())
+}
+
+fn row(envelope: &ChangeEnvelope) -> Vec<String> {
+    let actor = envelope.actor.clone().unwrap_or_default();
+    let role = Role::try_from(actor.role).unwrap_or_default();
+    let proves = match envelope.level() {
+        AssuranceLevel::Attested => "another attests it with a document",
+        AssuranceLevel::Recorded => "the party's clerk records an act on paper",
+        AssuranceLevel::Host if actor.person.is_empty() => "the node did it when it was due",
+        AssuranceLevel::Host => "the node says so; it holds the party's key",
+        AssuranceLevel::Tenant => "the party signed with a key that it alone holds",
+        AssuranceLevel::Person => "the person signed",
+        AssuranceLevel::Qualified => "the person signed with a qualified certificate",
+        AssuranceLevel::Unspecified => "nothing",
+    };
+    let who = if actor.person.is_empty() { "the platform".to_owned() } else { role_name(role) };
+    let what = envelope.r#type.rsplit('.').next().unwrap_or_default().to_owned();
+    vec![envelope.version.to_string(), what, who, envelope.on_behalf_of.clone(), proves.to_owned()]
+}

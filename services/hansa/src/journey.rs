@@ -1,0 +1,349 @@
+//! The first journey: two cities make an agreement, and each city's strategy is evaluated anew. It is told as it happens,
+//! and plays over gRPC alone, as any client would.
+
+use crate::{
+    api::{Api, request_id},
+    output, session,
+};
+use anyhow::{Context, bail};
+use chrono::{Days, NaiveDate, Utc};
+use hansa_journal::NodeKeys;
+use hansa_kernel::{Role, TenantId, time};
+use hansa_proto::{
+    partnerships::{
+        Agreement, AgreementKind, AgreementState, AgreementTerms, ConfirmPlanRequest, ConfirmRationaleRequest,
+        CreateAgreementRequest, Guidelines, GuidelinesGround, GuidelinesNeed, OpenDialogueRequest,
+        PutForwardPlanRequest, PutForwardRationaleRequest, RecordCouncilVoteRequest, Sector, SignAgreementRequest,
+        StateGuidelinesRequest, VoteResult,
+    },
+    register::{self, CreateTenantRequest, Office, OfficeExistence, OfficeSeat, TenantKind, UpdateOfficeRequest},
+    strategy::{
+        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Evaluation, Goal, GoalAim, LinkToolRequest,
+        Outcome, PutGoalRequest, Strategy, ToolLink, ToolPurpose, WatchEvaluationsRequest,
+    },
+    types::LocalizedText,
+};
+use std::time::Duration;
+use tonic::Streaming;
+
+/// Longest wait for an evaluation to move.
+const EVALUATION: Duration = Duration::from_secs(60);
+
+/// A city that takes part, with its people.
+struct Side {
+    name: String,
+    city: String,
+    office: Api,
+    mayor: Api,
+    clerk: Api,
+    evaluations: Streaming<hansa_proto::strategy::WatchEvaluationsResponse>,
+    latest: Option<Evaluation>,
+}
+
+/// What came of it.
+pub struct Played {
+    /// The agreement.
+    pub agreement: Agreement,
+    /// Each city's overall score in basis points, before and after.
+    pub scores: [(i32, i32); 2],
+}
+
+fn text(text: &str) -> Vec<LocalizedText> {
+    vec![LocalizedText { language_code: "en".into(), text: text.into(), authentic: true, seal: Vec::new() }]
+}
+
+fn today() -> NaiveDate {
+    Utc::now().date_naive()
+}
+
+/// Plays the journey between two cities of the register.
+pub async fn play(steward: &Api, keys: &NodeKeys, cities: [&register::City; 2]) -> anyhow::Result<Played> {
+    println!("\n1. Two cities join. Each gets its own tenant, its own key, and tokens for its people.");
+    let mut a = join(steward, keys, cities[0]).await?;
+    let mut b = join(steward, keys, cities[1]).await?;
+    let first = [a.moved().await?, b.moved().await?];
+    for (side, evaluation) in [(&a, &first[0]), (&b, &first[1])] {
+        println!("   {} is evaluated for the first time: {}", side.name, score(evaluation));
+    }
+
+    println!("\n2. {} says that it has an office, and adopts a strategy with a value and an interest.", a.name);
+    office(&a).await?;
+    let strategy = adopt(&a).await?;
+    let before = a.until(|e| e.strategy == strategy.name).await?;
+    println!("   {} is evaluated anew: {}", a.name, score(&before));
+    findings(&before);
+
+    println!("\n3. {} proposes a cooperation agreement to {}.", a.name, b.name);
+    let agreement = prepare(&a, &b).await?;
+    let agreement = sign(&a, &b, agreement).await?;
+    println!("   {} is {}", agreement.name, state(&agreement));
+
+    println!("\n4. Both cities' evaluations move because of it.");
+    let unlinked = a.until(|e| names(e).contains(&agreement.name)).await.ok();
+    if unlinked.is_some() {
+        println!("   {}: the new agreement serves no goal yet. Its office links it to one.", a.name);
+    }
+    let link = ToolLink {
+        tool: agreement.name.clone(),
+        goals: vec!["climate".into()],
+        purpose: ToolPurpose::Create as i32,
+        note: Vec::new(),
+    };
+    let request = LinkToolRequest { name: strategy.name, link: Some(link), request_id: request_id(), ..Default::default() };
+    a.office.strategies().link_tool(request).await?;
+    let after = a.until(|e| !names(e).contains(&agreement.name)).await?;
+    let partner = b.until(|e| e.inputs_digest != first[1].inputs_digest).await?;
+    println!("   {}: {} -> {}", a.name, score(&before), score(&after));
+    findings(&after);
+    println!("   {}: {} -> {}", b.name, score(&first[1]), score(&partner));
+    findings(&partner);
+    let points = |e: &Evaluation| e.overall.as_ref().map_or(0, |score| score.basis_points);
+    Ok(Played { agreement, scores: [(points(&before), points(&after)), (points(&first[1]), points(&partner))] })
+}
+
+async fn join(steward: &Api, keys: &NodeKeys, city: &register::City) -> anyhow::Result<Side> {
+    let tenant =
+        register::Tenant { kind: TenantKind::City as i32, city: city.name.clone(), ..Default::default() };
+    let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
+    let tenant = steward.tenants().create_tenant(request).await?.into_inner();
+    println!("   {} ({}) is {}", city.display_name, city.country_code, tenant.name);
+    let id = TenantId::parse(&tenant.name, "tenant")?;
+    let as_role = |role: Role| {
+        let subject = hansa_chassis::token::role_name(role);
+        session::token(keys, id, &subject, &[role]).and_then(|token| steward.with(&token))
+    };
+    let office = as_role(Role::IrOfficer)?;
+    let watch = WatchEvaluationsRequest { city: city.name.clone() };
+    // The strategy service may hear of the new tenant a moment after the register does.
+    let evaluations = retry(async || office.evaluations().watch_evaluations(watch.clone()).await).await?.into_inner();
+    Ok(Side {
+        name: city.display_name.clone(),
+        city: city.name.clone(),
+        mayor: as_role(Role::Mayor)?,
+        clerk: as_role(Role::CouncilClerk)?,
+        office,
+        evaluations,
+        latest: None,
+    })
+}
+
+/// Asks again while the answer is NOT_FOUND: what one service has just entered, another learns a moment later.
+async fn retry<T>(call: impl AsyncFn() -> Result<T, tonic::Status>) -> anyhow::Result<T> {
+    let deadline = tokio::time::Instant::now() + EVALUATION;
+    loop {
+        match call().await {
+            Err(status) if status.code() == tonic::Code::NotFound && tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+impl Side {
+    /// The next evaluation.
+    async fn moved(&mut self) -> anyhow::Result<Evaluation> {
+        let next = tokio::time::timeout(EVALUATION, self.evaluations.message()).await;
+        let next = next.with_context(|| format!("the evaluation of {} does not move", self.name))??;
+        let evaluation = next.and_then(|next| next.evaluation).context("the stream of evaluations ended")?;
+        self.latest = Some(evaluation.clone());
+        Ok(evaluation)
+    }
+
+    /// The first evaluation, from the latest on, for which something holds.
+    async fn until(&mut self, holds: impl Fn(&Evaluation) -> bool) -> anyhow::Result<Evaluation> {
+        if let Some(latest) = self.latest.clone().filter(|latest| holds(latest)) {
+            return Ok(latest);
+        }
+        loop {
+            let evaluation = self.moved().await?;
+            if holds(&evaluation) {
+                return Ok(evaluation);
+            }
+        }
+    }
+}
+
+async fn office(side: &Side) -> anyhow::Result<()> {
+    let office = Office {
+        city: side.city.clone(),
+        existence: OfficeExistence::Exists as i32,
+        seat: OfficeSeat::MayorsCabinet as i32,
+        languages: vec!["de".into(), "en".into(), "fr".into()],
+        ..Default::default()
+    };
+    let paths = ["existence", "seat", "languages"].map(str::to_owned).to_vec();
+    let update_mask = Some(prost_types::FieldMask { paths });
+    let request =
+        UpdateOfficeRequest { office: Some(office), update_mask, request_id: request_id(), ..Default::default() };
+    side.office.offices().update_office(request).await?;
+    Ok(())
+}
+
+async fn adopt(side: &Side) -> anyhow::Result<Strategy> {
+    let strategy = Strategy {
+        city: side.city.clone(),
+        title: text("Open to the world"),
+        assessment: text("The office reports on every goal each spring."),
+        engagement: text("An annual assembly of associations and schools."),
+        shock_response: text("The crisis staff decides within two days which partners are asked for help."),
+        ..Default::default()
+    };
+    let request = CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), validate_only: false };
+    // The strategy service learns of a new tenant a moment after the register.
+    let made = retry(async || side.office.strategies().create_strategy(request.clone()).await).await?.into_inner();
+    let goals = [
+        ("climate", GoalAim::GlobalChallenges, Dimension::Environment, Outcome::Technical, "Cooler streets by shared practice"),
+        ("economy", GoalAim::EconomicAttractiveness, Dimension::Economy, Outcome::Economic, "Markets for local firms"),
+    ];
+    for (id, aim, dimension, outcome, title) in goals {
+        let goal = Goal {
+            id: id.into(),
+            aim: aim as i32,
+            dimension: dimension as i32,
+            outcomes: vec![outcome as i32],
+            title: text(title),
+            indicator: text("Projects completed"),
+            baseline: "0".into(),
+            target: "5".into(),
+            target_date: Some(time::date(time::months_later(today(), 36))),
+            ..Default::default()
+        };
+        let request =
+            PutGoalRequest { name: made.name.clone(), goal: Some(goal), request_id: request_id(), ..Default::default() };
+        side.office.strategies().put_goal(request).await?;
+    }
+    let vote = CouncilVote { date: Some(time::date(today())), reference: "Council 12/7".into(), in_favour: 41, against: 9, abstentions: 3 };
+    let request = AdoptStrategyRequest {
+        name: made.name,
+        council_vote: Some(vote),
+        next_election: Some(time::date(time::months_later(today(), 30))),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    Ok(side.mayor.strategies().adopt_strategy(request).await?.into_inner())
+}
+
+/// From the proposal to both councils' votes.
+async fn prepare(a: &Side, b: &Side) -> anyhow::Result<Agreement> {
+    let terms = AgreementTerms {
+        kind: AgreementKind::Cooperation as i32,
+        title: text("Cooler streets, stronger neighbourhoods"),
+        sectors: vec![Sector::Climate as i32, Sector::UrbanPlanning as i32],
+        term_months: 60,
+        renews_automatically: true,
+        ..Default::default()
+    };
+    let request = CreateAgreementRequest {
+        initiator: a.city.clone(),
+        partner: b.city.clone(),
+        terms: Some(terms),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let made = retry(async || a.office.agreements().create_agreement(request.clone()).await).await?.into_inner();
+    let name = made.name;
+    let request = OpenDialogueRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
+    b.office.agreements().open_dialogue(request).await?;
+    let rationale = text("Both cities heat up faster than their countries, and each has tried what the other needs.");
+    let request =
+        PutForwardRationaleRequest { name: name.clone(), rationale, request_id: request_id(), ..Default::default() };
+    let put = a.office.agreements().put_forward_rationale(request).await?.into_inner();
+    let revision = put.rationale.map(|wording| wording.revision).unwrap_or_default();
+    let request =
+        ConfirmRationaleRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
+    b.office.agreements().confirm_rationale(request).await?;
+    println!("   Both confirm the rationale.");
+    let plan = text("Two exchanges of officers a year, a joint trial of shade and water, a report after each summer.");
+    let request = PutForwardPlanRequest { name: name.clone(), plan, request_id: request_id(), ..Default::default() };
+    let put = b.office.agreements().put_forward_plan(request).await?.into_inner();
+    let revision = put.plan.map(|wording| wording.revision).unwrap_or_default();
+    let request = ConfirmPlanRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
+    let mut agreement = a.office.agreements().confirm_plan(request).await?.into_inner();
+    println!("   Both confirm the plan.");
+    for (side, votes) in [(a, "Council 12/8"), (b, "Conseil 24-113")] {
+        let request = RecordCouncilVoteRequest {
+            name: name.clone(),
+            result: VoteResult::Approved as i32,
+            date: Some(time::date(today())),
+            document: votes.into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        agreement = side.clerk.agreements().record_council_vote(request).await?.into_inner();
+        println!("   The council of {} approves.", side.name);
+    }
+    Ok(agreement)
+}
+
+async fn sign(a: &Side, b: &Side, agreement: Agreement) -> anyhow::Result<Agreement> {
+    let name = agreement.name;
+    let request = || SignAgreementRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
+    let mut signed = None;
+    for (side, party) in [(a, agreement.initiator), (b, agreement.partner)] {
+        let need = party.map(|party| party.guidelines_need()).unwrap_or_default();
+        if need == GuidelinesNeed::Required {
+            match side.mayor.agreements().sign_agreement(request()).await {
+                Ok(_) => bail!("AG-11 let {} sign without guidelines", side.name),
+                Err(status) => {
+                    println!("   The mayor of {} wants to sign, and is refused:", side.name);
+                    println!("     {}", output::explain(&status.into()).replace('\n', "\n     "));
+                }
+            }
+            guidelines(side, &name).await?;
+            println!("   The office of {} states guidelines that bind all actors.", side.name);
+        }
+        signed = Some(side.mayor.agreements().sign_agreement(request()).await?.into_inner());
+        println!("   The mayor of {} signs.", side.name);
+    }
+    let signed = signed.context("nobody signed")?;
+    if signed.state() != AgreementState::Active {
+        bail!("the agreement is {} after both signatures", state(&signed));
+    }
+    Ok(signed)
+}
+
+async fn guidelines(side: &Side, name: &str) -> anyhow::Result<()> {
+    let guidelines = Guidelines {
+        document: "https://example.org/guidelines.pdf".into(),
+        grounds: vec![GuidelinesGround::Technical as i32, GuidelinesGround::Environmental as i32],
+        influence_answer: text("Officers meet officers; no funds or staff are accepted from the other state."),
+        endorsement_answer: text("No joint appearance with national leaders; results are published by the city."),
+        bind_all_actors: true,
+    };
+    let request = StateGuidelinesRequest {
+        name: name.to_owned(),
+        guidelines: Some(guidelines),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    side.office.agreements().state_guidelines(request).await?;
+    Ok(())
+}
+
+fn state(agreement: &Agreement) -> String {
+    agreement.state().as_str_name().trim_start_matches("AGREEMENT_STATE_").to_owned()
+}
+
+fn score(evaluation: &Evaluation) -> String {
+    let points = evaluation.overall.as_ref().map_or(0, |score| score.basis_points);
+    format!("{}.{:02} of 100, {} findings", points / 100, points % 100, evaluation.findings.len())
+}
+
+/// The evidence of tools that serve no goal.
+fn names(evaluation: &Evaluation) -> Vec<String> {
+    let code = hansa_proto::strategy::FindingCode::ToolsWithoutGoal;
+    evaluation.findings.iter().filter(|f| f.code() == code).flat_map(|f| f.evidence.clone()).collect()
+}
+
+fn findings(evaluation: &Evaluation) {
+    for finding in &evaluation.findings {
+        let code = finding.code().as_str_name().trim_start_matches("FINDING_CODE_").replace('_', " ").to_lowercase();
+        println!("     - {code}: {}", finding.advice);
+    }
+}
+
+/// A day well before today, for records of the past.
+pub fn earlier(days: u64) -> NaiveDate {
+    today().checked_sub_days(Days::new(days)).unwrap_or_default()
+}

@@ -1,0 +1,175 @@
+//! A node in this process: its key, its data folder, its services, and how they learn of each other.
+
+use anyhow::{Context, bail};
+use hansa_chassis::{
+    Config, Module,
+    changes::Changes,
+    guard::Guard,
+    policy::Policy,
+    server,
+    token::{Issuer, Verifier},
+};
+use hansa_journal::{Bus, Clock, Journal, NodeKeys, Relay, Store, StreamSource, subscription::JournalSource};
+use sea_orm_migration::MigratorTrait;
+use std::{collections::HashMap, fs, sync::Arc};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+
+/// All services. "All" is only this list.
+pub const SERVICES: [&str; 3] = [hansa_register::NAME, hansa_partnerships::NAME, hansa_strategy::NAME];
+
+/// An opened node.
+pub struct Node {
+    /// Its configuration.
+    pub config: Config,
+    /// Its keys.
+    pub keys: NodeKeys,
+    /// Its services.
+    pub modules: Vec<Module>,
+    clock: Arc<dyn Clock>,
+    /// Held while the folder is in use: one process writes a file.
+    _lock: Option<fs::File>,
+}
+
+/// The node's key: made at the first start.
+pub fn keys(config: &Config) -> anyhow::Result<NodeKeys> {
+    let file = config.node_key.clone().unwrap_or_else(|| config.data.join("node.key"));
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    NodeKeys::open(&file).with_context(|| format!("cannot use the node's key {}", file.display()))
+}
+
+fn lock(config: &Config) -> anyhow::Result<Option<fs::File>> {
+    if config.database.is_some() {
+        return Ok(None);
+    }
+    fs::create_dir_all(&config.data).with_context(|| format!("cannot make {}", config.data.display()))?;
+    let file = config.data.join("lock");
+    let lock = fs::File::create(&file).with_context(|| format!("cannot write to {}", config.data.display()))?;
+    if lock.try_lock().is_err() {
+        bail!(
+            "{} is in use by another hansa. Talk to it instead: --server http://{} (and --token, if it is not on this machine).",
+            config.data.display(),
+            config.listen
+        );
+    }
+    Ok(Some(lock))
+}
+
+async fn store<M: MigratorTrait>(config: &Config, service: &'static str) -> anyhow::Result<Store> {
+    match &config.database {
+        Some(url) => Store::postgres::<M>(url, service).await.context("PostgreSQL cannot be used"),
+        None => {
+            let file = config.data.join(format!("{service}.db"));
+            Store::sqlite::<M>(&file).await.with_context(|| format!("{} cannot be used", file.display()))
+        }
+    }
+}
+
+async fn module(config: &Config, name: &str, keys: &NodeKeys, clock: &Arc<dyn Clock>) -> anyhow::Result<Module> {
+    let (keys, clock) = (keys.clone(), clock.clone());
+    Ok(match name {
+        hansa_register::NAME => {
+            hansa_register::open(store::<hansa_register::Migrator>(config, hansa_register::NAME).await?, keys, clock).await?
+        }
+        hansa_partnerships::NAME => {
+            let store = store::<hansa_partnerships::Migrator>(config, hansa_partnerships::NAME).await?;
+            hansa_partnerships::open(store, keys, clock).await?
+        }
+        hansa_strategy::NAME => {
+            hansa_strategy::open(store::<hansa_strategy::Migrator>(config, hansa_strategy::NAME).await?, keys, clock).await?
+        }
+        other => bail!("there is no service `{other}`. There are: {}", SERVICES.join(", ")),
+    })
+}
+
+impl Node {
+    /// Opens the services named in `only`, all where it is empty.
+    pub async fn open(config: Config, only: &[String], clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        let names: Vec<&str> =
+            if only.is_empty() { SERVICES.to_vec() } else { only.iter().map(String::as_str).collect() };
+        if config.nats.is_none() && names.len() < SERVICES.len() {
+            bail!("a service of its own needs NATS to learn of the others. Give --database and --nats, or leave --only out.");
+        }
+        let lock = lock(&config)?;
+        let keys = keys(&config)?;
+        let mut modules = Vec::with_capacity(names.len());
+        for name in names {
+            modules.push(module(&config, name, &keys, &clock).await?);
+        }
+        Ok(Self { config, keys, modules, clock, _lock: lock })
+    }
+
+    /// The journal of a service that is open.
+    pub fn journal(&self, service: &str) -> Option<&Journal> {
+        self.modules.iter().find(|module| module.name == service).map(|module| &module.journal)
+    }
+
+    fn verifier(&self) -> anyhow::Result<Verifier> {
+        let mut verifier = Verifier::of(&self.keys, self.clock.clone());
+        for other in &self.config.issuers {
+            let jwks = fs::read_to_string(&other.jwks)
+                .with_context(|| format!("the key set {} cannot be read", other.jwks.display()))?;
+            verifier.accept(&other.issuer, &jwks).with_context(|| format!("the key set of {} is malformed", other.issuer))?;
+        }
+        Ok(verifier)
+    }
+
+    /// Serves until `stop` is cancelled, and ends cleanly: calls first, then what goes on beside.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        let policy: Arc<Policy> = Arc::new(Module::policy(&self.modules)?);
+        let guard = Guard::new(Arc::new(self.verifier()?), policy.clone());
+        let journals: HashMap<&'static str, Journal> =
+            self.modules.iter().map(|module| (module.name, module.journal.clone())).collect();
+        let mut routes = RoutesBuilder::default();
+        routes.add_service(Changes::server(journals.clone(), policy.clone(), stop.clone()));
+        let bus = match &self.config.nats {
+            Some(url) => {
+                let bus = Bus::connect(url, &self.keys, self.config.nats_replicas).await;
+                Some(bus.context("NATS cannot be used")?)
+            }
+            None => None,
+        };
+        let beside = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for module in self.modules {
+            (module.mount)(&mut routes, policy.clone());
+            tasks.spawn(module.journal.clone().run_timers(beside.clone()));
+            for task in module.tasks {
+                tasks.spawn(task(beside.clone()));
+            }
+            if let Some(bus) = &bus {
+                tasks.spawn(Relay::of(&module.journal, bus).run(beside.clone()));
+            }
+            for (from, subscription) in module.subscriptions {
+                let stop = beside.clone();
+                match &bus {
+                    Some(bus) => {
+                        let source = StreamSource::of(bus, from, subscription.name());
+                        tasks.spawn(subscription.run(source, stop));
+                    }
+                    None => {
+                        let journal = journals.get(from).with_context(|| format!("{from} is not run here"))?;
+                        tasks.spawn(subscription.run(JournalSource::of(journal), stop));
+                    }
+                }
+            }
+        }
+        let served = server::serve(&self.config, listener, routes, guard, stop).await;
+        beside.cancel();
+        while tasks.join_next().await.is_some() {}
+        served
+    }
+}
+
+/// A token of the node's own issuer.
+pub fn issuer(keys: &NodeKeys) -> Issuer {
+    Issuer::of(keys)
+}
+
+/// The policies of all services, for printing.
+pub fn policies() -> Vec<(&'static str, &'static str)> {
+    [hansa_register::POLICIES, hansa_partnerships::POLICIES, hansa_strategy::POLICIES, hansa_chassis::changes::POLICIES].concat()
+}

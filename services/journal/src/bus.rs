@@ -1,0 +1,85 @@
+//! The broker: one JetStream stream a service, subjects by a hash of the record, so that a record's changes stay in order
+//! under parallel consumers. It is transport; the journals are the truth.
+
+use crate::{keys::NodeKeys, limits::STREAM_AGE};
+use async_nats::{
+    ConnectOptions,
+    jetstream::{self, stream},
+};
+use hansa_kernel::{Reason, RecordId, Refusal};
+use std::{fmt::Display, time::Duration};
+
+/// Subjects of one stream.
+const SHARDS: u64 = 64;
+/// How long the broker itself remembers message ids. Beyond it the subscribers' own marks count.
+const DUPLICATES: Duration = Duration::from_secs(120);
+
+/// A connection to the broker, for one node.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    pub(crate) client: async_nats::Client,
+    pub(crate) context: jetstream::Context,
+    prefix: String,
+    replicas: usize,
+}
+
+/// The broker is away, or answers what cannot be used.
+pub(crate) fn broker(error: &impl Display) -> Refusal {
+    tracing::warn!(%error, "the broker failed");
+    Refusal::because(Reason::Unavailable, "PL-4", "the broker is away").help("Nothing is lost. It goes on by itself.")
+}
+
+impl Bus {
+    /// Connects. A broker that is away later is waited for; one that is away now is an error, so that a wrong address is
+    /// seen. `replicas` is how many servers keep each stream.
+    ///
+    /// # Errors
+    /// Where the broker is away or refuses.
+    pub async fn connect(url: &str, node: &NodeKeys, replicas: usize) -> Result<Self, async_nats::ConnectError> {
+        let client = ConnectOptions::new()
+            .name("hansa")
+            .max_reconnects(None)
+            .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
+            .connect(url)
+            .await?;
+        let mut context = jetstream::new(client.clone());
+        context.set_timeout(Duration::from_secs(5));
+        // Nodes that share a broker do not see each other's subjects.
+        let id = node.name().trim_start_matches("nodes/").split('-').next().unwrap_or_default().to_owned();
+        Ok(Self { client, context, prefix: format!("hansa-{id}"), replicas })
+    }
+
+    /// The name of a service's stream.
+    pub(crate) fn stream_name(&self, service: &str) -> String {
+        format!("{}-{service}", self.prefix)
+    }
+
+    /// The subject of a record's changes.
+    pub(crate) fn subject(&self, service: &str, record: RecordId) -> String {
+        format!("{}.{service}.changes.{}", self.prefix, record.0.as_u128() as u64 % SHARDS)
+    }
+
+    /// The subject on which a service answers for a record's past.
+    pub(crate) fn history_subject(&self, service: &str) -> String {
+        format!("{}.{service}.history", self.prefix)
+    }
+
+    /// The subject on which a service is asked to publish everything again.
+    pub(crate) fn replay_subject(&self, service: &str) -> String {
+        format!("{}.{service}.replay", self.prefix)
+    }
+
+    /// The stream of a service, made where it is missing.
+    pub(crate) async fn stream(&self, service: &str) -> Result<stream::Stream, Refusal> {
+        let config = stream::Config {
+            name: self.stream_name(service),
+            subjects: vec![format!("{}.{service}.changes.*", self.prefix)],
+            max_age: STREAM_AGE,
+            duplicate_window: DUPLICATES,
+            num_replicas: self.replicas,
+            storage: stream::StorageType::File,
+            ..Default::default()
+        };
+        self.context.get_or_create_stream(config).await.map_err(|e| broker(&e))
+    }
+}

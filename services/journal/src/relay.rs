@@ -1,0 +1,290 @@
+//! The relay: publishes what was committed. The process that committed publishes at once; a sweep catches what a crash, or
+//! a broker that was away, left behind. What the broker has lost, it gets again.
+
+use crate::{
+    bus::{Bus, broker},
+    journal::Journal,
+    limits::{HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD, SWEEP_ROWS},
+    store::{Backend, StoreError, storage},
+    tables::{change, cursor},
+};
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use hansa_kernel::{RecordName, Refusal};
+use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
+use prost::Message;
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
+    QuerySelect, Set, sea_query::Expr,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Where the relay keeps which stream it publishes to.
+const EPOCH: &str = "relay-stream-created";
+
+/// A committed change on its way to the broker.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub record: Uuid,
+    pub version: i64,
+    pub envelope: Vec<u8>,
+    pub signatures: Vec<u8>,
+    pub trace: Option<String>,
+}
+
+impl From<change::Model> for Outgoing {
+    fn from(row: change::Model) -> Self {
+        let change::Model { record, version, envelope, signatures, trace, .. } = row;
+        Self { record, version, envelope, signatures, trace }
+    }
+}
+
+/// The relay of one service.
+pub struct Relay {
+    journal: Journal,
+    bus: Bus,
+    fresh: mpsc::Receiver<Vec<Outgoing>>,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("service", &self.journal.service()).finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// The relay of a journal. From now on its writer hands over what it commits.
+    #[must_use]
+    pub fn of(journal: &Journal, bus: &Bus) -> Self {
+        let (outbox, fresh) = mpsc::channel(RELAY_BACKLOG);
+        // A second relay of one journal gets nothing fresh; its sweep still works.
+        let _ = journal.inner.outbox.set(outbox);
+        Self { journal: journal.clone(), bus: bus.clone(), fresh }
+    }
+
+    /// Publishes until it is told to stop, and answers subscribers that miss something.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let answering = tokio::spawn(answer(self.journal.clone(), self.bus.clone(), stop.clone()));
+        let mut sweep = tokio::time::interval(SWEEP_PERIOD);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(fresh) = self.fresh.recv() => self.publish(fresh).await,
+                _ = sweep.tick() => self.sweep().await.map(drop),
+            };
+            if let Err(refusal) = outcome {
+                tracing::warn!(service = self.journal.service(), %refusal, "the relay waits; the sweep will catch up");
+            }
+        }
+        let _ = answering.await;
+    }
+
+    /// Publishes changes, many on their way at once, and marks those that the broker has.
+    async fn publish(&self, changes: Vec<Outgoing>) -> Result<(), Refusal> {
+        let mut sent = stream::iter(changes.into_iter().map(|change| self.send(change))).buffered(PUBLISH_WINDOW);
+        let (mut marks, mut failed) = (Vec::new(), None);
+        while let Some(outcome) = sent.next().await {
+            match outcome {
+                Ok(mark) => marks.push(mark),
+                Err(refusal) => failed = Some(refusal),
+            }
+        }
+        mark(&self.journal, &marks).await.map_err(|e| storage(&e))?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn send(&self, change: Outgoing) -> Result<(Uuid, i64, i64), Refusal> {
+        let envelope = ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?;
+        let name = RecordName::parse_any(&envelope.record, "record")?;
+        let headers = headers(&envelope, &name, change.trace.as_deref());
+        let signatures = SignedChange::decode(change.signatures.as_slice()).map_err(|e| broker(&e))?.signatures;
+        let body = SignedChange { envelope: change.envelope, signatures }.encode_to_vec();
+        let subject = self.bus.subject(self.journal.service(), name.id);
+        let published = self.bus.context.publish_with_headers(subject, headers, Bytes::from(body)).await;
+        let ack = published.map_err(|e| broker(&e))?.await.map_err(|e| broker(&e))?;
+        Ok((change.record, change.version, ack.sequence.cast_signed()))
+    }
+
+    /// Looks whether the broker still has what it was given, then publishes what it has not. Answers how much that was.
+    ///
+    /// # Errors
+    /// Where the broker or the database is away.
+    pub async fn sweep(&self) -> Result<usize, Refusal> {
+        self.check_stream().await?;
+        self.journal.number_feed().await.map_err(|e| storage(&e))?;
+        let before = self.journal.clock().now().timestamp_micros() - SWEEP_AFTER.as_micros() as i64;
+        let mut swept = 0;
+        loop {
+            let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+            let rows = unpublished(&tx, self.journal.store().backend(), before).await.map_err(|e| storage(&e))?;
+            if rows.is_empty() {
+                return Ok(swept);
+            }
+            swept += rows.len();
+            let outgoing: Vec<Outgoing> = rows.into_iter().map(Outgoing::from).collect();
+            let mut sent = stream::iter(outgoing.into_iter().map(|change| self.send(change))).buffered(PUBLISH_WINDOW);
+            let mut marks = Vec::new();
+            while let Some(outcome) = sent.next().await {
+                marks.push(outcome?);
+            }
+            mark_in(&tx, &marks).await.map_err(|e| storage(&e))?;
+            tx.commit().await.map_err(|e| storage(&e))?;
+        }
+    }
+
+    /// A stream that was made anew has nothing, one that is shorter than what was acknowledged has lost its end: what is
+    /// missing counts as unpublished again.
+    async fn check_stream(&self) -> Result<(), Refusal> {
+        let stream = self.bus.stream(self.journal.service()).await?;
+        let info = stream.get_info().await.map_err(|e| broker(&e))?;
+        let created = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or_default();
+        let last = info.state.last_sequence.cast_signed();
+        let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+        let known = cursor::Entity::find_by_id(EPOCH).one(&tx).await.map_err(|e| storage(&e))?;
+        let mut forget = change::Entity::update_many().col_expr(change::Column::Published, Expr::value(None::<i64>));
+        if known.is_some_and(|known| known.position == created) {
+            forget = forget.filter(change::Column::Published.gt(last));
+        } else {
+            forget = forget.filter(change::Column::Published.is_not_null());
+            let row = cursor::ActiveModel { subscription: Set(EPOCH.to_owned()), position: Set(created) };
+            crate::store::upsert::<cursor::Entity, _>(&tx, vec![row]).await.map_err(|e| storage(&e))?;
+        }
+        let forgotten = forget.exec(&tx).await.map_err(|e| storage(&e))?.rows_affected;
+        tx.commit().await.map_err(|e| storage(&e))?;
+        if forgotten > 0 {
+            tracing::warn!(service = self.journal.service(), forgotten, "the broker lost changes; they are published again");
+        }
+        Ok(())
+    }
+}
+
+/// Changes that the broker does not have, oldest first. Other replicas pass over those that one has claimed.
+async fn unpublished(tx: &DatabaseTransaction, backend: Backend, before: i64) -> Result<Vec<change::Model>, StoreError> {
+    let query = change::Entity::find()
+        .filter(change::Column::Published.is_null())
+        .filter(change::Column::ReceivedAt.lte(before))
+        .order_by_asc(change::Column::Seq)
+        .limit(SWEEP_ROWS);
+    match backend {
+        Backend::Sqlite => query.all(tx).await,
+        Backend::Postgres => {
+            use sea_orm::sea_query::{LockBehavior, LockType};
+            query.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked).all(tx).await
+        }
+    }
+}
+
+async fn mark(journal: &Journal, marks: &[(Uuid, i64, i64)]) -> Result<(), StoreError> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let tx = journal.store().begin().await?;
+    mark_in(&tx, marks).await?;
+    tx.commit().await
+}
+
+/// Marks changes with their sequence in the stream. One statement for many: the highest sequence stands for all of them,
+/// which errs on the side of publishing again.
+async fn mark_in(tx: &impl ConnectionTrait, marks: &[(Uuid, i64, i64)]) -> Result<(), StoreError> {
+    for chunk in marks.chunks(1_000) {
+        let highest = chunk.iter().map(|(_, _, sequence)| *sequence).max().unwrap_or_default();
+        let these = chunk.iter().fold(Condition::any(), |any, (record, version, _)| {
+            any.add(change::Column::Record.eq(*record).and(change::Column::Version.eq(*version)))
+        });
+        change::Entity::update_many()
+            .col_expr(change::Column::Published, Expr::value(Some(highest)))
+            .filter(these)
+            .exec(tx)
+            .await?;
+    }
+    Ok(())
+}
+
+/// CloudEvents attributes as NATS headers, the message id, and the trace.
+fn headers(envelope: &ChangeEnvelope, name: &RecordName, trace: Option<&str>) -> HeaderMap {
+    let id = name.change(envelope.version);
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Msg-Id", id.as_str());
+    headers.insert("ce-specversion", "1.0");
+    headers.insert("ce-id", id.as_str());
+    headers.insert("ce-source", envelope.authority.as_str());
+    headers.insert("ce-type", envelope.r#type.as_str());
+    headers.insert("ce-subject", envelope.record.as_str());
+    if let Some(at) = envelope.claimed_time.as_ref().and_then(|t| {
+        chrono::DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).unwrap_or_default())
+    }) {
+        headers.insert("ce-time", at.to_rfc3339().as_str());
+    }
+    headers.insert("content-type", "application/x-protobuf");
+    if let Some(trace) = trace {
+        headers.insert("traceparent", trace);
+    }
+    headers
+}
+
+/// Answers subscribers: the past of a record, and the wish to have everything published again.
+async fn answer(journal: Journal, bus: Bus, stop: CancellationToken) {
+    loop {
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = answer_until_lost(&journal, &bus) => ended,
+        };
+        if let Err(refusal) = ended {
+            tracing::warn!(service = journal.service(), %refusal, "subscribers wait for answers");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP_PERIOD) => {}
+        }
+    }
+}
+
+async fn answer_until_lost(journal: &Journal, bus: &Bus) -> Result<(), Refusal> {
+    let group = || "answers".to_owned();
+    let past = bus.client.queue_subscribe(bus.history_subject(journal.service()), group());
+    let mut past = past.await.map_err(|e| broker(&e))?;
+    let again = bus.client.queue_subscribe(bus.replay_subject(journal.service()), group());
+    let mut again = again.await.map_err(|e| broker(&e))?;
+    loop {
+        tokio::select! {
+            asked = past.next() => {
+                let Some(asked) = asked else { return Ok(()) };
+                if let Some(reply) = asked.reply.clone() {
+                    let body = history_page(journal, &asked.payload).await?;
+                    bus.client.publish(reply, body.into()).await.map_err(|e| broker(&e))?;
+                }
+            }
+            asked = again.next() => {
+                if asked.is_none() { return Ok(()) }
+                let all = change::Entity::update_many()
+                    .col_expr(change::Column::Published, Expr::value(None::<i64>))
+                    .filter(change::Column::Published.is_not_null());
+                let tx = journal.store().begin().await.map_err(|e| storage(&e))?;
+                all.exec(&tx).await.map_err(|e| storage(&e))?;
+                tx.commit().await.map_err(|e| storage(&e))?;
+            }
+        }
+    }
+}
+
+/// As much of a record's past as one message takes. The request is `{record} {version}`.
+async fn history_page(journal: &Journal, asked: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let text = String::from_utf8_lossy(asked);
+    let Some((record, after)) = text.rsplit_once(' ') else { return Ok(Vec::new()) };
+    let (Ok(name), Ok(after)) = (RecordName::parse_any(record, "record"), after.parse()) else { return Ok(Vec::new()) };
+    let mut page = SignedChanges::default();
+    let mut bytes = 0;
+    for change in journal.history(name.id, after, u64::MAX).await? {
+        bytes += change.signed.encoded_len();
+        if bytes > HISTORY_REPLY_BYTES && !page.changes.is_empty() {
+            break;
+        }
+        page.changes.push(change.signed);
+    }
+    Ok(page.encode_to_vec())
+}

@@ -1,0 +1,139 @@
+//! A subscription's changes from the broker: a durable pull consumer, acknowledged after the effects are committed.
+
+use crate::{
+    bus::{Bus, broker},
+    limits::{ACK_PENDING, ACK_WAIT, HISTORY_WAIT, SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    subscription::{Delivery, Source},
+};
+use async_nats::jetstream::{
+    Message as Delivered,
+    consumer::{AckPolicy, pull},
+};
+use async_trait::async_trait;
+use futures::{FutureExt, StreamExt};
+use hansa_kernel::{RecordName, Refusal};
+use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
+use prost::Message;
+use std::time::Duration;
+
+/// Reads a service's stream.
+pub struct StreamSource {
+    bus: Bus,
+    service: &'static str,
+    durable: &'static str,
+    messages: Option<pull::Stream>,
+    taken: Vec<Delivered>,
+}
+
+impl std::fmt::Debug for StreamSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StreamSource").field("durable", &self.durable).finish_non_exhaustive()
+    }
+}
+
+impl StreamSource {
+    /// A reader of `service`'s changes under a durable name. Replicas share it.
+    #[must_use]
+    pub fn of(bus: &Bus, service: &'static str, durable: &'static str) -> Self {
+        Self { bus: bus.clone(), service, durable, messages: None, taken: Vec::new() }
+    }
+
+    async fn open(&self) -> Result<pull::Stream, Refusal> {
+        let stream = self.bus.stream(self.service).await?;
+        let config = pull::Config {
+            durable_name: Some(self.durable.to_owned()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            max_ack_pending: ACK_PENDING,
+            ..Default::default()
+        };
+        let mut consumer = stream.get_or_create_consumer(self.durable, config).await.map_err(|e| broker(&e))?;
+        let seen = consumer.info().await.map_err(|e| broker(&e))?.delivered.stream_sequence;
+        let state = stream.get_info().await.map_err(|e| broker(&e))?.state;
+        // The stream keeps messages for a while. What is older than that, the owner publishes again.
+        if state.first_sequence > seen + 1 {
+            tracing::warn!(durable = self.durable, "the stream begins after what was seen; asking for everything again");
+            let subject = self.bus.replay_subject(self.service);
+            self.bus.client.publish(subject, Vec::new().into()).await.map_err(|e| broker(&e))?;
+        }
+        consumer
+            .stream()
+            .max_messages_per_batch(usize::try_from(SUBSCRIPTION_BATCH).unwrap_or(usize::MAX))
+            .expires(Duration::from_secs(30))
+            .heartbeat(Duration::from_secs(5))
+            .messages()
+            .await
+            .map_err(|e| broker(&e))
+    }
+
+    /// One message, and whatever else is there already.
+    async fn take(&mut self) -> Result<(), Refusal> {
+        if self.messages.is_none() {
+            self.messages = Some(self.open().await?);
+        }
+        let Some(messages) = &mut self.messages else { return Ok(()) };
+        let Ok(first) = tokio::time::timeout(SUBSCRIPTION_PERIOD, messages.next()).await else { return Ok(()) };
+        let mut next = first;
+        while let Some(message) = next {
+            self.taken.push(message.map_err(|e| broker(&e))?);
+            if self.taken.len() as u64 >= SUBSCRIPTION_BATCH {
+                return Ok(());
+            }
+            match messages.next().now_or_never() {
+                Some(message) => next = message,
+                None => return Ok(()),
+            }
+        }
+        // The stream of messages has ended: it is opened again.
+        self.messages = None;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Source for StreamSource {
+    async fn next(&mut self, _after: i64) -> Result<Vec<Delivery>, Refusal> {
+        self.taken.clear();
+        if let Err(refusal) = self.take().await {
+            // Stream, consumer or connection are gone: everything is opened again, and what was taken comes again.
+            self.messages = None;
+            self.taken.clear();
+            return Err(refusal);
+        }
+        let mut deliveries = Vec::with_capacity(self.taken.len());
+        for message in &self.taken {
+            let envelope = SignedChange::decode(message.payload.clone())
+                .and_then(|signed| ChangeEnvelope::decode(signed.envelope.as_slice()));
+            match envelope {
+                Ok(envelope) => deliveries.push(Delivery { position: 0, envelope }),
+                // Not ours: whoever put it there, it is no change. It is acknowledged and told.
+                Err(error) => tracing::error!(durable = self.durable, %error, "a message is no change"),
+            }
+        }
+        Ok(deliveries)
+    }
+
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+        let mut out: Vec<ChangeEnvelope> = Vec::new();
+        loop {
+            let from = out.last().map_or(after, |last| last.version);
+            let asked = format!("{record} {from}");
+            let request = self.bus.client.request(self.bus.history_subject(self.service), asked.into());
+            let reply = tokio::time::timeout(HISTORY_WAIT, request).await.map_err(|e| broker(&e))?;
+            let page = SignedChanges::decode(reply.map_err(|e| broker(&e))?.payload).map_err(|e| broker(&e))?;
+            if page.changes.is_empty() {
+                return Ok(out);
+            }
+            for change in page.changes {
+                out.push(ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?);
+            }
+        }
+    }
+
+    async fn applied(&mut self) -> Result<(), Refusal> {
+        for message in self.taken.drain(..) {
+            message.ack().await.map_err(|e| broker(&e))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! The journal's promises, on SQLite and on PostgreSQL alike (PL-3, PL-4, PL-7, PL-8).
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use fixture::{Fixture, enter, name, rename, request, rows, steward, tenant};
+use hansa_kernel::{Reason, envelope};
+use hansa_register_domain::City;
+use sea_orm::ConnectionTrait;
+use std::collections::BTreeSet;
+
+/// Each promise is kept on both engines.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $test() { super::$test(super::Fixture::sqlite().await).await; })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $test() { super::$test(super::Fixture::postgres().await).await; })*
+        }
+    };
+}
+
+on_both!(
+    pl_4_a_request_sent_twice_has_effect_once,
+    pl_4_a_command_can_be_tried_without_effect,
+    pl_4_a_stale_etag_is_refused,
+    pl_4_commands_that_belong_together_take_effect_together,
+    pl_3_every_change_is_chained_and_signed,
+    pl_4_many_writers_lose_nothing,
+    pl_4_what_was_acknowledged_is_there_after_a_restart,
+    a_snapshot_of_another_revision_is_folded_again,
+    a_rebuild_finds_what_differs_and_mends_it,
+    pl_1_a_feed_can_be_followed_without_gaps,
+    pl_7_texts_are_sealed_and_can_be_erased,
+);
+
+async fn pl_4_a_request_sent_twice_has_effect_once(f: Fixture) {
+    let journal = &f.journal;
+    journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    let first = journal.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
+    assert!(!first.repeated);
+    journal.submit(rename("a", "Lyon"), false).await.unwrap();
+    let again = journal.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
+    assert!(again.repeated, "the repetition is told");
+    assert_eq!((again.version, &again.etag), (first.version, &first.etag), "and gets its first answer");
+    assert_eq!(again.state.display_name(), "Lugdunum");
+    let now = journal.load::<City>(&name("a")).await.unwrap().unwrap();
+    assert_eq!((now.state.display_name(), now.version), ("Lyon", 3));
+    let other = journal.submit(rename("a", "Paris").once(request(1, 2)), false).await.unwrap_err();
+    assert_eq!(other.reason, Reason::RequestIdReused);
+    // Within one batch, too.
+    let same: Vec<_> = (0..20).map(|_| rename("a", "Twice").once(request(2, 1))).collect();
+    let answers = journal.submit_each(same, false).await;
+    assert_eq!(answers.iter().filter(|a| !a.as_ref().unwrap().repeated).count(), 1);
+    assert_eq!(journal.load::<City>(&name("a")).await.unwrap().unwrap().version, 4);
+}
+
+async fn pl_4_a_command_can_be_tried_without_effect(f: Fixture) {
+    let tried = f.journal.submit(enter("a", "Lyon").once(request(1, 1)), true).await.unwrap();
+    assert_eq!((tried.version, tried.state.display_name()), (1, "Lyon"));
+    assert!(f.journal.load::<City>(&name("a")).await.unwrap().is_none());
+    assert!(rows(&f.journal).await.is_empty());
+    let done = f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap();
+    assert!(!done.repeated, "the trial did not use up the request id");
+    assert!(f.journal.submit(rename("b", "x"), true).await.is_err(), "a trial refuses as the real one would");
+}
+
+async fn pl_4_a_stale_etag_is_refused(f: Fixture) {
+    let first = f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    f.journal.submit(rename("a", "Lugdunum").if_head(&first.etag), false).await.unwrap();
+    let stale = f.journal.submit(rename("a", "Lione").if_head(&first.etag), false).await.unwrap_err();
+    assert_eq!((stale.reason, stale.rule), (Reason::Stale, "PL-4"));
+    assert_eq!(rows(&f.journal).await, ["Lugdunum"]);
+}
+
+async fn pl_4_commands_that_belong_together_take_effect_together(f: Fixture) {
+    let refused = f.journal.submit_together(enter("a", "Lyon"), vec![rename("b", "x").into()], false).await;
+    assert_eq!(refused.unwrap_err().reason, Reason::NotFound);
+    assert!(f.journal.load::<City>(&name("a")).await.unwrap().is_none());
+    let both = f.journal.submit_together(enter("a", "Lyon"), vec![enter("b", "Nice").into()], false).await.unwrap();
+    assert_eq!(both.name, name("a"));
+    assert_eq!(rows(&f.journal).await, ["Lyon", "Nice"]);
+}
+
+async fn pl_3_every_change_is_chained_and_signed(f: Fixture) {
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    for i in 0..5 {
+        f.journal.submit(rename("a", &format!("Lyon {i}")), false).await.unwrap();
+    }
+    let history = f.journal.history(name("a").id, 0, 100).await.unwrap();
+    let signed: Vec<_> = history.iter().map(|change| change.signed.clone()).collect();
+    let key = f.node.verifying();
+    let read = envelope::verify_chain(&signed, |name| (name == f.node.key_name()).then_some(key)).unwrap();
+    assert_eq!(read.len(), 6);
+    assert_eq!(read[0].actor.as_ref().unwrap().tenant, steward().tenant.name());
+    assert!(read.iter().all(|e| e.record == name("a").as_str() && e.authority == f.node.name()));
+}
+
+async fn pl_4_many_writers_lose_nothing(f: Fixture) {
+    let other = f.again().await;
+    let alone = f.journal.store().backend() == hansa_journal::Backend::Sqlite;
+    f.journal.submit(enter("a", "start"), false).await.unwrap();
+    let writers = (0..40u128).map(|n| {
+        // One file has one writing process; a server has several.
+        let journal = if n % 2 == 0 || alone { f.journal.clone() } else { other.clone() };
+        tokio::spawn(async move {
+            loop {
+                let command = rename("a", &format!("name {n}")).once(request(n + 100, 1));
+                match journal.submit(command, false).await {
+                    Ok(receipt) => return receipt.version,
+                    Err(refusal) => assert_eq!(refusal.reason, Reason::Stale, "{refusal}"),
+                }
+            }
+        })
+    });
+    let versions: BTreeSet<u64> = futures::future::join_all(writers).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(versions, (2..=41).collect(), "each command got a version of its own");
+    let history = f.journal.history(name("a").id, 0, 100).await.unwrap();
+    let last = f.journal.load::<City>(&name("a")).await.unwrap().unwrap();
+    assert_eq!((history.len(), last.version), (41, 41));
+    assert_eq!(rows(&f.journal).await, [last.state.display_name()]);
+}
+
+async fn pl_4_what_was_acknowledged_is_there_after_a_restart(f: Fixture) {
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    let before = f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();
+    let journal = f.again().await;
+    let after = journal.load::<City>(&name("a")).await.unwrap().unwrap();
+    assert_eq!((after.version, &after.etag, &after.state), (before.version, &before.etag, &before.state));
+    journal.submit(rename("a", "Lyon").if_head(&before.etag), false).await.unwrap();
+}
+
+async fn a_snapshot_of_another_revision_is_folded_again(f: Fixture) {
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();
+    let spoil = "UPDATE records SET revision = 999";
+    f.journal.store().reader().execute_unprepared(spoil).await.unwrap();
+    let journal = f.again().await;
+    assert_eq!(journal.load::<City>(&name("a")).await.unwrap().unwrap().state.display_name(), "Lugdunum");
+    assert_eq!(journal.load_each::<City>(&[name("a").id.0]).await.unwrap()[0].state.display_name(), "Lugdunum");
+    assert_eq!(journal.submit(rename("a", "Lyon"), false).await.unwrap().version, 3);
+}
+
+async fn a_rebuild_finds_what_differs_and_mends_it(f: Fixture) {
+    for i in 0..30 {
+        f.journal.submit(enter(&format!("c{i}"), &format!("City {i:02}")), false).await.unwrap();
+    }
+    let good = rows(&f.journal).await;
+    let clean = f.journal.rebuild(|_| ()).await.unwrap();
+    assert_eq!((clean.records, clean.changes, clean.differing.len(), clean.broken.len()), (30, 30, 0, 0));
+    f.journal
+        .store()
+        .reader()
+        .execute_unprepared("UPDATE named SET city = 'spoilt' WHERE city = 'City 07'")
+        .await
+        .unwrap();
+    f.journal.store().reader().execute_unprepared("DELETE FROM named WHERE city = 'City 09'").await.unwrap();
+    let spoilt = f.journal.rebuild(|_| ()).await.unwrap();
+    assert_eq!(spoilt.differing, ["named"]);
+    assert_eq!(rows(&f.journal).await, good);
+}
+
+async fn pl_1_a_feed_can_be_followed_without_gaps(f: Fixture) {
+    for i in 0..10 {
+        f.journal.submit(enter(&format!("c{i}"), &format!("City {i}")), false).await.unwrap();
+    }
+    f.journal.number_feed().await.unwrap();
+    let (mut after, mut seen) = (0, Vec::new());
+    loop {
+        let page = f.journal.feed(tenant(99), after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(page.iter().all(|entry| entry.position > after));
+        after = last.position;
+        seen.extend(page.into_iter().map(|entry| entry.change.envelope.record));
+    }
+    let expected: Vec<String> = (0..10).map(|i| name(&format!("c{i}")).to_string()).collect();
+    assert_eq!(seen, expected, "in the order of commit, each once");
+}
+
+async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
+    use hansa_proto::{Texts, register::Office, types::LocalizedText};
+    let text = |text: &str| LocalizedText { text: text.into(), seal: vec![1; 32], ..Default::default() };
+    let mut office = Office { contact: vec![text("Ana Müller, +33 1 23")], ..Default::default() };
+    let seals = hansa_journal::seal_texts(&mut office).unwrap();
+    assert_eq!(seals.len(), 1);
+    office.visit_texts(&mut |text| {
+        assert!(text.text.is_empty());
+        assert_ne!(text.seal, vec![1; 32], "a seal that the caller sent is dropped");
+    });
+    f.journal.submit(enter("a", "Lyon").sealed(seals, [0; 32]), false).await.unwrap();
+    let mut shown = [office];
+    f.journal.resolve_texts(&mut shown, &[]).await.unwrap();
+    assert_eq!(shown[0].contact[0].text, "Ana Müller, +33 1 23");
+    let stranger = f.journal.erase(&name("a"), tenant(99), &[]).await.unwrap();
+    assert_eq!(stranger, 0, "a tenant erases its own values alone");
+    assert_eq!(f.journal.erase(&name("a"), steward().tenant, &[]).await.unwrap(), 1);
+    shown[0].contact[0].text.clear();
+    f.journal.resolve_texts(&mut shown, &[]).await.unwrap();
+    assert!(shown[0].contact[0].text.is_empty());
+    let history = f.journal.history(name("a").id, 0, 10).await.unwrap();
+    let signed: Vec<_> = history.iter().map(|change| change.signed.clone()).collect();
+    assert!(envelope::verify_chain(&signed, |_| Some(f.node.verifying())).is_ok(), "what remains still verifies");
+    let mut long = Office { contact: vec![text(&"x".repeat(10_001))], ..Default::default() };
+    assert!(hansa_journal::seal_texts(&mut long).is_err());
+}

@@ -1,0 +1,121 @@
+//! What a subscription promises: once, in order, gaps filled, the broken apart.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use fixture::{Fixture, enter, name, rename};
+use hansa_journal::{
+    Mirror, Mirrors,
+    subscription::{Delivery, JournalSource, Source, Subscription},
+};
+use hansa_kernel::{Misfit, RecordId, RecordName, Refusal, Stamp};
+use hansa_proto::{register::city_change::Change, types::ChangeEnvelope};
+use hansa_register_domain::reference::CityReference;
+use std::sync::atomic::{AtomicBool, Ordering};
+use uuid::Uuid;
+
+/// While it is set, the mirror cannot apply a city called "Bad".
+static BROKEN: AtomicBool = AtomicBool::new(true);
+
+struct Cities;
+
+impl Mirror for Cities {
+    const COLLECTION: &'static str = "cities";
+    const REVISION: u32 = 1;
+    type State = (CityReference, u64);
+    type Change = Change;
+
+    fn fold(before: Option<Self::State>, change: &Change, stamp: &Stamp) -> Result<Self::State, Misfit> {
+        let (city, folds) = before.map_or((None, 0), |(city, folds)| (Some(city), folds));
+        let city = CityReference::fold(city, change, stamp)?;
+        if city.name == "Bad" && BROKEN.load(Ordering::Relaxed) {
+            return Err(Misfit("bad".into()));
+        }
+        Ok((city, folds + 1))
+    }
+
+    fn touches(record: RecordId, _: Option<&Self::State>, _: &Self::State) -> Vec<(&'static str, Uuid)> {
+        vec![("look", record.0)]
+    }
+}
+
+/// A broker at its worst: everything twice, backwards, and some of it not at all.
+struct Unruly(JournalSource);
+
+#[async_trait::async_trait]
+impl Source for Unruly {
+    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
+        let found = self.0.next(after).await?;
+        let mut out: Vec<Delivery> = found.iter().rev().cloned().collect();
+        out.extend(found.into_iter().filter(|delivery| delivery.envelope.version % 2 == 1));
+        Ok(out)
+    }
+
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+        self.0.history(record, after).await
+    }
+
+    async fn applied(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+async fn everything(subscription: &Subscription, source: &mut impl Source, journal: &Fixture) {
+    let last = journal.journal.history(name("last").id, 0, 1).await.unwrap();
+    assert!(last.is_empty());
+    journal.journal.submit(enter("last", "Last"), false).await.unwrap();
+    let mirrors = Mirrors::<Cities>::of(&journal.journal);
+    while mirrors.get(name("last").id).await.unwrap().is_none() {
+        subscription.step(source).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn once_in_order_and_with_gaps_filled() {
+    let f = Fixture::sqlite().await;
+    for i in 0..10 {
+        let key = format!("c{i}");
+        f.journal.submit(enter(&key, "x"), false).await.unwrap();
+        for n in 0..i {
+            f.journal.submit(rename(&key, &format!("name {n}")), false).await.unwrap();
+        }
+    }
+    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
+    let mut source = Unruly(JournalSource::of(&f.journal));
+    everything(&subscription, &mut source, &f).await;
+    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    for i in 0..10u64 {
+        let mirror = mirrors.get(name(&format!("c{i}")).id).await.unwrap().unwrap();
+        let expected = if i == 0 { "x".to_owned() } else { format!("name {}", i - 1) };
+        assert_eq!((&mirror.0.name, mirror.1), (&expected, i + 1), "each change is folded once");
+    }
+    let waiting = f.journal.dirty("look", 100).await.unwrap();
+    assert_eq!(waiting.len(), 11, "a key stands once in a queue however often it is marked");
+    f.journal.mark("look", [waiting[0].0]).await.unwrap();
+    f.journal.clean("look", &waiting).await.unwrap();
+    assert_eq!(f.journal.dirty("look", 100).await.unwrap().len(), 1, "a mark made meanwhile is not lost");
+}
+
+#[tokio::test]
+async fn what_cannot_be_applied_waits_apart_and_can_be_replayed() {
+    let f = Fixture::sqlite().await;
+    f.journal.submit(enter("good", "Good"), false).await.unwrap();
+    f.journal.submit(enter("bad", "Fine"), false).await.unwrap();
+    f.journal.submit(rename("bad", "Bad"), false).await.unwrap();
+    f.journal.submit(rename("bad", "Fine again"), false).await.unwrap();
+    f.journal.submit(rename("good", "Better"), false).await.unwrap();
+    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
+    let mut source = JournalSource::of(&f.journal);
+    everything(&subscription, &mut source, &f).await;
+    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    let of = async |key: &str| mirrors.get(name(key).id).await.unwrap().unwrap().0.name.clone();
+    assert_eq!((of("good").await.as_str(), of("bad").await.as_str()), ("Better", "Fine"));
+    let stuck = subscription.quarantined().await.unwrap();
+    assert_eq!((stuck.len(), stuck[0].version, stuck[0].name.as_str()), (1, 2, name("bad").as_str()));
+    subscription.replay(&mut source, name("bad").id).await.unwrap();
+    assert_eq!(subscription.quarantined().await.unwrap().len(), 1, "it goes back where it fails again");
+    BROKEN.store(false, Ordering::Relaxed);
+    subscription.replay(&mut source, name("bad").id).await.unwrap();
+    assert!(subscription.quarantined().await.unwrap().is_empty());
+    assert_eq!(of("bad").await, "Fine again");
+}
