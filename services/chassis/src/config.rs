@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How a node runs. Without any of it: embedded, in one data folder, on loopback.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The data folder: the node's key, and in the embedded shape a database a service.
@@ -40,6 +40,10 @@ pub struct Config {
     pub log: String,
     /// Whether logs are JSON.
     pub log_json: bool,
+    /// An OTLP collector (gRPC) for traces, metrics and logs: http://host:4317.
+    pub otlp: Option<String>,
+    /// Which part of the traces that begin here is exported, from 0 to 1. A caller's own trace is followed as it says.
+    pub trace_ratio: f64,
     /// Other issuers whose tokens are accepted.
     pub issuers: Vec<IssuerConfig>,
 }
@@ -70,6 +74,8 @@ impl Default for Config {
             plaintext: false,
             log: "warn,hansa=info".into(),
             log_json: false,
+            otlp: None,
+            trace_ratio: 1.0,
             issuers: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ use std::{
 };
 use tonic::body::Body;
 use tower::{Layer, Service};
+use tracing::Instrument;
 
 /// The path of the rpc that is being called, for policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +87,12 @@ where
             match self.guard.admit(request.headers(), &path) {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
+                    let span = tracing::info_span!("rpc", rpc.method = %path, otel.kind = "server");
+                    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+                    hansa_journal::trace::follow(&span, parent);
                     request.extensions_mut().insert(Rpc(path));
+                    let inner = self.inner.call(request).instrument(span);
+                    return Box::pin(inner);
                 }
                 Err(refusal) => {
                     let answer = to_status(&refusal).into_http();

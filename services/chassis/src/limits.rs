@@ -22,6 +22,8 @@ pub const KEEPALIVE: Duration = Duration::from_secs(30);
 pub const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
 /// How long running calls may take to end after SIGTERM.
 pub const DRAIN: Duration = Duration::from_secs(20);
+/// How long the last spans, logs and metrics may take to leave.
+pub const TELEMETRY_FLUSH: Duration = Duration::from_secs(3);
 /// Tokens that are remembered as verified.
 pub const VERIFIED_TOKENS: u64 = 10_000;
 /// Longest a verified token is trusted without looking again.

@@ -24,6 +24,7 @@ mod stream;
 pub mod subscription;
 pub mod tables;
 mod timers;
+pub mod trace;
 mod view;
 mod writer;
 

@@ -6,26 +6,37 @@ use crate::{
     limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
     store::{StoreError, storage},
     tables::dirty,
+    trace,
 };
 use hansa_kernel::Refusal;
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Set,
     sea_query::{Expr, OnConflict},
 };
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
+
+/// Keys to be marked, with the trace of what marks them.
+pub(crate) type Marks = BTreeMap<(&'static str, Uuid), Option<String>>;
 
 /// Marks keys as to be worked on again.
 pub(crate) async fn mark_dirty(
     tx: &DatabaseTransaction,
-    keys: BTreeSet<(&'static str, Uuid)>,
+    keys: Marks,
 ) -> Result<(), StoreError> {
     let rows: Vec<dirty::ActiveModel> = keys
         .into_iter()
-        .map(|(queue, key)| dirty::ActiveModel { queue: Set(queue.to_owned()), key: Set(key), marks: Set(1) })
+        .map(|((queue, key), trace)| dirty::ActiveModel {
+            queue: Set(queue.to_owned()),
+            key: Set(key),
+            marks: Set(1),
+            trace: Set(trace),
+        })
         .collect();
     let raise = OnConflict::columns([dirty::Column::Queue, dirty::Column::Key])
+        .update_column(dirty::Column::Trace)
         .value(dirty::Column::Marks, Expr::col((dirty::Entity, dirty::Column::Marks)).add(1))
         .to_owned();
     for chunk in rows.chunks(1_000) {
@@ -40,14 +51,17 @@ impl Journal {
     /// # Errors
     /// Where the database is away.
     pub async fn dirty(&self, queue: &'static str, most: u64) -> Result<Vec<(Uuid, i64)>, Refusal> {
-        let rows = dirty::Entity::find()
+        Ok(self.waiting(queue, most).await?.into_iter().map(|row| (row.key, row.marks)).collect())
+    }
+
+    async fn waiting(&self, queue: &'static str, most: u64) -> Result<Vec<dirty::Model>, Refusal> {
+        dirty::Entity::find()
             .filter(dirty::Column::Queue.eq(queue))
             .order_by_asc(dirty::Column::Key)
             .limit(most)
             .all(self.store().reader())
             .await
-            .map_err(|e| storage(&e))?;
-        Ok(rows.into_iter().map(|row| (row.key, row.marks)).collect())
+            .map_err(|e| storage(&e))
     }
 
     /// Takes keys off a queue, but those that were marked again since.
@@ -73,7 +87,8 @@ impl Journal {
     /// # Errors
     /// Where the database is away.
     pub async fn mark(&self, queue: &'static str, keys: impl IntoIterator<Item = Uuid>) -> Result<(), Refusal> {
-        let keys: BTreeSet<(&'static str, Uuid)> = keys.into_iter().map(|key| (queue, key)).collect();
+        let trace = trace::current();
+        let keys: Marks = keys.into_iter().map(|key| ((queue, key), trace.clone())).collect();
         let tx = self.store().begin().await.map_err(|e| storage(&e))?;
         mark_dirty(&tx, keys).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))?;
@@ -118,12 +133,14 @@ impl Journal {
         F: Fn(Uuid) -> W + Send + Sync,
         W: Future<Output = Result<(), Refusal>> + Send,
     {
-        let waiting = self.dirty(queue, SUBSCRIPTION_BATCH).await?;
+        let waiting = self.waiting(queue, SUBSCRIPTION_BATCH).await?;
         let mut done = Vec::with_capacity(waiting.len());
-        for (key, marks) in waiting {
-            match work(key).await {
-                Ok(()) => done.push((key, marks)),
-                Err(refusal) => tracing::warn!(queue, %key, %refusal, "a key of a queue waits"),
+        for row in waiting {
+            let span = tracing::info_span!("work", queue, key = %row.key);
+            trace::follow(&span, row.trace.as_deref());
+            match work(row.key).instrument(span).await {
+                Ok(()) => done.push((row.key, row.marks)),
+                Err(refusal) => tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits"),
             }
         }
         if !done.is_empty() {

@@ -105,7 +105,11 @@ impl Source for StreamSource {
             let envelope = SignedChange::decode(message.payload.clone())
                 .and_then(|signed| ChangeEnvelope::decode(signed.envelope.as_slice()));
             match envelope {
-                Ok(envelope) => deliveries.push(Delivery { position: 0, envelope }),
+                Ok(envelope) => deliveries.push(Delivery {
+                    position: 0,
+                    envelope,
+                    trace: message.headers.as_ref().and_then(|h| h.get("traceparent")).map(ToString::to_string),
+                }),
                 // Not ours: whoever put it there, it is no change. It is acknowledged and told.
                 Err(error) => tracing::error!(durable = self.durable, %error, "a message is no change"),
             }

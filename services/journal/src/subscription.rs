@@ -7,9 +7,10 @@ use crate::{
     journal::Journal,
     limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
     mirror::{AnyMirror, Mirror, MirrorOf, write_mirrors, write_quarantine},
-    queue::mark_dirty,
+    queue::{Marks, mark_dirty},
     store::{Backend, storage},
     tables::{change, cursor, mirror, quarantine},
+    trace,
     view::{Collector, View},
 };
 use async_trait::async_trait;
@@ -26,6 +27,7 @@ use std::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 type AnyBox = Box<dyn Any + Send + Sync>;
@@ -48,6 +50,8 @@ pub struct Delivery {
     pub position: i64,
     /// The change.
     pub envelope: ChangeEnvelope,
+    /// W3C trace context of the command that led to it.
+    pub trace: Option<String>,
 }
 
 /// Reads the owner's journal in this process. Sound on SQLite alone, whose order of insertion is the order of commit.
@@ -74,7 +78,7 @@ impl JournalSource {
             .map_err(|e| storage(&e))?;
         let read = |row: change::Model| {
             ChangeEnvelope::decode(row.envelope.as_slice())
-                .map(|envelope| Delivery { position: row.seq, envelope })
+                .map(|envelope| Delivery { position: row.seq, envelope, trace: row.trace })
                 .map_err(|error| Refusal::because(hansa_kernel::Reason::Internal, "PL-3", error.to_string()))
         };
         rows.into_iter().map(read).collect()
@@ -197,7 +201,10 @@ impl Subscription {
         self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, deliveries).await?;
         for delivery in deliveries {
-            self.deliver(source, &mut batch, &delivery.envelope).await?;
+            batch.trace.clone_from(&delivery.trace);
+            let span = tracing::info_span!("apply", subscription = self.name, record = %delivery.envelope.record);
+            trace::follow(&span, delivery.trace.as_deref());
+            self.deliver(source, &mut batch, &delivery.envelope).instrument(span).await?;
         }
         let position = deliveries.iter().map(|d| d.position).max().unwrap_or_default();
         let dirty = !batch.dirty.is_empty();
@@ -288,7 +295,8 @@ impl Subscription {
         match mirror.fold(slot.state.as_deref(), envelope) {
             Ok(after) => {
                 if let Some(after) = after {
-                    batch.dirty.extend(mirror.touches(name.id, slot.state.as_deref(), after.as_ref()));
+                    let touched = mirror.touches(name.id, slot.state.as_deref(), after.as_ref());
+                    batch.dirty.extend(touched.into_iter().map(|key| (key, batch.trace.clone())));
                     slot.state = Some(after);
                 }
                 slot.version = envelope.version;
@@ -365,7 +373,7 @@ impl Subscription {
             .history(&name, row.version.cast_unsigned() - 1)
             .await?
             .into_iter()
-            .map(|envelope| Delivery { position: 0, envelope })
+            .map(|envelope| Delivery { position: 0, envelope, trace: None })
             .collect();
         self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, &deliveries).await?;
@@ -385,5 +393,7 @@ struct Applying {
     collections: HashMap<Uuid, &'static str>,
     quarantined: BTreeSet<Uuid>,
     stuck: Vec<quarantine::ActiveModel>,
-    dirty: BTreeSet<(&'static str, Uuid)>,
+    dirty: Marks,
+    /// Of the change that is being applied.
+    trace: Option<String>,
 }

@@ -239,6 +239,8 @@ pub mod dirty {
         pub key: Uuid,
         /// Raised with each mark, so that a mark made meanwhile is not lost.
         pub marks: i64,
+        /// W3C trace context of what marked it last.
+        pub trace: Option<String>,
     }
     /// None.
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

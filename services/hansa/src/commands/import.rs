@@ -8,9 +8,9 @@ mod ties;
 use crate::{cli::Import, output, session::Session};
 use std::collections::BTreeMap;
 
-pub use cities::import as import_cities;
-pub use countries::import as import_countries;
-pub use ties::import as import_ties;
+pub use cities::{import as import_cities, send as send_cities};
+pub use countries::{import as import_countries, send as send_countries};
+pub use ties::{import as import_ties, send as send_ties, tie};
 
 /// Reasons that are listed one by one; the rest is counted.
 const LISTED: usize = 20;

@@ -24,7 +24,13 @@ use hansa_chassis::{Config, telemetry};
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { node, command } = cli;
     let config = Config::read(node.config.as_deref(), node.overrides(None))?;
-    telemetry::start(&config.log, config.log_json);
+    let telemetry = telemetry::start(&config)?;
+    let outcome = dispatch(node, config, command).await;
+    tokio::task::spawn_blocking(|| telemetry.stop()).await?;
+    outcome
+}
+
+async fn dispatch(node: NodeOptions, config: Config, command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve { listen, only } => {
             serve::run(Config::read(node.config.as_deref(), node.overrides(listen))?, &only).await

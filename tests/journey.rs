@@ -1,0 +1,161 @@
+//! The first journey, whole, in each of the three shapes: two cities make an agreement, and each city's strategy is
+//! evaluated anew because of it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use hansa_proto::{
+    changes::{ListChangesRequest, ListRecordChangesRequest},
+    partnerships::{AgreementState, GetAgreementRequest, ListAgreementsRequest},
+    register::RegimeClass,
+    strategy::{Evaluation, FindingCode, GetEvaluationRequest},
+    types::Reason,
+};
+use hansa_tests::{Caller, Platform, Shape, cities, eventually, request_id, rule};
+use std::collections::BTreeSet;
+use tonic::Code;
+use tonic_types::StatusExt;
+
+const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
+const CITIES: [(&str, &str, &str); 3] = [("1", "Dresden", "DE"), ("2", "Tunis", "TN"), ("3", "Lyon", "FR")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded() {
+    journey(Platform::start(HANSA, Shape::Embedded).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_on_postgres_and_nats() {
+    journey(Platform::start(HANSA, Shape::OneProcess).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_a_service_on_postgres_and_nats() {
+    journey(Platform::start(HANSA, Shape::ProcessAService).await).await;
+}
+
+async fn evaluation(caller: &Caller, city: &str, holds: impl Fn(&Evaluation) -> bool) -> Evaluation {
+    let request = GetEvaluationRequest { city: city.into(), ..Default::default() };
+    eventually("the evaluation", async || {
+        let found = caller.evaluations().get_evaluation(request.clone()).await.ok()?.into_inner();
+        holds(&found).then_some(found)
+    })
+    .await
+}
+
+fn has(evaluation: &Evaluation, code: FindingCode, evidence: &str) -> bool {
+    evaluation.findings.iter().any(|f| f.code() == code && f.evidence.iter().any(|e| e == evidence))
+}
+
+async fn journey(mut platform: Platform) {
+    let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ElectoralAutocracy)];
+    cities::enter(&platform, &CITIES, &regimes).await;
+    let dresden = cities::join(&platform, "1").await;
+    let tunis = cities::join(&platform, "2").await;
+    let lyon = cities::join(&platform, "3").await;
+
+    let before = evaluation(&dresden.observer, &dresden.city, |e| !e.name.is_empty()).await;
+    assert!(before.findings.iter().any(|f| f.code() == FindingCode::NoStrategy), "ST-7");
+
+    let proposed = cities::propose(&dresden, &tunis).await;
+    let name = proposed.name.clone();
+    assert_eq!(proposed.state(), AgreementState::Proposed);
+    strangers_learn_nothing(&lyon.mayor, &platform.with_token(""), &name).await;
+
+    let early = dresden.mayor.agreements().sign_agreement(cities::signature(&name)).await.unwrap_err();
+    assert_eq!((early.code(), rule(&early).as_str()), (Code::FailedPrecondition, "AG-3"));
+    let approved = cities::prepare(&dresden, &tunis, &name).await;
+    assert_eq!(approved.state(), AgreementState::Approved);
+
+    // AG-11: the partner's regime is not democratic, so Dresden needs guidelines before it signs.
+    let unguided = dresden.mayor.agreements().sign_agreement(cities::signature(&name)).await.unwrap_err();
+    assert_eq!(rule(&unguided), "AG-11");
+    assert!(unguided.get_details_error_info().unwrap().metadata.contains_key("help"));
+    cities::guidelines(&dresden, &name).await;
+
+    // PL-2: an observer looks on; the officer prepares but does not sign.
+    for reader in [&dresden.observer, &dresden.office] {
+        let refused = reader.agreements().sign_agreement(cities::signature(&name)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    }
+    let request = cities::signature(&name);
+    let signed = dresden.mayor.agreements().sign_agreement(request.clone()).await.unwrap().into_inner();
+    let again = dresden.mayor.agreements().sign_agreement(request).await.unwrap().into_inner();
+    assert_eq!(signed, again, "PL-4: a request sent twice gets its first answer");
+
+    platform.crash_and_restart().await;
+    let tunis_mayor = platform.caller(Some(&tunis.tenant), &[hansa_kernel::Role::Mayor]);
+    let dresden_observer = platform.caller(Some(&dresden.tenant), &[hansa_kernel::Role::Observer]);
+    let tunis_observer = platform.caller(Some(&tunis.tenant), &[hansa_kernel::Role::Observer]);
+    let lyon_observer = platform.caller(Some(&lyon.tenant), &[hansa_kernel::Role::Observer]);
+
+    let stale = hansa_proto::partnerships::SignAgreementRequest { etag: approved.etag, ..cities::signature(&name) };
+    let stale = tunis_mayor.agreements().sign_agreement(stale).await.unwrap_err();
+    assert_eq!(stale.code(), Code::Aborted, "PL-4: a stale etag");
+    let tried = hansa_proto::partnerships::SignAgreementRequest { validate_only: true, ..cities::signature(&name) };
+    let tried = tunis_mayor.agreements().sign_agreement(tried).await.unwrap().into_inner();
+    assert_eq!(tried.state(), AgreementState::Active, "PL-4: tried without effect");
+    let active = tunis_mayor.agreements().sign_agreement(cities::signature(&name)).await.unwrap().into_inner();
+    assert_eq!(active.state(), AgreementState::Active);
+    assert!(active.partner.unwrap().signature.is_some() && active.initiator.unwrap().signature.is_some());
+
+    // ST-6: both cities' evaluations move because of it.
+    let code = FindingCode::ToolsWithoutGoal;
+    let moved = evaluation(&dresden_observer, &dresden.city, |e| e.inputs_digest != before.inputs_digest).await;
+    assert!(has(&moved, code, &name) || !moved.findings.is_empty());
+    evaluation(&tunis_observer, &tunis.city, |e| has(e, code, &name) || has(e, FindingCode::NoStrategy, &tunis.city) || e.findings.iter().any(|f| f.evidence.contains(&name))).await;
+
+    now_it_is_public(&lyon_observer, &name).await;
+    history_and_feed(&dresden_observer, &lyon_observer, &name).await;
+    platform.stop();
+}
+
+/// Refused and absent look alike (PL-1).
+async fn strangers_learn_nothing(stranger: &Caller, anonymous: &Caller, name: &str) {
+    let absent = "agreements/01890000-0000-7000-8000-000000000000";
+    let ask = async |caller: &Caller, name: &str| {
+        let request = GetAgreementRequest { name: name.into() };
+        caller.agreements().get_agreement(request).await.unwrap_err()
+    };
+    let (hidden, missing) = (ask(stranger, name).await, ask(stranger, absent).await);
+    assert_eq!((hidden.code(), missing.code()), (Code::NotFound, Code::NotFound));
+    assert_eq!(hidden.message().replace(name, "x"), missing.message().replace(absent, "x"));
+    let write = stranger.agreements().sign_agreement(cities::signature(name)).await.unwrap_err();
+    assert_eq!(write.code(), Code::NotFound);
+    let listed = stranger.agreements().list_agreements(ListAgreementsRequest::default()).await.unwrap().into_inner();
+    assert!(listed.agreements.iter().all(|agreement| agreement.name != name));
+    let nobody = ask(anonymous, name).await;
+    assert_eq!(nobody.code(), Code::Unauthenticated);
+    assert_eq!(nobody.get_details_error_info().unwrap().reason, Reason::NotAuthenticated.as_str_name().trim_start_matches("REASON_"));
+}
+
+/// Once it is in force everyone may see that it is there, but not what the parties said to each other (PL-1).
+async fn now_it_is_public(reader: &Caller, name: &str) {
+    let request = GetAgreementRequest { name: name.into() };
+    let shown = reader.agreements().get_agreement(request).await.unwrap().into_inner();
+    assert_eq!(shown.state(), AgreementState::Active);
+    assert!(shown.terms.unwrap().sectors.len() == 1);
+    assert!(shown.rationale.is_none() && shown.plan.is_none(), "the parties' words are their own");
+}
+
+async fn history_and_feed(party: &Caller, reader: &Caller, name: &str) {
+    let request = ListRecordChangesRequest { record: name.into(), ..Default::default() };
+    let history = party.changes("partnerships").list_record_changes(request).await.unwrap().into_inner().changes;
+    let versions: Vec<u64> = history.iter().map(|change| change.version).collect();
+    assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "PL-3: in order, without gaps");
+    assert!(history.iter().any(|change| change.r#type.ends_with("AgreementSigned")));
+
+    let seen = eventually("the feed", async || {
+        let request = ListChangesRequest { service: "services/partnerships".into(), page_size: 1_000, ..Default::default() };
+        let feed = party.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
+        let seen: BTreeSet<u64> =
+            feed.iter().filter_map(|f| f.change.as_ref()).filter(|c| c.record == name).map(|c| c.version).collect();
+        (seen.len() == versions.len()).then_some(seen)
+    })
+    .await;
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), versions, "PL-1: a party can follow all of it");
+    let request = ListChangesRequest { service: "services/partnerships".into(), page_size: 1_000, ..Default::default() };
+    let public = reader.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
+    for change in public.iter().filter_map(|f| f.change.as_ref()).filter(|c| c.record == name) {
+        assert!(change.signed.is_none(), "a reader who is no party gets what is public alone");
+    }
+    let _ = request_id();
+}

@@ -1,0 +1,185 @@
+//! Two cities, their people, and the steps that lead to an agreement between them.
+
+use crate::{Caller, Platform, eventually, request_id, text, today};
+use hansa_kernel::{RecordId, Role, time};
+use hansa_proto::{
+    partnerships::{
+        Agreement, AgreementKind, AgreementTerms, ConfirmPlanRequest, ConfirmRationaleRequest, CreateAgreementRequest,
+        Guidelines, GuidelinesGround, OpenDialogueRequest, PutForwardPlanRequest, PutForwardRationaleRequest,
+        RecordCouncilVoteRequest, Sector, SignAgreementRequest, StateGuidelinesRequest, VoteResult,
+    },
+    register::{
+        BatchImportCitiesRequest, BatchImportCountryFactsRequest, CityRow, CityTier, CountryRow, CreateTenantRequest,
+        ImportOutcome, RegimeClass, RegimeFact, RegimeScheme, Tenant, TenantKind, country_row,
+    },
+};
+use tonic::Code;
+
+/// A city with its people.
+pub struct City {
+    /// `cities/{city}`.
+    pub city: String,
+    /// `tenants/{tenant}`.
+    pub tenant: String,
+    /// The mayor.
+    pub mayor: Caller,
+    /// The international relations officer.
+    pub office: Caller,
+    /// The clerk of the council.
+    pub clerk: Caller,
+    /// Someone who may only look.
+    pub observer: Caller,
+}
+
+/// The name of the city that the source calls by this key.
+#[must_use]
+pub fn name(key: &str) -> String {
+    format!("cities/{}", RecordId::from_source("geonames", key))
+}
+
+/// Enters cities (key, name, country) and their countries' regimes into the register.
+pub async fn enter(platform: &Platform, cities: &[(&str, &str, &str)], regimes: &[(&str, RegimeClass)]) {
+    let steward = platform.steward();
+    let rows = cities
+        .iter()
+        .map(|(key, called, country)| CityRow {
+            source_scheme: "geonames".into(),
+            source_key: (*key).into(),
+            display_name: (*called).into(),
+            country_code: (*country).into(),
+            tier: CityTier::Municipality as i32,
+            population: 500_000,
+            ..Default::default()
+        })
+        .collect();
+    let request = BatchImportCitiesRequest { rows, source: "a test".into(), ..Default::default() };
+    let answer = steward.cities().batch_import_cities(request).await.unwrap().into_inner();
+    assert!(answer.rows.iter().all(|row| row.outcome() == ImportOutcome::Created), "{answer:?}");
+    let rows = regimes
+        .iter()
+        .map(|(country, class)| {
+            let fact = RegimeFact {
+                scheme: RegimeScheme::Row as i32,
+                year: 2024,
+                regime_class: *class as i32,
+                source: "a test".into(),
+                ..Default::default()
+            };
+            CountryRow { country_code: (*country).into(), fact: Some(country_row::Fact::Regime(fact)) }
+        })
+        .collect();
+    let request = BatchImportCountryFactsRequest { rows, ..Default::default() };
+    steward.countries().batch_import_country_facts(request).await.unwrap();
+}
+
+/// A city joins: it becomes a tenant with people.
+pub async fn join(platform: &Platform, key: &str) -> City {
+    let tenant = Tenant { kind: TenantKind::City as i32, city: name(key), ..Default::default() };
+    let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
+    let tenant = platform.steward().tenants().create_tenant(request).await.unwrap().into_inner().name;
+    let of = |role| platform.caller(Some(&tenant), &[role]);
+    City {
+        city: name(key),
+        mayor: of(Role::Mayor),
+        office: of(Role::IrOfficer),
+        clerk: of(Role::CouncilClerk),
+        observer: of(Role::Observer),
+        tenant,
+    }
+}
+
+/// Proposes a cooperation agreement, as soon as the agreements have heard of both cities.
+pub async fn propose(a: &City, b: &City) -> Agreement {
+    let terms = AgreementTerms {
+        kind: AgreementKind::Cooperation as i32,
+        title: text("Cooler streets"),
+        sectors: vec![Sector::Climate as i32],
+        term_months: 60,
+        ..Default::default()
+    };
+    let request = CreateAgreementRequest {
+        initiator: a.city.clone(),
+        partner: b.city.clone(),
+        terms: Some(terms),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    eventually("the agreements hear of the cities", async || {
+        match a.office.agreements().create_agreement(request.clone()).await {
+            Ok(made) => Some(made.into_inner()),
+            // The cities, or the tenants that they have become, are not known there yet.
+            Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => None,
+            Err(status) => panic!("{status:?}"),
+        }
+    })
+    .await
+}
+
+/// Brings a proposal to the point at which both may sign.
+pub async fn prepare(a: &City, b: &City, name: &str) -> Agreement {
+    let name = name.to_owned();
+    let request = OpenDialogueRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
+    b.office.agreements().open_dialogue(request).await.unwrap();
+    let request = PutForwardRationaleRequest {
+        name: name.clone(),
+        rationale: text("Both heat up."),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let put = a.office.agreements().put_forward_rationale(request).await.unwrap().into_inner();
+    let revision = put.rationale.unwrap().revision;
+    let request = ConfirmRationaleRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
+    b.office.agreements().confirm_rationale(request).await.unwrap();
+    let request = PutForwardPlanRequest {
+        name: name.clone(),
+        plan: text("Two exchanges a year."),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let put = b.office.agreements().put_forward_plan(request).await.unwrap().into_inner();
+    let revision = put.plan.unwrap().revision;
+    let request = ConfirmPlanRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
+    let mut agreement = a.office.agreements().confirm_plan(request).await.unwrap().into_inner();
+    for side in [a, b] {
+        let request = RecordCouncilVoteRequest {
+            name: name.clone(),
+            result: VoteResult::Approved as i32,
+            date: Some(today()),
+            document: "Council 12/8".into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        agreement = side.clerk.agreements().record_council_vote(request).await.unwrap().into_inner();
+    }
+    agreement
+}
+
+/// States guidelines for a city's part (AG-11).
+pub async fn guidelines(side: &City, name: &str) {
+    let guidelines = Guidelines {
+        document: "https://example.org/guidelines.pdf".into(),
+        grounds: vec![GuidelinesGround::Technical as i32],
+        influence_answer: text("Officers meet officers."),
+        endorsement_answer: text("No joint appearance."),
+        bind_all_actors: true,
+    };
+    let request = StateGuidelinesRequest {
+        name: name.into(),
+        guidelines: Some(guidelines),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    side.office.agreements().state_guidelines(request).await.unwrap();
+}
+
+/// A signature on the platform.
+#[must_use]
+pub fn signature(name: &str) -> SignAgreementRequest {
+    SignAgreementRequest { name: name.into(), request_id: request_id(), ..Default::default() }
+}
+
+/// A day some months from now.
+#[must_use]
+pub fn in_months(months: u32) -> hansa_proto::google::r#type::Date {
+    time::date(time::months_later(chrono::Utc::now().date_naive(), months))
+}

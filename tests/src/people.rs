@@ -1,0 +1,82 @@
+//! Callers: a token, and the services as its holder sees them.
+
+use hansa_proto::{
+    changes::change_service_client::ChangeServiceClient,
+    partnerships::agreement_service_client::AgreementServiceClient,
+    register::{
+        city_service_client::CityServiceClient, country_service_client::CountryServiceClient,
+        office_service_client::OfficeServiceClient, tenant_service_client::TenantServiceClient,
+    },
+    strategy::{
+        evaluation_service_client::EvaluationServiceClient, strategy_service_client::StrategyServiceClient,
+    },
+};
+use std::collections::HashMap;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+/// Puts a token on each call.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A channel on which each call carries the token.
+pub type Client = InterceptedService<Channel, Bearer>;
+
+/// Someone who calls.
+#[derive(Clone)]
+pub struct Caller {
+    channels: HashMap<&'static str, Channel>,
+    bearer: Bearer,
+}
+
+macro_rules! services {
+    ($($name:ident: $client:ident at $service:literal),* $(,)?) => {
+        impl Caller {
+            $(
+                /// A client of the service.
+                #[must_use]
+                pub fn $name(&self) -> $client<Client> {
+                    $client::with_interceptor(self.channels[$service].clone(), self.bearer.clone())
+                }
+            )*
+        }
+    };
+}
+
+services! {
+    cities: CityServiceClient at "register",
+    countries: CountryServiceClient at "register",
+    tenants: TenantServiceClient at "register",
+    offices: OfficeServiceClient at "register",
+    agreements: AgreementServiceClient at "partnerships",
+    strategies: StrategyServiceClient at "strategy",
+    evaluations: EvaluationServiceClient at "strategy",
+}
+
+impl Caller {
+    /// The holder of a token; of none, where it is empty.
+    #[must_use]
+    pub fn new(channels: HashMap<&'static str, Channel>, token: &str) -> Self {
+        let bearer = (!token.is_empty()).then(|| format!("Bearer {token}").parse().expect("a token is ASCII"));
+        Self { channels, bearer: Bearer(bearer) }
+    }
+
+    /// The changes of a service.
+    #[must_use]
+    pub fn changes(&self, service: &str) -> ChangeServiceClient<Client> {
+        ChangeServiceClient::with_interceptor(self.channels[service].clone(), self.bearer.clone())
+    }
+}
