@@ -9,7 +9,7 @@ use crate::{
 };
 use futures::Stream;
 use hansa_journal::{FeedEntry, Journal, PastChange};
-use hansa_kernel::{RecordName, Refusal, TenantId, envelope, time::timestamp};
+use hansa_kernel::{Disclosed, RecordName, Refusal, Relation, TenantId, envelope, time::timestamp};
 use hansa_proto::changes::{
     FeedChange, ListChangesRequest, ListChangesResponse, ListRecordChangesRequest, ListRecordChangesResponse,
     WatchChangesRequest, WatchChangesResponse,
@@ -59,35 +59,60 @@ impl Changes {
     }
 }
 
-/// A change as a reader sees it.
-async fn readable(journal: &Journal, change: PastChange) -> Result<Change, Refusal> {
+/// A change as a reader sees it that stands so to its record. `None` where nothing of it is the reader's to see.
+async fn readable(journal: &Journal, change: PastChange, relation: Relation) -> Result<Option<Change>, Refusal> {
     let PastChange { signed, envelope, received_at } = change;
     let record = RecordName::parse_any(&envelope.record, "record")?;
-    let payload = journal.readable_payload(record.collection(), &envelope.r#type, &envelope.payload).await?;
+    let (collection, r#type) = (record.collection(), envelope.r#type);
+    let disclosed = match relation {
+        Relation::Owner | Relation::Party | Relation::Member => Disclosed::Whole,
+        Relation::Public => journal.disclosed(collection, &r#type, &envelope.payload),
+        Relation::Stranger => Disclosed::Hidden,
+    };
+    let hash = hex::encode(envelope::hash(&signed.envelope));
+    let (payload, actor, signed) = match disclosed {
+        Disclosed::Whole => (envelope.payload, envelope.actor, Some(signed)),
+        Disclosed::Part(payload) => (payload, None, None),
+        Disclosed::Hidden => return Ok(None),
+    };
+    let payload = journal.readable_payload(collection, &r#type, &payload).await?;
     let received = chrono::DateTime::from_timestamp_micros(received_at).unwrap_or_default();
-    Ok(Change {
+    Ok(Some(Change {
         name: record.change(envelope.version),
         record: envelope.record,
         version: envelope.version,
-        payload: Some(prost_types::Any {
-            type_url: format!("type.googleapis.com/{}", envelope.r#type),
-            value: payload,
-        }),
-        r#type: envelope.r#type,
-        actor: envelope.actor,
+        payload: Some(prost_types::Any { type_url: format!("type.googleapis.com/{type}"), value: payload }),
+        r#type,
+        actor,
         on_behalf_of: envelope.on_behalf_of,
         level: envelope.level,
         claimed_time: envelope.claimed_time,
         received_time: Some(timestamp(received)),
-        hash: hex::encode(envelope::hash(&signed.envelope)),
-        signed: Some(signed),
-    })
+        hash,
+        signed,
+    }))
 }
 
-async fn feed_changes(journal: &Journal, entries: Vec<FeedEntry>) -> Result<Vec<FeedChange>, Refusal> {
+/// What a tenant sees of a part of its feed.
+async fn feed_changes(
+    journal: &Journal,
+    tenant: TenantId,
+    entries: Vec<FeedEntry>,
+) -> Result<Vec<FeedChange>, Refusal> {
+    let mut standings: HashMap<String, Relation> = HashMap::new();
     let mut out = Vec::with_capacity(entries.len());
-    for entry in entries {
-        out.push(FeedChange { position: entry.position, change: Some(readable(journal, entry.change).await?) });
+    for FeedEntry { position, change } in entries {
+        let relation = match standings.get(&change.envelope.record) {
+            Some(relation) => *relation,
+            None => {
+                let name = RecordName::parse_any(&change.envelope.record, "record")?;
+                let relation = journal.standing(&name, tenant).await?.unwrap_or(Relation::Stranger);
+                *standings.entry(change.envelope.record.clone()).or_insert(relation)
+            }
+        };
+        if let Some(change) = readable(journal, change, relation).await? {
+            out.push(FeedChange { position, change: Some(change) });
+        }
     }
     Ok(out)
 }
@@ -104,16 +129,17 @@ impl ChangeService for Changes {
         let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0);
         for journal in self.journals.values() {
             let tenant = self.tenant(journal, &request)?;
-            if journal.visible_to(&name, tenant).await.map_err(|r| to_status(&r))? != Some(true) {
-                continue;
-            }
+            let standing = journal.standing(&name, tenant).await.map_err(|r| to_status(&r))?;
+            let Some(relation) = standing.filter(|relation| *relation != Relation::Stranger) else { continue };
             let past = journal.history(name.id, after, page.size).await.map_err(|r| to_status(&r))?;
             let more = past.len() as u64 == page.size;
+            // By the last that was read, whether it is shown or not.
+            let next_page_token =
+                page.next(past.last().filter(|_| more).map(|last| vec![last.envelope.version.to_string()]));
             let mut changes = Vec::with_capacity(past.len());
             for change in past {
-                changes.push(readable(journal, change).await.map_err(|r| to_status(&r))?);
+                changes.extend(readable(journal, change, relation).await.map_err(|r| to_status(&r))?);
             }
-            let next_page_token = page.next(changes.last().filter(|_| more).map(|last| vec![last.version.to_string()]));
             return Ok(Response::new(ListRecordChangesResponse { changes, next_page_token }));
         }
         Err(to_status(&Refusal::not_found(&name)))
@@ -129,10 +155,17 @@ impl ChangeService for Changes {
         let size =
             u64::try_from(asked.page_size).map_err(|_| to_status(&Refusal::field("page_size", "is negative")))?;
         let size = if size == 0 { 100 } else { size.min(1_000) };
-        let entries = journal.feed(tenant, asked.after_position, size).await.map_err(|r| to_status(&r))?;
-        let more = entries.len() as u64 == size;
-        let changes = feed_changes(journal, entries).await.map_err(|r| to_status(&r))?;
-        Ok(Response::new(ListChangesResponse { changes, more }))
+        let mut after = asked.after_position;
+        loop {
+            let entries = journal.feed(tenant, after, size).await.map_err(|r| to_status(&r))?;
+            let more = entries.len() as u64 == size;
+            after = entries.last().map_or(after, |last| last.position);
+            let changes = feed_changes(journal, tenant, entries).await.map_err(|r| to_status(&r))?;
+            // A caller goes on from what it was shown: a part of which nothing is shown is passed over here.
+            if !changes.is_empty() || !more {
+                return Ok(Response::new(ListChangesResponse { changes, more }));
+            }
+        }
     }
 
     type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
@@ -151,7 +184,6 @@ impl ChangeService for Changes {
             move |(journal, mut committed, mut after, mut ready, stop)| async move {
                 loop {
                     if let Some(change) = ready.next() {
-                        after = change.position;
                         let next = WatchChangesResponse { change: Some(change) };
                         return Ok(Some((next, (journal, committed, after, ready, stop))));
                     }
@@ -164,7 +196,8 @@ impl ChangeService for Changes {
                         }
                         continue;
                     }
-                    ready = feed_changes(&journal, entries).await.map_err(|r| to_status(&r))?.into_iter();
+                    after = entries.last().map_or(after, |last| last.position);
+                    ready = feed_changes(&journal, tenant, entries).await.map_err(|r| to_status(&r))?.into_iter();
                 }
             },
         );

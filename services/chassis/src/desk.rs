@@ -29,6 +29,43 @@ pub struct Act<Q> {
     trace: Option<String>,
 }
 
+impl<Q> Act<Q> {
+    /// A part of a command over many records: the command on one of them, with an id of its own that derives from the whole
+    /// one's. Its texts are sealed anew, so that what is erased in one record stays in the others.
+    ///
+    /// # Errors
+    /// Never for texts of the whole command, which were checked.
+    pub fn part<P>(&self, record: RecordId, mut request: P) -> Result<Act<P>, Refusal>
+    where
+        P: WriteRequest + Texts + Message,
+    {
+        request.visit_texts(&mut |text| {
+            if let Some(sealed) = self.seals.iter().find(|sealed| sealed.seal[..] == text.seal[..]) {
+                text.text = String::from_utf8_lossy(&sealed.value).into_owned();
+            }
+        });
+        let seals = seal_texts(&mut request)?;
+        let hash = envelope::hash(&request.encode_to_vec());
+        let key = self.key.map(|key| RequestKey { id: Uuid::new_v5(&key.id, record.0.as_bytes()), ..key });
+        Ok(Act {
+            caller: self.caller.clone(),
+            request: Arc::new(request),
+            validate_only: self.validate_only,
+            rpc: self.rpc.clone(),
+            seals,
+            hash,
+            key,
+            trace: self.trace.clone(),
+        })
+    }
+
+    /// Whether it bears an id by which a repetition is known.
+    #[must_use]
+    pub fn repeatable(&self) -> bool {
+        self.key.is_some()
+    }
+}
+
 /// A service's desk.
 #[derive(Clone, Debug)]
 pub struct Desk {

@@ -2,7 +2,7 @@
 
 use crate::view::{AnyView, Collector, View, ViewOf};
 use chrono::{DateTime, Utc};
-use hansa_kernel::{Audience, Happened, Misfit, Record, RecordName, Stamp, TenantId, time};
+use hansa_kernel::{Audience, Disclosed, Happened, Misfit, Record, RecordName, Stamp, TenantId, time};
 use hansa_proto::{
     ChangeSet, Texts,
     types::{ChangeEnvelope, LocalizedText},
@@ -38,6 +38,8 @@ pub(crate) trait AnyKind: Send + Sync {
         payload: &[u8],
         visit: &mut dyn FnMut(&mut LocalizedText),
     ) -> Option<Vec<u8>>;
+    /// What of a change everyone may see; nothing of one that cannot be read.
+    fn disclosed(&self, type_name: &str, payload: &[u8]) -> Disclosed<Vec<u8>>;
 }
 
 pub(crate) struct KindOf<R> {
@@ -159,6 +161,13 @@ impl<R: Record> AnyKind for KindOf<R> {
         let mut change = R::Change::decode(type_name, payload).ok()??;
         change.visit_texts(visit);
         Some(change.payload())
+    }
+
+    fn disclosed(&self, type_name: &str, payload: &[u8]) -> Disclosed<Vec<u8>> {
+        match R::Change::decode(type_name, payload) {
+            Ok(Some(change)) => R::disclosed(&change).map(|part| part.payload()),
+            _ => Disclosed::Hidden,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::{
     store::{Backend, StoreError, storage},
     tables::{change, record},
 };
-use hansa_kernel::{Misfit, Record, RecordId, RecordName, Refusal};
+use hansa_kernel::{Disclosed, Misfit, Record, RecordId, RecordName, Refusal, Relation, TenantId};
 use hansa_proto::types::{ChangeEnvelope, SignedChange};
 use prost::Message;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -197,16 +197,32 @@ impl Journal {
         rows.into_iter().map(PastChange::read).collect()
     }
 
-    /// Whether a tenant may see a record: what the record's present audience says. `None` where there is no such record.
+    /// How a tenant stands to a record, by the record's present owner and audience. `None` where there is no such record.
     ///
     /// # Errors
     /// Where the database is away.
-    pub async fn visible_to(&self, name: &RecordName, tenant: hansa_kernel::TenantId) -> Result<Option<bool>, Refusal> {
+    pub async fn standing(&self, name: &RecordName, tenant: TenantId) -> Result<Option<Relation>, Refusal> {
         let known = self.inner.known(name).await?;
         Ok(known.map(|known| {
             let kind = &self.inner.kinds[name.collection()];
-            kind.owner(&known.state) == tenant || kind.audience(&known.state).includes(tenant)
+            let audience = kind.audience(&known.state);
+            if kind.owner(&known.state) == tenant {
+                Relation::Owner
+            } else if audience.tenants.binary_search(&tenant).is_ok() {
+                Relation::Party
+            } else if audience.public {
+                Relation::Public
+            } else {
+                Relation::Stranger
+            }
         }))
+    }
+
+    /// What of a change those see who read its record because it is public.
+    #[must_use]
+    pub fn disclosed(&self, collection: &str, type_name: &str, payload: &[u8]) -> Disclosed<Vec<u8>> {
+        let kind = self.inner.kinds.get(collection);
+        kind.map_or(Disclosed::Hidden, |kind| kind.disclosed(type_name, payload))
     }
 }
 

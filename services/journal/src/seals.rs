@@ -7,12 +7,12 @@ use crate::{
     tables::{record, seal},
 };
 use hansa_kernel::{
-    Reason, RecordName, Refusal, TenantId,
+    Reason, RecordId, RecordName, Refusal, TenantId,
     limits::TEXT_CHARS,
     seal::{Sealed, seal},
 };
 use hansa_proto::{Texts, types::LocalizedText};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, sea_query::Expr};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr};
 use std::collections::{HashMap, HashSet};
 
 /// Takes every text out of a command and puts its seal in its place. A seal that the caller sent is dropped: it would
@@ -110,6 +110,24 @@ impl Journal {
             }
         });
         Ok(resolved.unwrap_or_else(|| payload.to_vec()))
+    }
+
+    /// The values behind the seals of a record with their salts, as far as they are not erased, in a steady order.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn openings(&self, record: RecordId) -> Result<Vec<Sealed>, Refusal> {
+        let rows = seal::Entity::find()
+            .filter(seal::Column::Record.eq(record.0))
+            .filter(seal::Column::ErasedAt.is_null())
+            .order_by_asc(seal::Column::Seal)
+            .all(self.inner.store.reader())
+            .await
+            .map_err(|e| storage(&e))?;
+        let opening = |row: seal::Model| {
+            Some(Sealed { seal: row.seal.try_into().ok()?, salt: row.salt.try_into().ok()?, value: row.value })
+        };
+        Ok(rows.into_iter().filter_map(opening).collect())
     }
 
     /// Erases the values that a tenant has sealed in a record; `seals` empty means all of them. What remains still

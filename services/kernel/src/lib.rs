@@ -14,6 +14,6 @@ pub mod time;
 pub use caller::{Caller, Relation};
 pub use hansa_proto::types::{AssuranceLevel, Reason, Role};
 pub use id::{PersonId, RecordId, RecordName, TenantId};
-pub use record::{Audience, Decision, Happened, Misfit, Record, Stamp};
+pub use record::{Audience, Decision, Disclosed, Happened, Misfit, Record, Stamp};
 pub use refusal::{Refusal, Refused};
 pub use time::Moment;

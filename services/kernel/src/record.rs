@@ -110,6 +110,28 @@ impl Audience {
     }
 }
 
+/// What of a change everyone may see, once its record is public (PL-1).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Disclosed<C> {
+    /// All of it, as it was signed.
+    Whole,
+    /// This much of it, without signatures, which would show the rest, and without who acted.
+    Part(C),
+    /// Nothing.
+    Hidden,
+}
+
+impl<C> Disclosed<C> {
+    /// The part, as something else.
+    pub fn map<D>(self, part: impl FnOnce(C) -> D) -> Disclosed<D> {
+        match self {
+            Self::Whole => Disclosed::Whole,
+            Self::Part(one) => Disclosed::Part(part(one)),
+            Self::Hidden => Disclosed::Hidden,
+        }
+    }
+}
+
 /// A kind of record. Its state is private to its domain crate and may change shape at any time: a snapshot carries
 /// `REVISION`, and one of another revision is ignored and folded again.
 pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Sized + 'static {
@@ -131,6 +153,12 @@ pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Sized + '
 
     /// Who may see it now. It never shrinks but by a tombstone.
     fn audience(&self) -> Audience;
+
+    /// What of a change those see who read the record because it is public, and for no other reason.
+    fn disclosed(change: &Self::Change) -> Disclosed<Self::Change> {
+        let _ = change;
+        Disclosed::Whole
+    }
 
     /// How the caller's tenant stands to it.
     fn relation(&self, caller: &Caller) -> Relation {

@@ -1,1 +1,64 @@
-//! Not yet filled.
+//! The partnerships service: agreements of two cities, from the proposal to the end (AG-1 to AG-14).
+
+mod api;
+mod migrations;
+mod subscriptions;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use hansa_chassis::{Desk, Module, module::Task};
+use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError, subscription::Subscription};
+use std::sync::Arc;
+use subscriptions::{
+    register::{Cities, Countries},
+    succession::{self, Successions},
+};
+
+pub use migrations::Migrator;
+
+/// The service's name: of its package, its database and its feed.
+pub const NAME: &str = "partnerships";
+
+/// What the journal holds.
+fn journal() -> JournalBuilder {
+    Journal::of(NAME).viewed::<views::agreement::Agreements>()
+}
+
+/// What the service learns from the register.
+fn from_register(journal: &Journal) -> Subscription {
+    Subscription::new("partnerships-from-register", journal).mirror::<Cities>().mirror::<Countries>()
+}
+
+/// What follows from its own changes for other agreements.
+fn from_itself(journal: &Journal) -> Subscription {
+    Subscription::new("partnerships-from-itself", journal).mirror::<Successions>()
+}
+
+/// Takes agreements out of force once stronger ones are (AG-3).
+fn superseding(journal: Journal) -> Task {
+    Box::new(move |stop| {
+        let own = journal.clone();
+        Box::pin(journal.run_queue(succession::QUEUE, stop, move |id| succession::supersede(own.clone(), id)))
+    })
+}
+
+/// Opens the service on a store.
+///
+/// # Errors
+/// Where the database cannot be read.
+pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result<Module, StoreError> {
+    let journal = journal().open(store, node, clock).await?;
+    let own = journal.clone();
+    Ok(Module {
+        name: NAME,
+        policies: &[("hansa.partnerships.v1", include_str!("../policy.cedar"))],
+        mount: Box::new(move |routes, policy| {
+            routes.add_service(api::agreement::server(Desk::new(own, policy)));
+        }),
+        subscriptions: vec![("register", from_register(&journal)), (NAME, from_itself(&journal))],
+        tasks: vec![superseding(journal.clone())],
+        journal,
+    })
+}

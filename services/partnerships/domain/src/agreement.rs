@@ -5,8 +5,10 @@
 
 mod activity;
 mod attestation;
+mod disclosure;
 mod facts;
 mod fold;
+mod importing;
 mod life;
 mod planning;
 mod proposing;
@@ -29,6 +31,7 @@ mod tests_in_force;
 pub use activity::{record_activity, set_committee};
 pub use attestation::{attest_step, confirm_attestation, dispute_attestation};
 pub use facts::{CityFacts, Clock, Facts, KindSettings, Settings, Tier};
+pub use importing::{IMPORT_ROWS, import, import_again, import_id, import_new, outcome};
 pub use life::{
     confirm_renewal, confirm_revitalisation, end, end_each, lift_suspension, renew, revitalise, supersede, suspend,
     suspend_each,
@@ -37,12 +40,12 @@ pub use planning::{
     confirm_plan, confirm_rationale, override_guidelines, put_forward_plan, put_forward_rationale, record_council_vote,
     state_guidelines,
 };
-pub use proposing::{claim, decline, import, import_id, open_dialogue, propose, revise_terms, withdraw};
+pub use proposing::{claim, decline, open_dialogue, propose, revise_terms, withdraw};
 pub use sides::{Both, Which};
 pub use signing::{exportable, sign};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use hansa_kernel::{Audience, Misfit, Record, RecordId, Stamp, TenantId};
+use hansa_kernel::{Audience, Disclosed, Misfit, Record, RecordId, Stamp, TenantId};
 use hansa_proto::{
     partnerships::{
         Activity, AgreementKind, AgreementOrigin, AgreementState, AgreementStep, AttestationState, JointText,
@@ -246,6 +249,12 @@ impl Agreement {
         Both { initiator: self.sides.initiator.city, partner: self.sides.partner.city }
     }
 
+    /// The countries of the two cities, ISO 3166-1 alpha-2.
+    #[must_use]
+    pub fn countries(&self) -> Both<&str> {
+        Both { initiator: &self.sides.initiator.country, partner: &self.sides.partner.country }
+    }
+
     /// The tenants that have taken their side.
     #[must_use]
     pub fn tenants(&self) -> Both<Option<TenantId>> {
@@ -290,6 +299,10 @@ impl Record for Agreement {
 
     fn audience(&self) -> Audience {
         Audience::of(self.readers.iter().copied()).and_public(self.public)
+    }
+
+    fn disclosed(change: &Change) -> Disclosed<Change> {
+        disclosure::disclosed(change)
     }
 
     fn due(&self) -> Option<DateTime<Utc>> {

@@ -137,6 +137,17 @@ impl Agreement {
         self.activities.len()
     }
 
+    /// The same for a caller who may see them: what is public of an agreement does not include them (PL-1).
+    ///
+    /// # Errors
+    /// NOT_FOUND for others than those who keep or kept the agreement.
+    pub fn activities_for(&self, caller: &Caller, id: RecordId, skip: usize, most: usize) -> Refused<Vec<Activity>> {
+        if self.readers.contains(&caller.tenant) {
+            return Ok(self.activities(id, skip, most));
+        }
+        Err(Refusal::not_found(RecordName::new(COLLECTION, id)))
+    }
+
     /// A page of the activities in the order in which they were recorded; `skip` of them come before it.
     #[must_use]
     pub fn activities(&self, id: RecordId, skip: usize, most: usize) -> Vec<Activity> {

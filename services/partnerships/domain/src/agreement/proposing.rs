@@ -1,21 +1,17 @@
 //! How an agreement begins, and how a proposal ends: AG-1, AG-3, AG-4, AG-13.
 
 use super::{
-    Agreement, Change, Facts, SignedOn, Which,
+    Agreement, Change, Facts, Which,
     facts::Tier,
-    rules::{OFFICE, at_level, fitting, in_state, party_as, role},
+    rules::{OFFICE, fitting, in_state, party_as, role},
     sides::city_name,
-    terms::{Requirements, Terms, last_day},
+    terms::{Requirements, Terms},
 };
-use chrono::Datelike;
-use hansa_kernel::{
-    AssuranceLevel, Caller, Decision, Moment, Reason, RecordId, RecordName, Refusal, Refused, Role, limits::NAME_CHARS,
-    record::happened, text, time,
-};
+use hansa_kernel::{Caller, Decision, Moment, Reason, RecordName, Refusal, Refused, record::happened, text};
 use hansa_proto::partnerships::{
-    AgreementClaimed, AgreementDeclined, AgreementImported, AgreementOrigin, AgreementProposed, AgreementState,
-    AgreementWithdrawn, ClaimAgreementRequest, CreateAgreementRequest, DeclineAgreementRequest, DialogueOpened,
-    ImportAgreementRequest, OpenDialogueRequest, ReviseTermsRequest, TermsRevised, WithdrawAgreementRequest,
+    AgreementClaimed, AgreementDeclined, AgreementProposed, AgreementState, AgreementWithdrawn, ClaimAgreementRequest,
+    CreateAgreementRequest, DeclineAgreementRequest, DialogueOpened, OpenDialogueRequest, ReviseTermsRequest,
+    TermsRevised, WithdrawAgreementRequest,
 };
 
 /// Proposes an agreement. `old` is the agreement that the command names as superseded.
@@ -56,7 +52,7 @@ pub fn propose(
     })
 }
 
-fn two_cities(initiator: &str, partner: &str, facts: &Facts) -> Refused<()> {
+pub(super) fn two_cities(initiator: &str, partner: &str, facts: &Facts) -> Refused<()> {
     let first = RecordName::parse(initiator, "cities", "initiator")?;
     let second = RecordName::parse(partner, "cities", "partner")?;
     if first == second {
@@ -108,95 +104,6 @@ fn superseding(command: &CreateAgreementRequest, terms: &Terms, facts: &Facts, o
     Err(Refusal::rule("AG-3", "Only a stronger agreement takes the place of one in force")
         .missing(command.supersedes.clone(), problem)
         .help("Leave `supersedes` out, or name a weaker agreement in force between the same cities."))
-}
-
-/// The id of an imported agreement: the same for the same tie of the same source.
-#[must_use]
-pub fn import_id(origin: &AgreementOrigin) -> RecordId {
-    RecordId::from_source(&format!("agreements/{}", origin.source), &origin.tie_id)
-}
-
-/// Brings in an agreement that exists elsewhere, as active.
-///
-/// # Errors
-/// AG-13 where it lacks a source, lies in the future or was over; AG-4 for one city twice.
-pub fn import(command: &ImportAgreementRequest, caller: &Caller, facts: &Facts, at: Moment) -> Decision<Change> {
-    role(caller, &[Role::Steward])?;
-    two_cities(&command.initiator, &command.partner, facts)?;
-    let origin = origin(command.origin.as_ref())?;
-    let mut terms = Terms::read(&command.terms.clone().unwrap_or_default())?;
-    signed_before(command, at)?;
-    if let Some(start) = terms.start
-        && start > at.today()
-    {
-        return Err(Refusal::rule("AG-13", "An import is in force already")
-            .missing("terms.start_date", "is in the future")
-            .help("Let one of the cities propose it."));
-    }
-    terms.start = present_term(&terms, at)?;
-    let entry = |which| Some(facts.entry(which, None));
-    let change = AgreementImported {
-        initiator: entry(Which::Initiator),
-        partner: entry(Which::Partner),
-        terms: Some(terms.to_proto()),
-        settings: Some(facts.settings.clock.to_proto()),
-        origin: Some(origin),
-        signed_date: command.signed_date,
-        keeper: caller.tenant.name(),
-        import_date: Some(time::date(at.today())),
-    };
-    Ok(at_level(change, AssuranceLevel::Attested))
-}
-
-fn origin(origin: Option<&AgreementOrigin>) -> Refused<AgreementOrigin> {
-    let origin = origin.cloned().unwrap_or_default();
-    if origin.source.is_empty() || origin.tie_id.is_empty() {
-        return Err(Refusal::rule("AG-13", "An import says where it comes from")
-            .missing("origin", "source and tie id")
-            .help("Name the source and what it calls the tie."));
-    }
-    text::name("origin.source", &origin.source)?;
-    text::name("origin.tie_id", &origin.tie_id)?;
-    if origin.claimed_by.chars().count() > NAME_CHARS {
-        return Err(Refusal::field("origin.claimed_by", format!("is longer than {NAME_CHARS} characters")));
-    }
-    Ok(origin)
-}
-
-fn signed_before(command: &ImportAgreementRequest, at: Moment) -> Refused<()> {
-    let future = match SignedOn::read("signed_date", command.signed_date.as_ref())? {
-        SignedOn::Unknown => false,
-        SignedOn::Year(year) => year > at.today().year(),
-        SignedOn::Day(day) => day > at.today(),
-    };
-    if !future {
-        return Ok(());
-    }
-    Err(Refusal::rule("AG-13", "An import is signed already")
-        .missing("signed_date", "is in the future")
-        .help("Correct the date, or leave it out where the source does not say."))
-}
-
-/// The first day of the term that runs today.
-fn present_term(terms: &Terms, at: Moment) -> Refused<Option<chrono::NaiveDate>> {
-    let Some(term) = terms.term else { return Ok(terms.start) };
-    let Some(start) = terms.start else {
-        return Err(Refusal::field("terms.start_date", "is required with a term"));
-    };
-    let today = at.today();
-    if last_day(start, term.months, 1) >= today {
-        return Ok(Some(start));
-    }
-    if !term.renews {
-        return Err(Refusal::rule("AG-13", "The term of the import was over")
-            .missing("terms.term_months", "its term must include today")
-            .help("Leave the term out where the source says that it is in force."));
-    }
-    let months = (today.year() - start.year()) * 12 + today.month().cast_signed() - start.month().cast_signed();
-    // The count of whole terms may be one too many, where today is early in its month.
-    let count = months.max(0).cast_unsigned() / term.months;
-    let begins = |count: u32| time::months_later(start, term.months.saturating_mul(count));
-    Ok(Some(if begins(count) > today { begins(count.saturating_sub(1)) } else { begins(count) }))
 }
 
 /// Takes up a proposal, for the partner.

@@ -1,0 +1,94 @@
+//! What everyone may see of an agreement's history, once it has been in force (PL-1): kind, parties, sectors and dates, as in
+//! the resource that everyone gets.
+
+use super::Change;
+use hansa_kernel::Disclosed;
+use hansa_proto::partnerships::{
+    AgreementEnded, AgreementImported, AgreementProposed, AgreementRenewed, AgreementRevitalised, AgreementSignature,
+    AgreementSigned, AgreementStep, AgreementSuspended, AgreementTerms, PartyEntry, StepAttested, SuspensionLifted,
+    TermsRevised,
+};
+
+/// The part of a change that is public. A kind of change that is not named here is the parties' own.
+pub(super) fn disclosed(change: &Change) -> Disclosed<Change> {
+    beginning(change).or_else(|| entry(change)).or_else(|| later(change)).map_or(Disclosed::Hidden, Disclosed::Part)
+}
+
+fn party(entry: Option<&PartyEntry>) -> Option<PartyEntry> {
+    entry.map(|entry| PartyEntry { guidelines_need: 0, ..entry.clone() })
+}
+
+fn terms(terms: Option<&AgreementTerms>) -> Option<AgreementTerms> {
+    terms.map(|terms| AgreementTerms { title: Vec::new(), summary: Vec::new(), ..terms.clone() })
+}
+
+fn signature(signature: Option<&AgreementSignature>) -> Option<AgreementSignature> {
+    signature.map(|signature| AgreementSignature { date: signature.date, ..AgreementSignature::default() })
+}
+
+fn beginning(change: &Change) -> Option<Change> {
+    Some(match change {
+        Change::Proposed(change) => Change::Proposed(AgreementProposed {
+            initiator: party(change.initiator.as_ref()),
+            partner: party(change.partner.as_ref()),
+            terms: terms(change.terms.as_ref()),
+            ..AgreementProposed::default()
+        }),
+        Change::Imported(change) => Change::Imported(AgreementImported {
+            initiator: party(change.initiator.as_ref()),
+            partner: party(change.partner.as_ref()),
+            terms: terms(change.terms.as_ref()),
+            signed_date: change.signed_date,
+            import_date: change.import_date,
+            ..AgreementImported::default()
+        }),
+        Change::TermsRevised(change) => {
+            Change::TermsRevised(TermsRevised { terms: terms(change.terms.as_ref()), ..TermsRevised::default() })
+        }
+        Change::Claimed(change) => Change::Claimed(change.clone()),
+        _ => return None,
+    })
+}
+
+fn entry(change: &Change) -> Option<Change> {
+    Some(match change {
+        Change::Signed(change) => Change::Signed(AgreementSigned {
+            city: change.city.clone(),
+            signature: signature(change.signature.as_ref()),
+            ..AgreementSigned::default()
+        }),
+        Change::StepAttested(change) if change.step() == AgreementStep::Signature => {
+            Change::StepAttested(StepAttested {
+                city: change.city.clone(),
+                step: change.step,
+                signature: signature(change.signature.as_ref()),
+                ..StepAttested::default()
+            })
+        }
+        Change::EnteredIntoForce(change) => Change::EnteredIntoForce(*change),
+        _ => return None,
+    })
+}
+
+fn later(change: &Change) -> Option<Change> {
+    Some(match change {
+        Change::BecameDormant(change) => Change::BecameDormant(*change),
+        Change::AnniversaryApproached(change) => Change::AnniversaryApproached(*change),
+        Change::Revitalised(change) => Change::Revitalised(AgreementRevitalised {
+            sectors: change.sectors.clone(),
+            date: change.date,
+            ..AgreementRevitalised::default()
+        }),
+        Change::Suspended(change) => {
+            Change::Suspended(AgreementSuspended { date: change.date, ..AgreementSuspended::default() })
+        }
+        Change::SuspensionLifted(change) => {
+            Change::SuspensionLifted(SuspensionLifted { date: change.date, ..SuspensionLifted::default() })
+        }
+        Change::Renewed(change) => Change::Renewed(AgreementRenewed { city: String::new(), ..change.clone() }),
+        Change::Expired(change) => Change::Expired(*change),
+        Change::Ended(change) => Change::Ended(AgreementEnded { date: change.date, ..AgreementEnded::default() }),
+        Change::Superseded(change) => Change::Superseded(change.clone()),
+        _ => return None,
+    })
+}

@@ -1,0 +1,103 @@
+//! What rules need to know of the two cities, from what the service keeps of the register.
+
+use crate::subscriptions::register::{Cities, Countries};
+use hansa_journal::{Journal, Mirrors};
+use hansa_kernel::{Reason, RecordId, RecordName, Refusal, Refused};
+use hansa_partnerships_domain::agreement::{Agreement, Both, CityFacts, Facts, Settings, Tier};
+use hansa_proto::register::CityTier;
+use hansa_register_domain::{
+    country,
+    reference::{CityReference, CountryReference},
+};
+use std::{collections::HashMap, sync::Arc};
+use uuid::Uuid;
+
+/// Two cities by name, as a command gives them.
+pub fn named(initiator: &str, partner: &str) -> Refused<Both<RecordId>> {
+    Ok(Both {
+        initiator: RecordName::parse(initiator, "cities", "initiator")?.id,
+        partner: RecordName::parse(partner, "cities", "partner")?.id,
+    })
+}
+
+/// The facts of a pair of cities.
+///
+/// # Errors
+/// NOT_FOUND where one is not known; where the database is away.
+pub async fn of(journal: &Journal, cities: &Both<RecordId>) -> Refused<Facts> {
+    Known::read(journal, &[cities.initiator, cities.partner]).await?.facts(cities)
+}
+
+/// The facts of an agreement's cities.
+///
+/// # Errors
+/// NOT_FOUND where the agreement or a city is not known; where the database is away.
+pub async fn of_record(journal: &Journal, name: &RecordName) -> Refused<Facts> {
+    let agreement = journal.load::<Agreement>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
+    of(journal, &agreement.state.cities()).await
+}
+
+/// What is known of some cities and their countries, read at once.
+pub struct Known {
+    cities: HashMap<Uuid, Arc<CityReference>>,
+    countries: HashMap<Uuid, Arc<CountryReference>>,
+    today: chrono::NaiveDate,
+}
+
+impl Known {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn read(journal: &Journal, ids: &[RecordId]) -> Refused<Self> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+        let cities: HashMap<_, _> = Mirrors::<Cities>::of(journal).get_each(&ids).await?.into_iter().collect();
+        let mut codes: Vec<&str> = cities.values().map(|city| city.country.as_str()).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        let of: Vec<Uuid> = codes.into_iter().map(|code| country::id_of(code).0).collect();
+        let countries = Mirrors::<Countries>::of(journal).get_each(&of).await?.into_iter().collect();
+        Ok(Self { cities, countries, today: journal.clock().moment().today() })
+    }
+
+    /// The facts of a pair of cities.
+    ///
+    /// # Errors
+    /// NOT_FOUND where one is not known.
+    pub fn facts(&self, cities: &Both<RecordId>) -> Refused<Facts> {
+        let cities = Both { initiator: self.city(cities.initiator)?, partner: self.city(cities.partner)? };
+        Ok(Facts { cities, settings: Settings::default() })
+    }
+
+    fn city(&self, id: RecordId) -> Refused<CityFacts> {
+        let city = self.cities.get(&id.0).ok_or_else(|| unknown(id))?;
+        let country = self.countries.get(&country::id_of(&city.country).0);
+        Ok(CityFacts {
+            city: id,
+            display_name: city.name.clone(),
+            tier: tier(city.tier),
+            country: city.country.clone(),
+            tenant: city.tenant,
+            democratic: country.and_then(|country| country.democratic_at(self.today)),
+            unlinked: city.unlinked,
+            council_vote: None,
+            ceremony: None,
+        })
+    }
+}
+
+fn unknown(id: RecordId) -> Refusal {
+    let name = RecordName::new("cities", id);
+    Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known here"))
+        .missing(name.as_str(), "is in no register that this service follows")
+        .help("Check the name. A city that was entered only a moment ago is known in a moment: try again.")
+}
+
+fn tier(tier: CityTier) -> Tier {
+    match tier {
+        CityTier::Unspecified | CityTier::Municipality => Tier::Municipality,
+        CityTier::Metropolis => Tier::Metropolis,
+        CityTier::SubMunicipal => Tier::SubMunicipal,
+        CityTier::Region => Tier::Region,
+    }
+}

@@ -1,0 +1,4 @@
+//! What the service keeps of others' changes and of its own, and what follows from them.
+
+pub mod register;
+pub mod succession;

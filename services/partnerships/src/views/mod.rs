@@ -1,0 +1,3 @@
+//! The rows by which agreements are found.
+
+pub mod agreement;
