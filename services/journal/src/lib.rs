@@ -34,5 +34,5 @@ pub use mirror::{Mirror, Mirrors};
 pub use read::{Loaded, PastChange};
 pub use rebuild::Rebuilt;
 pub use seals::seal_texts;
-pub use store::{Backend, Store, StoreError};
+pub use store::{Backend, Store, StoreError, storage};
 pub use view::{Found, View, keyset};
