@@ -140,20 +140,14 @@ impl Desk {
     }
 
     /// Whether the caller may do this to a record that stands so to it. A stranger learns nothing.
-    fn authorise(
-        policy: &Policy,
-        rpc: &str,
-        caller: &Caller,
-        relation: Relation,
-        name: &RecordName,
-    ) -> Result<(), Refusal> {
+    fn authorise(policy: &Policy, rpc: &str, caller: &Caller, relation: Relation, name: &str) -> Result<(), Refusal> {
         if policy.permits(rpc, caller, relation) {
             Ok(())
         } else if relation == Relation::Stranger {
             Err(Refusal::not_found(name))
         } else {
             Err(Refusal::not_permitted("your role, or how your city stands to the record, does not permit this")
-                .missing(name.as_str(), format!("your tenant is {} here", relation.as_str())))
+                .missing(name, format!("your tenant is {} here", relation.as_str())))
         }
     }
 
@@ -178,7 +172,7 @@ impl Desk {
         })
         .authorised(move |state: Option<&R>| {
             let state = state.ok_or_else(|| Refusal::not_found(&subject))?;
-            Self::authorise(&policy, &rpc, &who, state.relation(&who), &subject)
+            Self::authorise(&policy, &rpc, &who, state.relation(&who), subject.as_str())
         })
         .if_head(etag)
         .sealed(act.seals.clone(), act.hash)
@@ -197,7 +191,7 @@ impl Desk {
         Command::new(name, self.author(act), move |state: Option<&R>, at| rule(state, &request, &caller, at))
             .authorised(move |state: Option<&R>| {
                 let relation = state.map_or(Relation::Owner, |state| state.relation(&who));
-                Self::authorise(&policy, &rpc, &who, relation, &subject)
+                Self::authorise(&policy, &rpc, &who, relation, subject.as_str())
             })
             .sealed(act.seals.clone(), act.hash)
             .once(act.key)
@@ -243,7 +237,7 @@ impl Desk {
         let read = async {
             let (caller, rpc) = caller_of(request)?;
             let loaded = self.journal.load::<R>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
-            Self::authorise(&self.policy, &rpc, &caller, loaded.state.relation(&caller), name)?;
+            Self::authorise(&self.policy, &rpc, &caller, loaded.state.relation(&caller), name.as_str())?;
             Ok(loaded)
         };
         read.await.map_err(|refusal: Refusal| to_status(&refusal))
@@ -270,6 +264,18 @@ impl Desk {
     pub async fn resolve<M: Texts>(&self, mut resources: Vec<M>) -> Result<Vec<M>, Status> {
         self.journal.resolve_texts(&mut resources, &[]).await.map_err(|refusal| to_status(&refusal))?;
         Ok(resources)
+    }
+
+    /// The caller of a read that is about no one record, once the policy permits it to those who stand so to `name`.
+    ///
+    /// # Errors
+    /// NOT_FOUND for a stranger whom the policy does not permit it, PERMISSION_DENIED for anyone else.
+    pub fn permit<Q>(&self, request: &Request<Q>, relation: Relation, name: &str) -> Result<Caller, Status> {
+        let permitted = caller_of(request).and_then(|(caller, rpc)| {
+            Self::authorise(&self.policy, &rpc, &caller, relation, name)?;
+            Ok(caller)
+        });
+        permitted.map_err(|refusal| to_status(&refusal))
     }
 
     /// The caller of a read.

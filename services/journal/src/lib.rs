@@ -40,6 +40,6 @@ pub use read::{Health, Loaded, PastChange};
 pub use rebuild::Rebuilt;
 pub use relay::Relay;
 pub use seals::seal_texts;
-pub use store::{Backend, Store, StoreError};
+pub use store::{Backend, Store, StoreError, storage};
 pub use stream::StreamSource;
 pub use view::{Found, View, keyset};

@@ -104,7 +104,8 @@ impl Store {
 }
 
 /// A failure of the database as a caller sees it. What the database said is logged, never answered.
-pub(crate) fn storage(error: &StoreError) -> Refusal {
+#[must_use]
+pub fn storage(error: &StoreError) -> Refusal {
     tracing::error!(%error, "the database failed");
     Refusal::because(Reason::Unavailable, "PL-4", "the database is away").help("Nothing was changed. Try again.")
 }

@@ -1,1 +1,66 @@
-//! Not yet filled.
+//! The strategy service: strategies of cities, and how their diplomacy stands (ST-1 to ST-9).
+
+mod api;
+pub mod evaluator;
+mod migrations;
+mod portfolio;
+mod subscriptions;
+mod views;
+
+use evaluator::{Evaluator, Sweep};
+use hansa_chassis::{Desk, Module};
+use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError};
+use hansa_strategy_domain::{Evaluations, Rubric};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+pub use migrations::Migrator;
+
+/// The service's name: of its package, its database and its feed.
+pub const NAME: &str = "strategy";
+
+/// What the journal holds.
+fn journal() -> JournalBuilder {
+    Journal::of(NAME).viewed::<views::strategy::Strategies>().record::<Evaluations>()
+}
+
+/// Opens the service on a store.
+///
+/// # Errors
+/// Where the database cannot be read.
+pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result<Module, StoreError> {
+    let journal = journal().open(store, node, clock).await?;
+    let rubric = Arc::new(Rubric::embedded());
+    let evaluator = Evaluator::new(&journal, rubric.clone());
+    let sweep = Sweep::new(&journal);
+    // The mount is handed no stop: this one ends the streams when the service drains.
+    let drain = CancellationToken::new();
+    let ends = drain.clone();
+    let subscriptions = vec![
+        ("register", subscriptions::register::subscription(&journal)),
+        ("partnerships", subscriptions::partnerships::subscription(&journal)),
+        (NAME, subscriptions::own::subscription(&journal)),
+    ];
+    let own = journal.clone();
+    Ok(Module {
+        name: NAME,
+        journal,
+        policies: &[("hansa.strategy.v1", include_str!("../policy.cedar"))],
+        mount: Box::new(move |routes, policy| {
+            let desk = Desk::new(own, policy);
+            routes.add_service(api::strategy::server(desk.clone()));
+            routes.add_service(api::evaluation::server(desk, rubric, drain));
+        }),
+        subscriptions,
+        tasks: vec![
+            Box::new(move |stop| Box::pin(evaluator.run(stop))),
+            Box::new(move |stop| Box::pin(sweep.run(stop))),
+            Box::new(move |stop| {
+                Box::pin(async move {
+                    stop.cancelled().await;
+                    ends.cancel();
+                })
+            }),
+        ],
+    })
+}

@@ -1,0 +1,40 @@
+//! The service's own strategies: a change of one has its city evaluated again.
+
+use super::EVALUATE;
+use hansa_journal::{Journal, Mirror, subscription::Subscription};
+use hansa_kernel::{Misfit, Record, RecordId, RecordName, Stamp};
+use hansa_proto::strategy::strategy_change::Change;
+use hansa_strategy_domain::Strategy;
+use uuid::Uuid;
+
+/// The city of each strategy; the rest is in the journal itself.
+#[derive(Debug)]
+pub struct Strategies;
+
+impl Mirror for Strategies {
+    const COLLECTION: &'static str = Strategy::COLLECTION;
+    const REVISION: u32 = 1;
+    type State = RecordId;
+    type Change = Change;
+
+    fn fold(before: Option<RecordId>, change: &Change, _stamp: &Stamp) -> Result<RecordId, Misfit> {
+        match (before, change) {
+            (Some(city), _) => Ok(city),
+            (None, Change::Created(created)) => {
+                let city = created.strategy.as_ref().map(|strategy| strategy.city.as_str()).unwrap_or_default();
+                RecordName::parse(city, "cities", "city").map(|name| name.id).map_err(|e| Misfit(e.message))
+            }
+            (None, _) => Err(Misfit("a strategy begins with its creation".into())),
+        }
+    }
+
+    fn touches(_record: RecordId, _before: Option<&RecordId>, city: &RecordId) -> Vec<(&'static str, Uuid)> {
+        vec![(EVALUATE, city.0)]
+    }
+}
+
+/// The subscription.
+#[must_use]
+pub fn subscription(journal: &Journal) -> Subscription {
+    Subscription::new("strategy-own", journal).mirror::<Strategies>()
+}

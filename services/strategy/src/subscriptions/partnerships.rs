@@ -1,0 +1,36 @@
+//! What is kept of agreements.
+
+use super::EVALUATE;
+use crate::views;
+use hansa_journal::{Journal, Mirror, subscription::Subscription};
+use hansa_kernel::{Misfit, RecordId, Stamp};
+use hansa_partnerships_domain::{
+    agreement::{Change, Which},
+    ties::Tie,
+};
+use uuid::Uuid;
+
+/// The ties between cities. A change of one bears on both.
+#[derive(Debug)]
+pub struct Ties;
+
+impl Mirror for Ties {
+    const COLLECTION: &'static str = "agreements";
+    const REVISION: u32 = 1;
+    type State = Tie;
+    type Change = Change;
+
+    fn fold(before: Option<Tie>, change: &Change, stamp: &Stamp) -> Result<Tie, Misfit> {
+        Tie::fold(before, change, stamp)
+    }
+
+    fn touches(_record: RecordId, _before: Option<&Tie>, tie: &Tie) -> Vec<(&'static str, Uuid)> {
+        Which::ALL.into_iter().map(|which| (EVALUATE, tie.ends[which].city.0)).collect()
+    }
+}
+
+/// The subscription.
+#[must_use]
+pub fn subscription(journal: &Journal) -> Subscription {
+    Subscription::new("strategy-from-partnerships", journal).viewed::<Ties, views::tie::Ties>()
+}

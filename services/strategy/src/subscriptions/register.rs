@@ -1,0 +1,99 @@
+//! What is kept of cities, countries and offices.
+
+use super::{EVALUATE, EVALUATE_COUNTRY, EVALUATE_PARTNERS};
+use crate::views;
+use hansa_journal::{Journal, Mirror, subscription::Subscription};
+use hansa_kernel::{Misfit, RecordId, Stamp};
+use hansa_proto::register::{city_change, country_change, office_change};
+use hansa_register_domain::reference::{CityReference, CountryReference, OfficeReference};
+use uuid::Uuid;
+
+/// All cities. A change bears on the city where it has joined, and on its partners where they are judged by it.
+#[derive(Debug)]
+pub struct Cities;
+
+/// Whether something changed that a city's partners are judged by. What a tie says of a city holds until the city's own
+/// entry says otherwise, so an entry that is new bears on them by its facts alone: an import of a whole country does not
+/// have to look for the partners of each village.
+fn bears_on_partners(before: Option<&CityReference>, after: &CityReference) -> bool {
+    match before {
+        None => !after.facts.is_empty(),
+        Some(before) => before.country != after.country || before.facts != after.facts,
+    }
+}
+
+impl Mirror for Cities {
+    const COLLECTION: &'static str = "cities";
+    const REVISION: u32 = 1;
+    type State = CityReference;
+    type Change = city_change::Change;
+
+    fn fold(before: Option<CityReference>, change: &Self::Change, stamp: &Stamp) -> Result<CityReference, Misfit> {
+        CityReference::fold(before, change, stamp)
+    }
+
+    fn touches(record: RecordId, before: Option<&CityReference>, after: &CityReference) -> Vec<(&'static str, Uuid)> {
+        let own = after.tenant.map(|_| (EVALUATE, record.0));
+        let partners = bears_on_partners(before, after).then_some((EVALUATE_PARTNERS, record.0));
+        own.into_iter().chain(partners).collect()
+    }
+}
+
+/// All countries. A change bears on their cities and on the partners of these.
+#[derive(Debug)]
+pub struct Countries;
+
+impl Mirror for Countries {
+    const COLLECTION: &'static str = "countries";
+    const REVISION: u32 = 1;
+    type State = CountryReference;
+    type Change = country_change::Change;
+
+    fn fold(
+        before: Option<CountryReference>,
+        change: &Self::Change,
+        stamp: &Stamp,
+    ) -> Result<CountryReference, Misfit> {
+        CountryReference::fold(before, change, stamp)
+    }
+
+    fn touches(
+        record: RecordId,
+        before: Option<&CountryReference>,
+        after: &CountryReference,
+    ) -> Vec<(&'static str, Uuid)> {
+        if before == Some(after) { Vec::new() } else { vec![(EVALUATE_COUNTRY, record.0)] }
+    }
+}
+
+/// All offices, for their owners' evaluations alone (PL-1).
+#[derive(Debug)]
+pub struct Offices;
+
+impl Mirror for Offices {
+    const COLLECTION: &'static str = "offices";
+    const REVISION: u32 = 1;
+    type State = OfficeReference;
+    type Change = office_change::Change;
+
+    fn fold(before: Option<OfficeReference>, change: &Self::Change, stamp: &Stamp) -> Result<OfficeReference, Misfit> {
+        OfficeReference::fold(before, change, stamp)
+    }
+
+    fn touches(
+        _record: RecordId,
+        _before: Option<&OfficeReference>,
+        office: &OfficeReference,
+    ) -> Vec<(&'static str, Uuid)> {
+        vec![(EVALUATE, office.city.0)]
+    }
+}
+
+/// The subscription.
+#[must_use]
+pub fn subscription(journal: &Journal) -> Subscription {
+    Subscription::new("strategy-from-register", journal)
+        .viewed::<Cities, views::joined_city::JoinedCities>()
+        .mirror::<Countries>()
+        .mirror::<Offices>()
+}
