@@ -12,6 +12,10 @@ use hansa_proto::{
         BatchImportCitiesRequest, BatchImportCountryFactsRequest, CityRow, CityTier, CountryRow, CreateTenantRequest,
         ImportOutcome, RegimeClass, RegimeFact, RegimeScheme, Tenant, TenantKind, country_row,
     },
+    strategy::{
+        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Goal, GoalAim, Outcome, PutGoalRequest,
+        Strategy,
+    },
 };
 use tonic::Code;
 
@@ -128,7 +132,8 @@ pub async fn prepare(a: &City, b: &City, name: &str) -> Agreement {
     };
     let put = a.office.agreements().put_forward_rationale(request).await.unwrap().into_inner();
     let revision = put.rationale.unwrap().revision;
-    let request = ConfirmRationaleRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
+    let request =
+        ConfirmRationaleRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
     b.office.agreements().confirm_rationale(request).await.unwrap();
     let request = PutForwardPlanRequest {
         name: name.clone(),
@@ -182,4 +187,45 @@ pub fn signature(name: &str) -> SignAgreementRequest {
 #[must_use]
 pub fn in_months(months: u32) -> hansa_proto::google::r#type::Date {
     time::date(time::months_later(chrono::Utc::now().date_naive(), months))
+}
+
+/// Adopts a strategy with a value and an interest.
+pub async fn adopt(side: &City) -> Strategy {
+    let strategy = Strategy { city: side.city.clone(), title: text("Open"), ..Default::default() };
+    let request = CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), validate_only: false };
+    let name = eventually("the strategy service hears of the city", async || {
+        match side.office.strategies().create_strategy(request.clone()).await {
+            Ok(made) => Some(made.into_inner().name),
+            Err(status) if status.code() == Code::NotFound => None,
+            Err(status) => panic!("{status:?}"),
+        }
+    })
+    .await;
+    for (id, aim) in [("climate", GoalAim::GlobalChallenges), ("economy", GoalAim::EconomicAttractiveness)] {
+        let goal = Goal {
+            id: id.into(),
+            aim: aim as i32,
+            dimension: Dimension::Environment as i32,
+            outcomes: vec![Outcome::Technical as i32],
+            title: text(id),
+            indicator: text("Projects"),
+            baseline: "0".into(),
+            target: "5".into(),
+            target_date: Some(in_months(36)),
+            ..Default::default()
+        };
+        let request =
+            PutGoalRequest { name: name.clone(), goal: Some(goal), request_id: request_id(), ..Default::default() };
+        side.office.strategies().put_goal(request).await.unwrap();
+    }
+    let vote =
+        CouncilVote { date: Some(today()), reference: "Council 1/2".into(), in_favour: 30, ..Default::default() };
+    let request = AdoptStrategyRequest {
+        name,
+        council_vote: Some(vote),
+        next_election: Some(in_months(30)),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    side.mayor.strategies().adopt_strategy(request).await.unwrap().into_inner()
 }

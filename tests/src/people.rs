@@ -7,9 +7,7 @@ use hansa_proto::{
         city_service_client::CityServiceClient, country_service_client::CountryServiceClient,
         office_service_client::OfficeServiceClient, tenant_service_client::TenantServiceClient,
     },
-    strategy::{
-        evaluation_service_client::EvaluationServiceClient, strategy_service_client::StrategyServiceClient,
-    },
+    strategy::{evaluation_service_client::EvaluationServiceClient, strategy_service_client::StrategyServiceClient},
 };
 use std::collections::HashMap;
 use tonic::{

@@ -122,7 +122,8 @@ impl Platform {
 
     /// Ends all processes as a crash would, and starts them again.
     pub async fn crash_and_restart(&mut self) {
-        let services: Vec<Vec<&'static str>> = self.processes.drain(..).map(|process| process.services.clone()).collect();
+        let services: Vec<Vec<&'static str>> =
+            self.processes.drain(..).map(|process| process.services.clone()).collect();
         for group in services {
             self.launch(&group).await;
         }

@@ -6,7 +6,7 @@ use crate::{
     output, session,
 };
 use anyhow::{Context, bail};
-use chrono::{Days, NaiveDate, Utc};
+use chrono::{NaiveDate, Utc};
 use hansa_journal::NodeKeys;
 use hansa_kernel::{Role, TenantId, time};
 use hansa_proto::{
@@ -18,8 +18,8 @@ use hansa_proto::{
     },
     register::{self, CreateTenantRequest, Office, OfficeExistence, OfficeSeat, TenantKind, UpdateOfficeRequest},
     strategy::{
-        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Evaluation, Goal, GoalAim, LinkToolRequest,
-        Outcome, PutGoalRequest, Strategy, ToolLink, ToolPurpose, WatchEvaluationsRequest,
+        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Evaluation, Goal, GoalAim,
+        LinkToolRequest, Outcome, PutGoalRequest, Strategy, ToolLink, ToolPurpose, WatchEvaluationsRequest,
     },
     types::LocalizedText,
 };
@@ -33,6 +33,7 @@ const EVALUATION: Duration = Duration::from_secs(60);
 struct Side {
     name: String,
     city: String,
+    office_name: String,
     office: Api,
     mayor: Api,
     clerk: Api,
@@ -66,44 +67,50 @@ pub async fn play(steward: &Api, keys: &NodeKeys, cities: [&register::City; 2]) 
         println!("   {} is evaluated for the first time: {}", side.name, score(evaluation));
     }
 
-    println!("\n2. {} says that it has an office, and adopts a strategy with a value and an interest.", a.name);
-    office(&a).await?;
-    let strategy = adopt(&a).await?;
-    let before = a.until(|e| e.strategy == strategy.name).await?;
-    println!("   {} is evaluated anew: {}", a.name, score(&before));
-    findings(&before);
+    println!("\n2. Each says that it has an office, and adopts a strategy with a value and an interest.");
+    let (ours, before) = open_and_adopt(&mut a).await?;
+    let (_, theirs) = open_and_adopt(&mut b).await?;
 
     println!("\n3. {} proposes a cooperation agreement to {}.", a.name, b.name);
     let agreement = prepare(&a, &b).await?;
     let agreement = sign(&a, &b, agreement).await?;
     println!("   {} is {}", agreement.name, state(&agreement));
 
-    println!("\n4. Both cities' evaluations move because of it.");
-    let unlinked = a.until(|e| names(e).contains(&agreement.name)).await.ok();
-    if unlinked.is_some() {
-        println!("   {}: the new agreement serves no goal yet. Its office links it to one.", a.name);
+    println!("\n4. Both cities' evaluations move because of it: it serves no goal of either yet.");
+    let unserved = |e: &Evaluation| names(e).contains(&agreement.name);
+    for (side, before) in [(&mut a, &before), (&mut b, &theirs)] {
+        let moved = side.until(unserved).await?;
+        println!("   {}: {} -> {}", side.name, score(before), score(&moved));
     }
+    println!("   The office of {} links it to the goal that it serves.", a.name);
     let link = ToolLink {
         tool: agreement.name.clone(),
         goals: vec!["climate".into()],
         purpose: ToolPurpose::Create as i32,
         note: Vec::new(),
     };
-    let request = LinkToolRequest { name: strategy.name, link: Some(link), request_id: request_id(), ..Default::default() };
+    let request = LinkToolRequest { name: ours.name, link: Some(link), request_id: request_id(), ..Default::default() };
     a.office.strategies().link_tool(request).await?;
-    let after = a.until(|e| !names(e).contains(&agreement.name)).await?;
-    let partner = b.until(|e| e.inputs_digest != first[1].inputs_digest).await?;
-    println!("   {}: {} -> {}", a.name, score(&before), score(&after));
+    let after = a.until(|e| !unserved(e)).await?;
+    println!("   {}: {}", a.name, score(&after));
     findings(&after);
-    println!("   {}: {} -> {}", b.name, score(&first[1]), score(&partner));
-    findings(&partner);
+    let partner = b.latest.clone().unwrap_or_default();
     let points = |e: &Evaluation| e.overall.as_ref().map_or(0, |score| score.basis_points);
-    Ok(Played { agreement, scores: [(points(&before), points(&after)), (points(&first[1]), points(&partner))] })
+    Ok(Played { agreement, scores: [(points(&before), points(&after)), (points(&theirs), points(&partner))] })
+}
+
+/// A city's office and strategy, and the evaluation that follows.
+async fn open_and_adopt(side: &mut Side) -> anyhow::Result<(Strategy, Evaluation)> {
+    office(side).await?;
+    let strategy = adopt(side).await?;
+    let evaluation = side.until(|e| e.strategy == strategy.name).await?;
+    println!("   {} is evaluated anew: {}", side.name, score(&evaluation));
+    findings(&evaluation);
+    Ok((strategy, evaluation))
 }
 
 async fn join(steward: &Api, keys: &NodeKeys, city: &register::City) -> anyhow::Result<Side> {
-    let tenant =
-        register::Tenant { kind: TenantKind::City as i32, city: city.name.clone(), ..Default::default() };
+    let tenant = register::Tenant { kind: TenantKind::City as i32, city: city.name.clone(), ..Default::default() };
     let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
     let tenant = steward.tenants().create_tenant(request).await?.into_inner();
     println!("   {} ({}) is {}", city.display_name, city.country_code, tenant.name);
@@ -119,6 +126,7 @@ async fn join(steward: &Api, keys: &NodeKeys, city: &register::City) -> anyhow::
     Ok(Side {
         name: city.display_name.clone(),
         city: city.name.clone(),
+        office_name: city.office.clone(),
         mayor: as_role(Role::Mayor)?,
         clerk: as_role(Role::CouncilClerk)?,
         office,
@@ -166,6 +174,7 @@ impl Side {
 
 async fn office(side: &Side) -> anyhow::Result<()> {
     let office = Office {
+        name: side.office_name.clone(),
         city: side.city.clone(),
         existence: OfficeExistence::Exists as i32,
         seat: OfficeSeat::MayorsCabinet as i32,
@@ -193,7 +202,13 @@ async fn adopt(side: &Side) -> anyhow::Result<Strategy> {
     // The strategy service learns of a new tenant a moment after the register.
     let made = retry(async || side.office.strategies().create_strategy(request.clone()).await).await?.into_inner();
     let goals = [
-        ("climate", GoalAim::GlobalChallenges, Dimension::Environment, Outcome::Technical, "Cooler streets by shared practice"),
+        (
+            "climate",
+            GoalAim::GlobalChallenges,
+            Dimension::Environment,
+            Outcome::Technical,
+            "Cooler streets by shared practice",
+        ),
         ("economy", GoalAim::EconomicAttractiveness, Dimension::Economy, Outcome::Economic, "Markets for local firms"),
     ];
     for (id, aim, dimension, outcome, title) in goals {
@@ -209,11 +224,21 @@ async fn adopt(side: &Side) -> anyhow::Result<Strategy> {
             target_date: Some(time::date(time::months_later(today(), 36))),
             ..Default::default()
         };
-        let request =
-            PutGoalRequest { name: made.name.clone(), goal: Some(goal), request_id: request_id(), ..Default::default() };
+        let request = PutGoalRequest {
+            name: made.name.clone(),
+            goal: Some(goal),
+            request_id: request_id(),
+            ..Default::default()
+        };
         side.office.strategies().put_goal(request).await?;
     }
-    let vote = CouncilVote { date: Some(time::date(today())), reference: "Council 12/7".into(), in_favour: 41, against: 9, abstentions: 3 };
+    let vote = CouncilVote {
+        date: Some(time::date(today())),
+        reference: "Council 12/7".into(),
+        in_favour: 41,
+        against: 9,
+        abstentions: 3,
+    };
     let request = AdoptStrategyRequest {
         name: made.name,
         council_vote: Some(vote),
@@ -341,9 +366,4 @@ fn findings(evaluation: &Evaluation) {
         let code = finding.code().as_str_name().trim_start_matches("FINDING_CODE_").replace('_', " ").to_lowercase();
         println!("     - {code}: {}", finding.advice);
     }
-}
-
-/// A day well before today, for records of the past.
-pub fn earlier(days: u64) -> NaiveDate {
-    today().checked_sub_days(Days::new(days)).unwrap_or_default()
 }

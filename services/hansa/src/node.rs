@@ -72,14 +72,16 @@ async fn module(config: &Config, name: &str, keys: &NodeKeys, clock: &Arc<dyn Cl
     let (keys, clock) = (keys.clone(), clock.clone());
     Ok(match name {
         hansa_register::NAME => {
-            hansa_register::open(store::<hansa_register::Migrator>(config, hansa_register::NAME).await?, keys, clock).await?
+            hansa_register::open(store::<hansa_register::Migrator>(config, hansa_register::NAME).await?, keys, clock)
+                .await?
         }
         hansa_partnerships::NAME => {
             let store = store::<hansa_partnerships::Migrator>(config, hansa_partnerships::NAME).await?;
             hansa_partnerships::open(store, keys, clock).await?
         }
         hansa_strategy::NAME => {
-            hansa_strategy::open(store::<hansa_strategy::Migrator>(config, hansa_strategy::NAME).await?, keys, clock).await?
+            hansa_strategy::open(store::<hansa_strategy::Migrator>(config, hansa_strategy::NAME).await?, keys, clock)
+                .await?
         }
         other => bail!("there is no service `{other}`. There are: {}", SERVICES.join(", ")),
     })
@@ -91,7 +93,9 @@ impl Node {
         let names: Vec<&str> =
             if only.is_empty() { SERVICES.to_vec() } else { only.iter().map(String::as_str).collect() };
         if config.nats.is_none() && names.len() < SERVICES.len() {
-            bail!("a service of its own needs NATS to learn of the others. Give --database and --nats, or leave --only out.");
+            bail!(
+                "a service of its own needs NATS to learn of the others. Give --database and --nats, or leave --only out."
+            );
         }
         let lock = lock(&config)?;
         let keys = keys(&config)?;
@@ -112,7 +116,9 @@ impl Node {
         for other in &self.config.issuers {
             let jwks = fs::read_to_string(&other.jwks)
                 .with_context(|| format!("the key set {} cannot be read", other.jwks.display()))?;
-            verifier.accept(&other.issuer, &jwks).with_context(|| format!("the key set of {} is malformed", other.issuer))?;
+            verifier
+                .accept(&other.issuer, &jwks)
+                .with_context(|| format!("the key set of {} is malformed", other.issuer))?;
         }
         Ok(verifier)
     }
@@ -171,5 +177,6 @@ pub fn issuer(keys: &NodeKeys) -> Issuer {
 
 /// The policies of all services, for printing.
 pub fn policies() -> Vec<(&'static str, &'static str)> {
-    [hansa_register::POLICIES, hansa_partnerships::POLICIES, hansa_strategy::POLICIES, hansa_chassis::changes::POLICIES].concat()
+    [hansa_register::POLICIES, hansa_partnerships::POLICIES, hansa_strategy::POLICIES, hansa_chassis::changes::POLICIES]
+        .concat()
 }

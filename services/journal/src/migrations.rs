@@ -109,7 +109,10 @@ fn tables() -> Vec<TableCreateStatement> {
             .col(string("reason"))
             .col(big_integer("since"))
             .to_owned(),
-        paired("dirty", ("queue", string("queue")), ("key", uuid("key"))).col(big_integer("marks")).col(string_null("trace")).to_owned(),
+        paired("dirty", ("queue", string("queue")), ("key", uuid("key")))
+            .col(big_integer("marks"))
+            .col(string_null("trace"))
+            .to_owned(),
     ]
 }
 

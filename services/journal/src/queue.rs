@@ -22,10 +22,7 @@ use uuid::Uuid;
 pub(crate) type Marks = BTreeMap<(&'static str, Uuid), Option<String>>;
 
 /// Marks keys as to be worked on again.
-pub(crate) async fn mark_dirty(
-    tx: &DatabaseTransaction,
-    keys: Marks,
-) -> Result<(), StoreError> {
+pub(crate) async fn mark_dirty(tx: &DatabaseTransaction, keys: Marks) -> Result<(), StoreError> {
     let rows: Vec<dirty::ActiveModel> = keys
         .into_iter()
         .map(|((queue, key), trace)| dirty::ActiveModel {

@@ -157,14 +157,22 @@ impl Relay {
         let forgotten = forget.exec(&tx).await.map_err(|e| storage(&e))?.rows_affected;
         tx.commit().await.map_err(|e| storage(&e))?;
         if forgotten > 0 {
-            tracing::warn!(service = self.journal.service(), forgotten, "the broker lost changes; they are published again");
+            tracing::warn!(
+                service = self.journal.service(),
+                forgotten,
+                "the broker lost changes; they are published again"
+            );
         }
         Ok(())
     }
 }
 
 /// Changes that the broker does not have, oldest first. Other replicas pass over those that one has claimed.
-async fn unpublished(tx: &DatabaseTransaction, backend: Backend, before: i64) -> Result<Vec<change::Model>, StoreError> {
+async fn unpublished(
+    tx: &DatabaseTransaction,
+    backend: Backend,
+    before: i64,
+) -> Result<Vec<change::Model>, StoreError> {
     let query = change::Entity::find()
         .filter(change::Column::Published.is_null())
         .filter(change::Column::ReceivedAt.lte(before))
@@ -215,9 +223,11 @@ fn headers(envelope: &ChangeEnvelope, name: &RecordName, trace: Option<&str>) ->
     headers.insert("ce-source", envelope.authority.as_str());
     headers.insert("ce-type", envelope.r#type.as_str());
     headers.insert("ce-subject", envelope.record.as_str());
-    if let Some(at) = envelope.claimed_time.as_ref().and_then(|t| {
-        chrono::DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).unwrap_or_default())
-    }) {
+    if let Some(at) = envelope
+        .claimed_time
+        .as_ref()
+        .and_then(|t| chrono::DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).unwrap_or_default()))
+    {
         headers.insert("ce-time", at.to_rfc3339().as_str());
     }
     headers.insert("content-type", "application/x-protobuf");

@@ -52,7 +52,10 @@ impl StreamSource {
         let state = stream.get_info().await.map_err(|e| broker(&e))?.state;
         // The stream keeps messages for a while. What is older than that, the owner publishes again.
         if state.first_sequence > seen + 1 {
-            tracing::warn!(durable = self.durable, "the stream begins after what was seen; asking for everything again");
+            tracing::warn!(
+                durable = self.durable,
+                "the stream begins after what was seen; asking for everything again"
+            );
             let subject = self.bus.replay_subject(self.service);
             self.bus.client.publish(subject, Vec::new().into()).await.map_err(|e| broker(&e))?;
         }

@@ -18,8 +18,8 @@ use hansa_kernel::{RecordId, RecordName, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use prost::Message;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set,
-    Statement,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Set, Statement,
 };
 use std::{
     any::Any,

@@ -21,6 +21,9 @@ pub use migrations::Migrator;
 /// The service's name: of its package, its database and its feed.
 pub const NAME: &str = "partnerships";
 
+/// Its packages and their policies.
+pub const POLICIES: &[(&str, &str)] = &[("hansa.partnerships.v1", include_str!("../policy.cedar"))];
+
 /// What the journal holds.
 fn journal() -> JournalBuilder {
     Journal::of(NAME).viewed::<views::agreement::Agreements>()
@@ -53,7 +56,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
     let own = journal.clone();
     Ok(Module {
         name: NAME,
-        policies: &[("hansa.partnerships.v1", include_str!("../policy.cedar"))],
+        policies: POLICIES,
         mount: Box::new(move |routes, policy| {
             routes.add_service(api::agreement::server(Desk::new(own, policy)));
         }),

@@ -19,6 +19,9 @@ pub use migrations::Migrator;
 /// The service's name: of its package, its database and its feed.
 pub const NAME: &str = "strategy";
 
+/// Its packages and their policies.
+pub const POLICIES: &[(&str, &str)] = &[("hansa.strategy.v1", include_str!("../policy.cedar"))];
+
 /// What the journal holds.
 fn journal() -> JournalBuilder {
     Journal::of(NAME).viewed::<views::strategy::Strategies>().record::<Evaluations>()
@@ -45,7 +48,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
     Ok(Module {
         name: NAME,
         journal,
-        policies: &[("hansa.strategy.v1", include_str!("../policy.cedar"))],
+        policies: POLICIES,
         mount: Box::new(move |routes, policy| {
             let desk = Desk::new(own, policy);
             routes.add_service(api::strategy::server(desk.clone()));

@@ -18,7 +18,8 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
     for module in &node.modules {
         let state = module.journal.health().await?;
-        let look = |what: &str, well: bool, found: String| Look { what: format!("{}: {what}", module.name), well, found };
+        let look =
+            |what: &str, well: bool, found: String| Look { what: format!("{}: {what}", module.name), well, found };
         looks.push(look("records", true, state.records.to_string()));
         looks.push(look("frozen records", state.frozen == 0, state.frozen.to_string()));
         looks.push(look("timers overdue by an hour", state.overdue == 0, state.overdue.to_string()));

@@ -11,6 +11,11 @@ pub async fn run(session: &Session, agreement: &str, file: &Path) -> anyhow::Res
     let document = session.api.agreements().export_agreement(request).await?.into_inner();
     let text = serde_json::to_string_pretty(&output::json(&document)?)?;
     std::fs::write(file, text).with_context(|| format!("{} cannot be written", file.display()))?;
-    println!("{} changes, written to {}. Check it: hansa verify {}", document.changes.len(), file.display(), file.display());
+    println!(
+        "{} changes, written to {}. Check it: hansa verify {}",
+        document.changes.len(),
+        file.display(),
+        file.display()
+    );
     Ok(())
 }

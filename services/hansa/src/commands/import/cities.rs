@@ -56,12 +56,7 @@ fn read(file: &Path, format: CityFormat, report: &mut Report) -> anyhow::Result<
 }
 
 /// Sends rows to the register, some batches at once.
-pub async fn send(
-    api: &Api,
-    rows: Vec<(usize, CityRow)>,
-    source: &str,
-    report: &mut Report,
-) -> anyhow::Result<()> {
+pub async fn send(api: &Api, rows: Vec<(usize, CityRow)>, source: &str, report: &mut Report) -> anyhow::Result<()> {
     let bar = files::bar(rows.len() as u64, "cities");
     let batches: Vec<Vec<(usize, CityRow)>> = rows.chunks(IMPORT_ROWS).map(<[_]>::to_vec).collect();
     let mut answers = stream::iter(batches.into_iter().map(|batch| {
