@@ -3,9 +3,10 @@
 
 mod world;
 
+use hansa_kernel::Role;
 use hansa_proto::{register::RegimeClass, strategy::FindingCode};
 use hansa_strategy::evaluator::Sweep;
-use world::{PARIS, World, cairo, day, finds, noon, paris, rome};
+use world::{NODE, PARIS, World, cairo, caller, day, finds, noon, paris, rome};
 
 #[tokio::test]
 async fn st_6_a_city_that_has_not_joined_is_never_evaluated() {
@@ -75,4 +76,28 @@ async fn st_6_the_same_result_is_not_recorded_again_and_a_new_day_is_looked_at()
     world.settle().await;
     let (after, next) = world.judged().await;
     assert!(next > number && finds(&after, FindingCode::StrategyPastElection));
+}
+
+#[tokio::test]
+async fn st_6_the_office_and_what_is_learnt_of_a_partner_bear_on_the_evaluation() {
+    let world = World::new().await;
+    let mayor = caller(PARIS, Role::Mayor);
+    world.join(paris(), PARIS).await;
+    let tie = world.tie([(rome(), "IT"), (paris(), "FR")]).await;
+    world.languages(paris(), &mayor, "fra").await;
+    world.settle().await;
+    let (evaluation, first) = world.judged().await;
+    assert!(!finds(&evaluation, FindingCode::NoOffice));
+
+    world.no_office(paris(), &mayor).await;
+    world.settle().await;
+    let (evaluation, second) = world.judged().await;
+    assert!(second > first && finds(&evaluation, FindingCode::NoOffice));
+    assert!(!finds(&evaluation, FindingCode::LanguagesMissing));
+
+    world.languages(rome(), &caller(NODE, Role::Steward), "ita, lat").await;
+    world.settle().await;
+    let (evaluation, third) = world.judged().await;
+    let found = evaluation.findings.iter().find(|f| f.code() == FindingCode::LanguagesMissing).unwrap();
+    assert_eq!((third > second, &found.evidence), (true, &vec![tie.to_string()]));
 }

@@ -13,14 +13,17 @@ use hansa_kernel::{Caller, Decision, Moment, PersonId, Record, RecordId, RecordN
 use hansa_partnerships_domain::agreement::{self, Agreement, Both, CityFacts, Facts, Settings, Tier};
 use hansa_proto::{
     partnerships::{AgreementOrigin, ImportAgreementRequest},
-    register::{CountryRow, RegimeClass, country_row::Fact},
+    register::{
+        self as proto_register, CountryRow, OfficeExistence, RegimeClass, SetFactRequest, UpdateOfficeRequest,
+        country_row::Fact,
+    },
     strategy::{
         self as proto, AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Evaluation, FindingCode,
         GoalAim, Outcome, PutGoalRequest,
     },
     types::{ChangeEnvelope, LocalizedText},
 };
-use hansa_register_domain::{City, Country, Office, city, country, sample};
+use hansa_register_domain::{City, Country, Office, city, country, fact, office, sample};
 use hansa_strategy::evaluator::Evaluator;
 use hansa_strategy_domain::{Evaluations, Ground, Rubric, Strategy, evaluation, strategy};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -205,6 +208,43 @@ impl World {
         let steward = caller(NODE, Role::Steward);
         self.act(&self.register, &steward.clone(), city_name(city), move |state: Option<&City>, at| {
             city::join(state.unwrap(), tenant, &steward, at)
+        })
+        .await;
+    }
+
+    /// The languages of a city become known.
+    pub async fn languages(&self, city: RecordId, by: &Caller, languages: &str) {
+        let fact = proto_register::Fact {
+            key: "languages".into(),
+            value: languages.into(),
+            source: "statute".into(),
+            as_of_date: Some(time::date(day(2020, 1, 1))),
+        };
+        let (set, as_who) = (SetFactRequest { fact: Some(fact), ..SetFactRequest::default() }, by.clone());
+        self.act(&self.register, by, city_name(city), move |state: Option<&City>, at| {
+            fact::set(state.unwrap(), &set, &as_who, at)
+        })
+        .await;
+    }
+
+    /// A city says that it has no office.
+    pub async fn no_office(&self, city: RecordId, by: &Caller) {
+        let name = RecordName::new("offices", office::id_of(city));
+        let office = proto_register::Office {
+            name: name.to_string(),
+            city: city_name(city).to_string(),
+            existence: OfficeExistence::None as i32,
+            ..proto_register::Office::default()
+        };
+        let update = UpdateOfficeRequest {
+            office: Some(office),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["existence".into()] }),
+            ..UpdateOfficeRequest::default()
+        };
+        let entry = self.register.load::<City>(&city_name(city)).await.unwrap().unwrap().state;
+        let as_who = by.clone();
+        self.act(&self.register, by, name, move |before: Option<&Office>, _| {
+            office::update(before, (city, &entry), &update, &as_who)
         })
         .await;
     }
