@@ -2,12 +2,15 @@
 
 use crate::policy::{Policy, PolicyError};
 use hansa_journal::{Journal, subscription::Subscription};
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 /// Work that goes on beside the calls, until it is told to stop.
 pub type Task = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// Adds a service's gRPC services to the server's routes.
+pub type Mount = Box<dyn FnOnce(&mut RoutesBuilder, Arc<Policy>) + Send>;
 
 /// A running service: what it mounts and needs. The binary collects these and starts them.
 pub struct Module {
@@ -18,7 +21,7 @@ pub struct Module {
     /// Its packages and their policies.
     pub policies: &'static [(&'static str, &'static str)],
     /// Adds its gRPC services.
-    pub mount: Box<dyn FnOnce(&mut RoutesBuilder, std::sync::Arc<Policy>) + Send>,
+    pub mount: Mount,
     /// What it learns from others: the other's name, and how. Its own name means its own changes.
     pub subscriptions: Vec<(&'static str, Subscription)>,
     /// What goes on beside.
