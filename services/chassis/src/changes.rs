@@ -67,9 +67,9 @@ async fn readable(journal: &Journal, change: PastChange, relation: Relation) -> 
         Relation::Stranger => Disclosed::Hidden,
     };
     let hash = hex::encode(envelope::hash(&signed.envelope));
-    let (payload, actor, signed) = match disclosed {
-        Disclosed::Whole => (envelope.payload, envelope.actor, Some(signed)),
-        Disclosed::Part(payload) => (payload, None, None),
+    let (payload, actor, on_behalf_of, signed) = match disclosed {
+        Disclosed::Whole => (envelope.payload, envelope.actor, envelope.on_behalf_of, Some(signed)),
+        Disclosed::Part(payload) => (payload, None, String::new(), None),
         Disclosed::Hidden => return Ok(None),
     };
     let payload = journal.readable_payload(collection, &r#type, &payload).await?;
@@ -81,7 +81,7 @@ async fn readable(journal: &Journal, change: PastChange, relation: Relation) -> 
         payload: Some(prost_types::Any { type_url: format!("type.googleapis.com/{type}"), value: payload }),
         r#type,
         actor,
-        on_behalf_of: envelope.on_behalf_of,
+        on_behalf_of,
         level: envelope.level,
         claimed_time: envelope.claimed_time,
         received_time: Some(timestamp(received)),
