@@ -34,12 +34,18 @@ pub struct Changes {
 impl Changes {
     /// Over some services' journals; streams end when `stop` is cancelled.
     #[must_use]
+    pub fn new(journals: HashMap<&'static str, Journal>, policy: Arc<Policy>, stop: CancellationToken) -> Self {
+        Self { journals: Arc::new(journals), policy, stop }
+    }
+
+    /// The gRPC service over some services' journals; streams end when `stop` is cancelled.
+    #[must_use]
     pub fn server(
         journals: HashMap<&'static str, Journal>,
         policy: Arc<Policy>,
         stop: CancellationToken,
     ) -> ChangeServiceServer<Self> {
-        ChangeServiceServer::new(Self { journals: Arc::new(journals), policy, stop })
+        ChangeServiceServer::new(Self::new(journals, policy, stop))
             .max_decoding_message_size(REQUEST_BYTES)
             .max_encoding_message_size(RESPONSE_BYTES)
     }

@@ -9,7 +9,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeZone, Utc};
-use hansa_chassis::{Desk, guard::Rpc, policy::Policy};
+use hansa_chassis::{Desk, changes::Changes, guard::Rpc, policy::Policy};
 use hansa_journal::{
     Journal, ManualClock, NodeKeys, Store,
     subscription::{Delivery, JournalSource, Source},
@@ -18,12 +18,14 @@ use hansa_kernel::{Caller, PersonId, RecordId, RecordName, Refusal, Role, Tenant
 use hansa_partnerships_domain::agreement::{Agreement, Both};
 use hansa_proto::{
     ChangeSet,
+    changes::{ListChangesRequest, ListRecordChangesRequest, change_service_server::ChangeService},
     google::r#type::Date,
     partnerships::{self as p, AgreementKind, AgreementState, agreement_service_server::AgreementService},
     register::{CityImported, CityJoined, CityRow, CityTier, city_change},
     types::{ChangeEnvelope, LocalizedText},
 };
-use std::{path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
 use uuid::Uuid;
 
@@ -285,6 +287,47 @@ async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_th
         let salt = opening.salt.as_slice().try_into().unwrap();
         assert!(hansa_kernel::seal::opens(&opening.seal, salt, opening.text.as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_signatures() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let name = concluded(&house, AgreementKind::Memorandum, "").await;
+    let journals = HashMap::from([(crate::NAME, house.journal.clone())]);
+    let changes = Changes::new(journals, Arc::new(Policy::default()), CancellationToken::new());
+    let history = async |tenant, page_size, page_token| {
+        let asked = ListRecordChangesRequest { record: name.clone(), page_size, page_token };
+        changes.list_record_changes(by(tenant, Role::Observer, "", asked)).await.unwrap().into_inner()
+    };
+    let own = history(B, 0, String::new()).await.changes;
+    assert_eq!(own.len(), 9);
+    assert!(own.iter().all(|change| change.signed.is_some() && change.actor.is_some()));
+    let seen = history(STRANGER, 0, String::new()).await.changes;
+    assert_eq!(seen.iter().map(|change| change.version).collect::<Vec<_>>(), [1, 7, 8, 9]);
+    assert!(seen.iter().all(|change| change.signed.is_none() && change.actor.is_none()));
+    let payloads: Vec<_> = seen.iter().map(|change| change.payload.clone().unwrap().value).collect();
+    let holds = |text: &str| payloads.iter().any(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()));
+    assert!(holds("City 2") && !holds("Together"));
+    // A page of which nothing is shown still leads on.
+    let first = history(STRANGER, 3, String::new()).await;
+    let second = history(STRANGER, 3, first.next_page_token).await;
+    assert_eq!((first.changes.len(), second.changes.len()), (1, 0));
+    assert_eq!(history(STRANGER, 3, second.next_page_token).await.changes.len(), 3);
+
+    let mut after_position = 0;
+    let mut versions = Vec::new();
+    loop {
+        let asked = ListChangesRequest { service: "services/partnerships".into(), after_position, page_size: 2 };
+        let page = changes.list_changes(by(STRANGER, Role::Observer, "", asked)).await.unwrap().into_inner();
+        versions.extend(page.changes.iter().map(|one| one.change.as_ref().unwrap().version));
+        after_position = page.changes.last().map_or(after_position, |last| last.position);
+        if !page.more {
+            break;
+        }
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, [1, 7, 8, 9]);
 }
 
 #[tokio::test]

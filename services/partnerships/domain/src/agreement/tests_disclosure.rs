@@ -3,7 +3,7 @@
 
 use super::{
     Agreement, Change,
-    testing::{A, World, ceremony, importing, mayor, name, officer, visit, words, ymd},
+    testing::{A, B, World, ceremony, importing, mayor, name, officer, visit, words, ymd},
 };
 use hansa_kernel::{Disclosed, Record, Stamp};
 use hansa_proto::{
@@ -24,14 +24,17 @@ fn names(changes: &[Change]) -> Vec<&str> {
     changes.iter().map(|change| change.type_name().rsplit('.').next().unwrap_or_default()).collect()
 }
 
+fn ending() -> p::EndAgreementRequest {
+    p::EndAgreementRequest { reason: words("War"), ..Default::default() }
+}
+
 /// A long life with every private step in it.
 fn world() -> World {
     let mut world = World::active(AgreementKind::Twinning, 12, false);
     world.record(&officer(A), visit(ymd(2024, 1, 5))).unwrap();
     world.suspend(A).unwrap();
     world.lift(A).unwrap();
-    let command = p::EndAgreementRequest { reason: words("War"), ..Default::default() };
-    let decision = super::end(world.agreement(), &command, &mayor(A), world.at());
+    let decision = super::end(world.agreement(), &ending(), &mayor(A), world.at());
     world.act(&mayor(A), decision).unwrap();
     world
 }
@@ -112,4 +115,19 @@ fn pl_1_activities_are_for_those_who_keep_the_agreement() {
     assert_eq!(agreement.activities_for(&officer(A), name(1).id, 0, 10).unwrap().len(), 1);
     let stranger = mayor(super::testing::STRANGER);
     assert!(agreement.activities_for(&stranger, name(1).id, 0, 10).is_err());
+}
+
+#[test]
+fn pl_1_the_public_sees_kind_parties_sectors_and_dates_once_active() {
+    let world = World::propose(AgreementKind::Memorandum, 0, false);
+    assert!(!world.agreement().audience().public);
+    let mut world = World::active(AgreementKind::Memorandum, 0, false);
+    assert!(world.agreement().audience().public);
+    let public = world.agreement().public_resource(&name(1), "e");
+    assert_eq!(public, world.agreement().resource_for(&mayor(super::testing::STRANGER), &name(1), "e"));
+    assert!(world.agreement().resource_for(&mayor(B), &name(1), "e").plan.is_some());
+    assert!(public.plan.is_none() && public.initiator.as_ref().unwrap().signature.is_none());
+    assert_eq!(public.terms.as_ref().unwrap().sectors, [Sector::Culture as i32]);
+    world.act(&mayor(B), super::end(world.agreement(), &ending(), &mayor(B), world.at())).unwrap();
+    assert!(world.agreement().audience().public, "it never shrinks");
 }
