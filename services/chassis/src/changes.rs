@@ -37,12 +37,18 @@ pub struct Changes {
 impl Changes {
     /// Over some services' journals; streams end when `stop` is cancelled.
     #[must_use]
+    pub fn new(journals: HashMap<&'static str, Journal>, policy: Arc<Policy>, stop: CancellationToken) -> Self {
+        Self { journals: Arc::new(journals), policy, stop }
+    }
+
+    /// The gRPC service over some services' journals; streams end when `stop` is cancelled.
+    #[must_use]
     pub fn server(
         journals: HashMap<&'static str, Journal>,
         policy: Arc<Policy>,
         stop: CancellationToken,
     ) -> ChangeServiceServer<Self> {
-        ChangeServiceServer::new(Self { journals: Arc::new(journals), policy, stop })
+        ChangeServiceServer::new(Self::new(journals, policy, stop))
             .max_decoding_message_size(REQUEST_BYTES)
             .max_encoding_message_size(RESPONSE_BYTES)
     }
@@ -70,9 +76,9 @@ async fn readable(journal: &Journal, change: PastChange, relation: Relation) -> 
         Relation::Stranger => Disclosed::Hidden,
     };
     let hash = hex::encode(envelope::hash(&signed.envelope));
-    let (payload, actor, signed) = match disclosed {
-        Disclosed::Whole => (envelope.payload, envelope.actor, Some(signed)),
-        Disclosed::Part(payload) => (payload, None, None),
+    let (payload, actor, on_behalf_of, signed) = match disclosed {
+        Disclosed::Whole => (envelope.payload, envelope.actor, envelope.on_behalf_of, Some(signed)),
+        Disclosed::Part(payload) => (payload, None, String::new(), None),
         Disclosed::Hidden => return Ok(None),
     };
     let payload = journal.readable_payload(collection, &r#type, &payload).await?;
@@ -84,7 +90,7 @@ async fn readable(journal: &Journal, change: PastChange, relation: Relation) -> 
         payload: Some(prost_types::Any { type_url: format!("type.googleapis.com/{type}"), value: payload }),
         r#type,
         actor,
-        on_behalf_of: envelope.on_behalf_of,
+        on_behalf_of,
         level: envelope.level,
         claimed_time: envelope.claimed_time,
         received_time: Some(timestamp(received)),

@@ -1,1 +1,431 @@
+//! The service over a real store: what follows from what, across restarts.
+#![allow(clippy::unwrap_used)]
 
+use crate::{
+    Migrator,
+    api::{agreement::Agreements, facts},
+    from_itself, from_register,
+    subscriptions::succession,
+};
+use async_trait::async_trait;
+use chrono::{DateTime, TimeZone, Utc};
+use hansa_chassis::{Desk, changes::Changes, guard::Rpc, policy::Policy};
+use hansa_journal::{
+    Journal, ManualClock, NodeKeys, Store,
+    subscription::{Delivery, JournalSource, Source},
+};
+use hansa_kernel::{Caller, PersonId, RecordId, RecordName, Refusal, Role, TenantId, envelope, time};
+use hansa_partnerships_domain::agreement::{Agreement, Both};
+use hansa_proto::{
+    ChangeSet,
+    changes::{ListChangesRequest, ListRecordChangesRequest, change_service_server::ChangeService},
+    google::r#type::Date,
+    partnerships::{self as p, AgreementKind, AgreementState, agreement_service_server::AgreementService},
+    register::{CityImported, CityJoined, CityRow, CityTier, city_change},
+    types::{ChangeEnvelope, LocalizedText},
+};
+use std::{collections::HashMap, path::Path, sync::Arc};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request};
+use uuid::Uuid;
+
+const A: TenantId = TenantId(Uuid::from_u128(0xa));
+const B: TenantId = TenantId(Uuid::from_u128(0xb));
+const STRANGER: TenantId = TenantId(Uuid::from_u128(0xc));
+const NODE: TenantId = TenantId(Uuid::from_u128(0xd));
+
+/// Two cities of the platform, and one that has not joined.
+fn city(n: u128) -> RecordId {
+    RecordId(Uuid::from_u128(0x100 + n))
+}
+
+fn city_name(n: u128) -> String {
+    RecordName::new("cities", city(n)).to_string()
+}
+
+fn words(text: &str) -> Vec<LocalizedText> {
+    vec![LocalizedText { language_code: "en".into(), text: text.into(), ..LocalizedText::default() }]
+}
+
+/// A register that says what it is told to.
+struct Register(Vec<Delivery>);
+
+impl Register {
+    fn of_three() -> Self {
+        let mut out = Self(Vec::new());
+        for (n, country, tenant) in [(1, "FR", Some(A)), (2, "PT", Some(B)), (3, "PT", None)] {
+            let row = CityRow {
+                display_name: format!("City {n}"),
+                country_code: country.into(),
+                tier: CityTier::Municipality as i32,
+                ..CityRow::default()
+            };
+            out.say(n, 1, &CityImported { row: Some(row), source: "test".into() }.into());
+            if let Some(tenant) = tenant {
+                out.say(n, 2, &CityJoined { tenant: tenant.name() }.into());
+            }
+        }
+        out
+    }
+
+    fn say(&mut self, n: u128, version: u64, change: &city_change::Change) {
+        let envelope = ChangeEnvelope {
+            format: envelope::FORMAT,
+            r#type: change.type_name().into(),
+            record: city_name(n),
+            version,
+            payload: change.payload(),
+            claimed_time: Some(time::timestamp(day(2024, 1, 1))),
+            ..ChangeEnvelope::default()
+        };
+        self.0.push(Delivery { position: self.0.len() as i64 + 1, envelope });
+    }
+}
+
+#[async_trait]
+impl Source for Register {
+    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
+        Ok(self.0.iter().filter(|one| one.position > after).cloned().collect())
+    }
+
+    async fn history(&self, _record: &RecordName, _after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+        Ok(Vec::new())
+    }
+
+    async fn applied(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+fn day(year: i32, month: u32, of_month: u32) -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(year, month, of_month, 9, 0, 0).unwrap()
+}
+
+/// The service in a folder, as its callers meet it.
+struct House {
+    journal: Journal,
+    desk: Agreements,
+    clock: ManualClock,
+}
+
+impl House {
+    async fn open(folder: &Path, now: DateTime<Utc>) -> Self {
+        let store = Store::sqlite::<Migrator>(&folder.join("partnerships.db")).await.unwrap();
+        let clock = ManualClock::at(now);
+        let node = NodeKeys::from_secret(&[7; 32]);
+        let journal = crate::journal().open(store, node, Arc::new(clock.clone())).await.unwrap();
+        let mut policy = Policy::default();
+        policy.add("hansa.partnerships.v1", include_str!("../policy.cedar")).unwrap();
+        let desk = Agreements(Desk::new(journal.clone(), Arc::new(policy)));
+        from_register(&journal).step(&mut Register::of_three()).await.unwrap();
+        Self { journal, desk, clock }
+    }
+
+    /// Works off what its own changes led to.
+    async fn settle(&self) -> usize {
+        from_itself(&self.journal).step(&mut JournalSource::of(&self.journal)).await.unwrap();
+        let work = |id| succession::supersede(self.journal.clone(), id);
+        self.journal.work_queue(succession::QUEUE, &work).await.unwrap()
+    }
+
+    async fn load(&self, name: &str) -> Arc<Agreement> {
+        let name = RecordName::parse_any(name, "name").unwrap();
+        self.journal.load::<Agreement>(&name).await.unwrap().unwrap().state
+    }
+
+    async fn types(&self, name: &str) -> Vec<String> {
+        let id = RecordName::parse_any(name, "name").unwrap().id;
+        let past = self.journal.history(id, 0, 1_000).await.unwrap();
+        let last = |change: &str| change.rsplit('.').next().unwrap_or_default().to_owned();
+        past.iter().map(|change| last(&change.envelope.r#type)).collect()
+    }
+
+    /// Fires until nothing is due.
+    async fn fire(&self) {
+        while self.journal.fire_due().await.unwrap() > 0 {}
+    }
+
+    async fn rebuilt(&self) {
+        let rebuilt = self.journal.rebuild(|_| {}).await.unwrap();
+        assert!(rebuilt.records > 0 && rebuilt.differing.is_empty() && rebuilt.broken.is_empty(), "{rebuilt:?}");
+    }
+}
+
+fn by<Q>(tenant: TenantId, role: Role, rpc: &str, asked: Q) -> Request<Q> {
+    let mut request = Request::new(asked);
+    let person = PersonId(Uuid::from_u128(9));
+    request.extensions_mut().insert(Caller { tenant, person, roles: vec![role], scopes: vec!["*".into()] });
+    request.extensions_mut().insert(Rpc(format!("/hansa.partnerships.v1.AgreementService/{rpc}").into()));
+    request
+}
+
+fn proposal(kind: AgreementKind, supersedes: &str) -> p::CreateAgreementRequest {
+    p::CreateAgreementRequest {
+        initiator: city_name(1),
+        partner: city_name(2),
+        terms: Some(p::AgreementTerms {
+            kind: kind as i32,
+            title: words("Together"),
+            sectors: vec![p::Sector::Culture as i32],
+            term_months: 24,
+            ..p::AgreementTerms::default()
+        }),
+        supersedes: supersedes.into(),
+        ..p::CreateAgreementRequest::default()
+    }
+}
+
+/// From the proposal to both signatures.
+async fn concluded(house: &House, kind: AgreementKind, supersedes: &str) -> String {
+    let desk = &house.desk;
+    let made = desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", proposal(kind, supersedes))).await;
+    let name = made.unwrap().into_inner().name;
+    let asked = p::OpenDialogueRequest { name: name.clone(), ..Default::default() };
+    desk.open_dialogue(by(B, Role::IrOfficer, "OpenDialogue", asked)).await.unwrap();
+    let asked = p::PutForwardRationaleRequest { name: name.clone(), rationale: words("Why"), ..Default::default() };
+    desk.put_forward_rationale(by(A, Role::IrOfficer, "PutForwardRationale", asked)).await.unwrap();
+    let asked = p::ConfirmRationaleRequest { name: name.clone(), revision: 1, ..Default::default() };
+    desk.confirm_rationale(by(B, Role::IrOfficer, "ConfirmRationale", asked)).await.unwrap();
+    let asked = p::PutForwardPlanRequest { name: name.clone(), plan: words("What"), ..Default::default() };
+    desk.put_forward_plan(by(B, Role::IrOfficer, "PutForwardPlan", asked)).await.unwrap();
+    let asked = p::ConfirmPlanRequest { name: name.clone(), revision: 2, ..Default::default() };
+    desk.confirm_plan(by(A, Role::IrOfficer, "ConfirmPlan", asked)).await.unwrap();
+    for tenant in [A, B] {
+        if kind != AgreementKind::Memorandum {
+            let asked = p::RecordCouncilVoteRequest {
+                name: name.clone(),
+                result: p::VoteResult::Approved as i32,
+                date: Some(Date { year: 2024, month: 1, day: 9 }),
+                document: "doc:minutes".into(),
+                ..Default::default()
+            };
+            desk.record_council_vote(by(tenant, Role::CouncilClerk, "RecordCouncilVote", asked)).await.unwrap();
+        }
+    }
+    for tenant in [A, B] {
+        let asked = p::SignAgreementRequest { name: name.clone(), ..Default::default() };
+        desk.sign_agreement(by(tenant, Role::Mayor, "SignAgreement", asked)).await.unwrap();
+    }
+    name
+}
+
+async fn listed(house: &House, tenant: TenantId, asked: p::ListAgreementsRequest) -> Vec<p::Agreement> {
+    let answer = house.desk.list_agreements(by(tenant, Role::Observer, "ListAgreements", asked)).await;
+    answer.unwrap().into_inner().agreements
+}
+
+fn importing(tie: &str, partner: u128) -> p::AgreementRow {
+    p::AgreementRow {
+        initiator: city_name(1),
+        partner: city_name(partner),
+        origin: Some(p::AgreementOrigin { source: "wikidata".into(), tie_id: tie.into(), ..Default::default() }),
+        terms: Some(p::AgreementTerms { title: words("An old tie"), ..Default::default() }),
+        signed_date: Some(Date { year: 1990, month: 6, day: 1 }),
+    }
+}
+
+async fn import(house: &House, rows: Vec<p::AgreementRow>) -> Vec<p::ImportedAgreement> {
+    let asked = p::BatchImportAgreementsRequest { rows, ..Default::default() };
+    let asked = by(NODE, Role::Steward, "BatchImportAgreements", asked);
+    house.desk.batch_import_agreements(asked).await.unwrap().into_inner().rows
+}
+
+#[tokio::test]
+async fn ag_3_a_stronger_agreement_takes_the_place_of_a_weaker_one_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let weak = concluded(&house, AgreementKind::Memorandum, "").await;
+    assert_eq!(house.settle().await, 0);
+    let strong = concluded(&house, AgreementKind::Cooperation, &weak).await;
+    assert_eq!(house.settle().await, 1);
+    assert_eq!(house.load(&weak).await.state(), AgreementState::Superseded);
+    assert_eq!(house.load(&strong).await.state(), AgreementState::Active);
+    let before = house.types(&weak).await;
+    house.journal.mark(succession::QUEUE, [RecordName::parse_any(&strong, "name").unwrap().id.0]).await.unwrap();
+    assert_eq!(house.settle().await, 1);
+    assert_eq!(house.types(&weak).await, before);
+    house.rebuilt().await;
+}
+
+#[tokio::test]
+async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_than_is_public() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let asked = proposal(AgreementKind::Memorandum, "");
+    let made = house.desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap().into_inner();
+    assert_eq!(made.terms.unwrap().title[0].text, "Together");
+    assert_eq!(listed(&house, STRANGER, Default::default()).await.len(), 0);
+    assert_eq!(listed(&house, B, Default::default()).await.len(), 1);
+    let get = |tenant| by(tenant, Role::Observer, "GetAgreement", p::GetAgreementRequest { name: made.name.clone() });
+    assert_eq!(house.desk.get_agreement(get(STRANGER)).await.unwrap_err().code(), Code::NotFound);
+
+    let name = concluded(&house, AgreementKind::Memorandum, "").await;
+    let asked = p::ListAgreementsRequest { city: city_name(2), country: "FR".into(), ..Default::default() };
+    let seen = listed(&house, STRANGER, asked.clone()).await;
+    assert_eq!(seen.iter().map(|one| &one.name).collect::<Vec<_>>(), [&name]);
+    assert!(seen[0].rationale.is_none() && seen[0].terms.as_ref().unwrap().title.is_empty());
+    assert_eq!(listed(&house, A, asked).await.len(), 2);
+    let other = p::ListAgreementsRequest { city: city_name(2), country: "PT".into(), ..Default::default() };
+    assert_eq!(listed(&house, A, other).await.len(), 0);
+    let active = p::ListAgreementsRequest { state: AgreementState::Active as i32, ..Default::default() };
+    assert_eq!(listed(&house, A, active).await[0].rationale.as_ref().unwrap().text[0].text, "Why");
+
+    let asked = p::ListActivitiesRequest { parent: name.clone(), ..Default::default() };
+    let refused = house.desk.list_activities(by(STRANGER, Role::Mayor, "ListActivities", asked)).await;
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    let export =
+        |tenant| by(tenant, Role::Observer, "ExportAgreement", p::ExportAgreementRequest { name: name.clone() });
+    assert_eq!(house.desk.export_agreement(export(STRANGER)).await.unwrap_err().code(), Code::NotFound);
+    let document = house.desk.export_agreement(export(B)).await.unwrap().into_inner();
+    let key = house.journal.node().verifying();
+    let history = envelope::verify_chain(&document.changes, |name| (*name == document.keys[0].name).then_some(key));
+    assert_eq!(history.unwrap().len(), 9);
+    let mut texts: Vec<&str> = document.openings.iter().map(|opening| opening.text.as_str()).collect();
+    texts.sort_unstable();
+    assert_eq!(texts, ["Together", "What", "Why"]);
+    for opening in &document.openings {
+        let salt = opening.salt.as_slice().try_into().unwrap();
+        assert!(hansa_kernel::seal::opens(&opening.seal, salt, opening.text.as_bytes()));
+    }
+}
+
+#[tokio::test]
+async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_signatures() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let name = concluded(&house, AgreementKind::Memorandum, "").await;
+    let journals = HashMap::from([(crate::NAME, house.journal.clone())]);
+    let changes = Changes::new(journals, Arc::new(Policy::default()), CancellationToken::new());
+    let history = async |tenant, page_size, page_token| {
+        let asked = ListRecordChangesRequest { record: name.clone(), page_size, page_token };
+        changes.list_record_changes(by(tenant, Role::Observer, "", asked)).await.unwrap().into_inner()
+    };
+    let own = history(B, 0, String::new()).await.changes;
+    assert_eq!(own.len(), 9);
+    assert!(own.iter().all(|change| change.signed.is_some() && change.actor.is_some()));
+    let seen = history(STRANGER, 0, String::new()).await.changes;
+    assert_eq!(seen.iter().map(|change| change.version).collect::<Vec<_>>(), [1, 7, 8, 9]);
+    assert!(seen.iter().all(|change| change.signed.is_none() && change.actor.is_none()));
+    let payloads: Vec<_> = seen.iter().map(|change| change.payload.clone().unwrap().value).collect();
+    let holds = |text: &str| payloads.iter().any(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()));
+    assert!(holds("City 2") && !holds("Together"));
+    // A page of which nothing is shown still leads on.
+    let first = history(STRANGER, 3, String::new()).await;
+    let second = history(STRANGER, 3, first.next_page_token).await;
+    assert_eq!((first.changes.len(), second.changes.len()), (1, 0));
+    assert_eq!(history(STRANGER, 3, second.next_page_token).await.changes.len(), 3);
+
+    let mut after_position = 0;
+    let mut versions = Vec::new();
+    loop {
+        let asked = ListChangesRequest { service: "services/partnerships".into(), after_position, page_size: 2 };
+        let page = changes.list_changes(by(STRANGER, Role::Observer, "", asked)).await.unwrap().into_inner();
+        versions.extend(page.changes.iter().map(|one| one.change.as_ref().unwrap().version));
+        after_position = page.changes.last().map_or(after_position, |last| last.position);
+        if !page.more {
+            break;
+        }
+    }
+    versions.sort_unstable();
+    assert_eq!(versions, [1, 7, 8, 9]);
+}
+
+#[tokio::test]
+async fn ag_13_a_batch_of_ties_enters_once_and_bad_rows_fail_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let rows = vec![importing("1", 2), importing("2", 9), importing("", 3), importing("3", 3)];
+    let outcomes = |rows: &[p::ImportedAgreement]| rows.iter().map(p::ImportedAgreement::outcome).collect::<Vec<_>>();
+    use p::AgreementImportOutcome::{Created, Refused, Unchanged};
+    let done = import(&house, rows.clone()).await;
+    assert_eq!(outcomes(&done), [Created, Refused, Refused, Created], "{done:?}");
+    assert!(done[1].reason.contains("a moment ago") && done[2].reason.contains("AG-13"), "{done:?}");
+    assert_eq!(outcomes(&import(&house, rows).await), [Unchanged, Refused, Refused, Unchanged]);
+    assert_eq!(outcomes(&import(&house, vec![importing("1", 3)]).await), [Refused]);
+    let asked = p::ImportAgreementRequest {
+        initiator: city_name(1),
+        partner: city_name(2),
+        origin: importing("1", 2).origin,
+        ..Default::default()
+    };
+    let again = house.desk.import_agreement(by(NODE, Role::Steward, "ImportAgreement", asked)).await;
+    assert_eq!(again.unwrap_err().code(), Code::AlreadyExists);
+
+    let asked = p::ClaimAgreementRequest { name: done[0].name.clone(), ..Default::default() };
+    let refused = house.desk.claim_agreement(by(STRANGER, Role::Mayor, "ClaimAgreement", asked.clone())).await;
+    assert_eq!(refused.unwrap_err().code(), Code::NotFound);
+    house.desk.claim_agreement(by(B, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
+    assert_eq!(house.load(&done[0].name).await.tenants(), Both { initiator: None, partner: Some(B) });
+    assert_eq!(listed(&house, STRANGER, Default::default()).await.len(), 2);
+    house.rebuilt().await;
+}
+
+#[tokio::test]
+async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_answers_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let mut names = Vec::new();
+    for row in import(&house, vec![importing("1", 2), importing("2", 3)]).await {
+        let asked = p::ClaimAgreementRequest { name: row.name.clone(), ..Default::default() };
+        house.desk.claim_agreement(by(A, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
+        names.push(row.name);
+    }
+    let asked = p::EndAgreementsRequest {
+        country_code: "PT".into(),
+        reason: words("A decision of the council"),
+        request_id: Uuid::from_u128(77).to_string(),
+        ..Default::default()
+    };
+    let call = |asked: &p::EndAgreementsRequest| by(A, Role::Mayor, "EndAgreements", asked.clone());
+    let tried = p::EndAgreementsRequest { validate_only: true, ..asked.clone() };
+    assert_eq!(house.desk.end_agreements(call(&tried)).await.unwrap().into_inner().outcomes.len(), 2);
+    let first = house.desk.end_agreements(call(&asked)).await.unwrap().into_inner();
+    assert_eq!(first.outcomes.len(), 2);
+    assert!(first.outcomes.iter().all(|one| one.done && names.contains(&one.name)), "{first:?}");
+    assert_eq!(house.desk.end_agreements(call(&asked)).await.unwrap().into_inner(), first);
+    let fresh = p::EndAgreementsRequest { request_id: String::new(), ..asked.clone() };
+    assert!(house.desk.end_agreements(call(&fresh)).await.unwrap().into_inner().outcomes.is_empty());
+    // The reason was sealed for each record by itself, so that it can be erased in one and stays in the other.
+    let [one, other] = [0, 1].map(|at| RecordName::parse_any(&names[at], "name").unwrap());
+    house.journal.erase(&one, A, &[]).await.unwrap();
+    let texts = |openings: Vec<hansa_kernel::seal::Sealed>| openings.iter().map(|o| o.value.len()).collect::<Vec<_>>();
+    assert_eq!(texts(house.journal.openings(one.id).await.unwrap()).len(), 1, "the steward's title remains");
+    assert_eq!(texts(house.journal.openings(other.id).await.unwrap()).len(), 2);
+    assert_eq!(house.load(&names[1]).await.state(), AgreementState::Ended);
+}
+
+#[tokio::test]
+async fn ag_8_after_ten_years_down_each_timer_fires_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (agreed, tie) = {
+        let house = House::open(folder.path(), day(2024, 1, 10)).await;
+        let tie = import(&house, vec![importing("1", 3)]).await.swap_remove(0).name;
+        (concluded(&house, AgreementKind::Cooperation, "").await, tie)
+    };
+    let house = House::open(folder.path(), day(2034, 1, 11)).await;
+    house.fire().await;
+    let (of_agreed, of_tie) = (house.types(&agreed).await, house.types(&tie).await);
+    let count = |types: &[String], what: &str| types.iter().filter(|one| *one == what).count();
+    assert_eq!(count(&of_agreed, "AgreementExpired"), 1, "{of_agreed:?}");
+    assert_eq!(count(&of_tie, "AgreementBecameDormant"), 1, "{of_tie:?}");
+    // Of 1990: 35 and 40 years, each a year ahead.
+    assert_eq!(count(&of_tie, "AnniversaryApproached"), 2, "{of_tie:?}");
+    house.fire().await;
+    assert_eq!((house.types(&agreed).await, house.types(&tie).await), (of_agreed, of_tie));
+    house.clock.set(day(2034, 1, 12));
+    house.rebuilt().await;
+    assert_eq!(house.load(&tie).await.state(), AgreementState::Dormant);
+}
+
+#[tokio::test]
+async fn facts_come_from_the_register_and_an_unknown_city_is_not_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let both = |partner| Both { initiator: city(1), partner: city(partner) };
+    let known = facts::of(&house.journal, &both(3)).await.unwrap();
+    assert_eq!((known.cities.initiator.tenant, known.cities.partner.tenant), (Some(A), None));
+    assert_eq!(known.cities.partner.country, "PT");
+    assert_eq!(known.cities.initiator.democratic, None);
+    let refusal = facts::of(&house.journal, &both(9)).await.unwrap_err();
+    assert!(refusal.help.contains("a moment ago"), "{refusal}");
+}

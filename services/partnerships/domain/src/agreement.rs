@@ -26,6 +26,8 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_disclosure;
+#[cfg(test)]
 mod tests_in_force;
 
 pub use activity::{record_activity, set_committee};

@@ -9,7 +9,7 @@ use hansa_chassis::{
     page::Page,
 };
 use hansa_journal::Receipt;
-use hansa_kernel::{Caller, Decision, Moment, Record, RecordName, Relation};
+use hansa_kernel::{Caller, Decision, Moment, Record, RecordName, Refusal, Relation};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Change, Facts};
 use hansa_proto::{
     WriteRequest,
@@ -30,7 +30,8 @@ use hansa_proto::{
 };
 use tonic::{Request, Response, Status};
 
-struct Agreements(Desk);
+/// The methods, over a desk.
+pub(crate) struct Agreements(pub(crate) Desk);
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> AgreementServiceServer<impl AgreementService> {
@@ -62,9 +63,15 @@ impl Agreements {
     {
         let name = agreement_name(name, "name")?;
         let facts = facts::of_record(self.0.journal(), &name).await;
-        let command = self.0.on(act, name, act.request.etag(), move |state, asked: &Q, caller: &Caller, at| {
-            rule(state, asked, caller, facts.as_ref().map_err(Clone::clone)?, at)
-        });
+        let subject = name.clone();
+        let command =
+            self.0.on(act, name, act.request.etag(), move |state: &Agreement, asked: &Q, caller: &Caller, at| {
+                match &facts {
+                    Ok(facts) => rule(state, asked, caller, facts, at),
+                    Err(_) if state.relation(caller) == Relation::Stranger => Err(Refusal::not_found(&subject)),
+                    Err(refusal) => Err(refusal.clone()),
+                }
+            });
         let receipt = self.0.submit(act, command).await?;
         self.shown(act, &receipt).await
     }

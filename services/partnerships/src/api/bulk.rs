@@ -58,6 +58,9 @@ pub async fn decide<Q, P>(
 where
     P: WriteRequest + Texts + Message + 'static,
 {
+    if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return ask(Err(Refusal::field("country_code", "is not an ISO 3166-1 alpha-2 code")));
+    }
     let mut found = ask(with_country(desk, act, country).await)?;
     let reached = |one: &Loaded<Agreement>| one.state.reached_by(act.caller.tenant, country);
     // A repetition finds that its first coming has done its work: those records are asked again, and answer as before.

@@ -3,7 +3,7 @@
 pub mod agreement;
 mod bulk;
 mod export;
-mod facts;
+pub mod facts;
 
 use hansa_chassis::to_status;
 use hansa_kernel::{RecordName, Refused};

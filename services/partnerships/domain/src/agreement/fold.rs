@@ -13,7 +13,7 @@ use hansa_proto::{
     google::r#type::Date,
     partnerships::{
         AgreementImported, AgreementProposed, AgreementSignature, AgreementStep, AttestationState, CouncilVote,
-        GuidelinesNeed, JointText, PartyEntry, StepAttested, VoteResult,
+        JointText, PartyEntry, StepAttested, VoteResult,
     },
     types::LocalizedText,
 };
@@ -494,9 +494,4 @@ fn signature(signature: Option<&AgreementSignature>, stamp: &Stamp) -> Fold<Step
         delegation: signature.delegation.clone(),
         taken: Taken::of(stamp),
     }))
-}
-
-/// Whether a side's guidelines allow it to sign (AG-11).
-pub(super) fn guided(side: &Side, need: GuidelinesNeed) -> bool {
-    need != GuidelinesNeed::Required || side.guidelines.is_some() || side.overridden.is_some()
 }

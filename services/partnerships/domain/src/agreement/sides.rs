@@ -104,6 +104,11 @@ impl Side {
     }
 }
 
+/// Whether a side's guidelines allow it to sign (AG-11).
+pub(super) fn guided(side: &Side, need: GuidelinesNeed) -> bool {
+    need != GuidelinesNeed::Required || side.guidelines.is_some() || side.overridden.is_some()
+}
+
 pub(super) fn city_name(city: RecordId) -> String {
     format!("cities/{city}")
 }

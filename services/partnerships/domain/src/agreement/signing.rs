@@ -2,8 +2,8 @@
 
 use super::{
     Agreement, Change, Facts, Which,
-    fold::guided,
     rules::{delegated, document, fitting, in_state, party, past_day, power_shown, role},
+    sides::guided,
 };
 use chrono::NaiveDate;
 use hansa_kernel::{

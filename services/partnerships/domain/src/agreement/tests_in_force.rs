@@ -486,18 +486,3 @@ fn ag_14_dormancy_and_anniversaries_begin_anew_when_lifted() {
     world.pass(50);
     assert_eq!(world.stands(), S::Dormant);
 }
-
-#[test]
-fn pl_1_the_public_sees_kind_parties_sectors_and_dates_once_active() {
-    let world = World::propose(K::Memorandum, 0, false);
-    assert!(!world.agreement().audience().public);
-    let mut world = World::active(K::Memorandum, 0, false);
-    assert!(world.agreement().audience().public);
-    let public = world.agreement().public_resource(&name(1), "e");
-    assert_eq!(public, world.agreement().resource_for(&mayor(STRANGER), &name(1), "e"));
-    assert!(world.agreement().resource_for(&mayor(B), &name(1), "e").plan.is_some());
-    assert!(public.plan.is_none() && public.initiator.as_ref().unwrap().signature.is_none());
-    assert_eq!(public.terms.as_ref().unwrap().sectors, [p::Sector::Culture as i32]);
-    world.act(&mayor(B), end(world.agreement(), &ending(), &mayor(B), world.at())).unwrap();
-    assert!(world.agreement().audience().public, "it never shrinks");
-}
