@@ -78,7 +78,7 @@ impl Register {
             claimed_time: Some(time::timestamp(day(2024, 1, 1))),
             ..ChangeEnvelope::default()
         };
-        self.0.push(Delivery { position: self.0.len() as i64 + 1, envelope });
+        self.0.push(Delivery { position: self.0.len() as i64 + 1, envelope, trace: None });
     }
 }
 
