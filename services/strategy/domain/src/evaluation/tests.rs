@@ -376,25 +376,3 @@ proptest! {
         prop_assert!(score(ties, office, Some(&linked)) >= before);
     }
 }
-
-/// Not a bench, a look: `cargo test -p hansa-strategy-domain --release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_one_evaluation() {
-    let ties = (0..200).map(|n| TieFact { dormant: n % 3 == 0, ..tie(n) });
-    let portfolio = portfolio(ties);
-    let mut strategy = adopted();
-    for n in 0..100 {
-        strategy.link(link(&tie(n).agreement, &["peace"]));
-    }
-    let timed = |what: &str, work: &dyn Fn()| {
-        let start = std::time::Instant::now();
-        (0..1000).for_each(|_| work());
-        println!("{what}: {} ns", start.elapsed().as_nanos() / 1000);
-    };
-    let model = Model::of(&portfolio, Some(&strategy), today());
-    timed("model", &|| drop(std::hint::black_box(Model::of(&portfolio, Some(&strategy), today()))));
-    timed("criteria", &|| drop(std::hint::black_box(Judged::of(&RUBRIC, &model))));
-    timed("digest", &|| drop(std::hint::black_box(inputs_digest(&RUBRIC, &portfolio, Some(&strategy), today()))));
-    timed("all", &|| drop(std::hint::black_box(judge(&portfolio, Some(&strategy)))));
-}
