@@ -163,6 +163,7 @@ fn ct_10_an_import_twice_changes_nothing_and_never_what_was_written_by_hand() {
     assert_eq!(import(None, &row("2", "X"), "s", &mayor(), now()).unwrap_err().rule, "CT-10");
 }
 
+// PL-4.
 #[test]
 fn pl_4_a_bad_row_is_refused_with_its_field() {
     let bad = |change: fn(&mut CityRow)| {

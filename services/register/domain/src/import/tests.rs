@@ -61,6 +61,7 @@ fn unlinked_ends_of_ties_become_cities() {
     assert!(end.location.is_none());
 }
 
+// CT-3.
 #[test]
 fn ct_3_country_files_are_read_and_former_states_are_left_out() {
     let columns = countries::columns(&countries::PROFILES, &countries::PROFILES).unwrap();
