@@ -145,8 +145,7 @@ pub enum Command {
     Doctor,
     /// Print who may call what
     Policy,
-    /// Import a folder of real data and play the journey on it
-    #[command(hide = true)]
+    /// Import a folder of real data into a fresh node, and play the demo's journey on it
     CheckReal {
         /// The folder
         folder: PathBuf,
