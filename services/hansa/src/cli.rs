@@ -8,7 +8,7 @@ const FIRST_STEPS: &str = "\
 First steps, after `hansa demo`:
   hansa serve --data FOLDER                      run an empty node; leave it running
   export HANSA_DATA=FOLDER HANSA_SERVER=http://127.0.0.1:7400
-  hansa import cities FILE                       fill the register (see `hansa import cities --help`)
+  hansa import cities FILE                       fill the register
   hansa tenant join cities/UUID                  a city joins and becomes a tenant
   hansa token --tenant tenants/UUID --role mayor --subject NAME";
 
