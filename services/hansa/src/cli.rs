@@ -163,8 +163,7 @@ pub enum Command {
     Doctor,
     /// Print who may call what: each rpc, by how the caller's tenant stands to the record, with the roles
     Policy,
-    /// Import a folder of real data and play the journey on it
-    #[command(hide = true)]
+    /// Import a folder of real data into a fresh node, and play the demo's journey on it
     CheckReal {
         /// The folder
         folder: PathBuf,
