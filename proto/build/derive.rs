@@ -149,7 +149,7 @@ fn masked(out: &mut String, name: &str, message: &DescriptorProto) {
         .filter(|f| f.r#type() == Type::Enum && f.label() != Label::Repeated && !f.proto3_optional())
         .map(|f| {
             let of = path(f.type_name());
-            format!("if {of}::try_from(self.{}).is_err() {{ return Some(\"{}\"); }}", ident(f.name()), f.name())
+            format!("if {of}::try_from(self.{}).is_err() {{ return Some(\"{}\"); }}\n", ident(f.name()), f.name())
         })
         .collect();
     let _ = writeln!(
