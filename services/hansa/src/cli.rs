@@ -50,6 +50,9 @@ pub struct NodeOptions {
     /// A running server to talk to, such as http://127.0.0.1:7400, instead of opening the data folder
     #[arg(long, global = true, env = "HANSA_SERVER", value_name = "URL")]
     pub server: Option<String>,
+    /// Certificates (PEM) of who may have signed the server's own, for https://
+    #[arg(long, global = true, env = "HANSA_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// The token to talk with [default: one of the steward's, where the node's key is at hand]
     #[arg(long, global = true, env = "HANSA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
