@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tonic::body::Body;
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
@@ -51,6 +51,10 @@ impl Guard {
             .and_then(|value| value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")))
             .map_or("", |(_, token)| token.trim());
         let caller = self.verifier.verify(token)?;
+        if !self.policy.knows(path) {
+            return Err(Refusal::because(Reason::Unspecified, "PL-1", "this process does not run that service")
+                .help("Call the process that does."));
+        }
         if !self.policy.may_call(path, &caller) {
             return Err(Refusal::because(Reason::NotPermitted, "PL-2", "your role or scope does not permit this call")
                 .help("Ask your tenant's administrator which role may do this."));
@@ -65,6 +69,17 @@ impl<S> Layer<S> for Guard {
 
     fn layer(&self, inner: S) -> Self::Service {
         Guarded { inner, guard: self.clone() }
+    }
+}
+
+/// What is not run here is told as gRPC tells it.
+fn answer(refusal: &Refusal) -> Status {
+    let status = to_status(refusal);
+    match refusal.reason {
+        Reason::Unspecified => {
+            Status::with_details(Code::Unimplemented, status.message(), status.details().to_vec().into())
+        }
+        _ => status,
     }
 }
 
@@ -108,7 +123,7 @@ where
                     });
                 }
                 Err(refusal) => {
-                    let answer = to_status(&refusal).into_http();
+                    let answer = answer(&refusal).into_http();
                     return Box::pin(async move { Ok(answer) });
                 }
             }

@@ -9,8 +9,8 @@ use tonic::service::RoutesBuilder;
 /// Work that goes on beside the calls, until it is told to stop.
 pub type Task = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
-/// Adds a service's gRPC services to the server's routes.
-pub type Mount = Box<dyn FnOnce(&mut RoutesBuilder, Arc<Policy>) + Send>;
+/// Adds a service's gRPC services to the server's routes. Streams end when the token is cancelled, as draining begins.
+pub type Mount = Box<dyn FnOnce(&mut RoutesBuilder, Arc<Policy>, CancellationToken) + Send>;
 
 /// A running service: what it mounts and needs. The binary collects these and starts them.
 pub struct Module {

@@ -102,6 +102,12 @@ impl Policy {
         Relation::ALL.into_iter().any(|relation| self.permits(path, caller, relation))
     }
 
+    /// Whether an rpc is one of a service that was added.
+    #[must_use]
+    pub fn knows(&self, path: &str) -> bool {
+        self.rows.contains_key(path)
+    }
+
     /// Whether an rpc answers with a stream.
     #[must_use]
     pub fn streams(&self, path: &str) -> bool {

@@ -23,6 +23,7 @@ mod exit {
 }
 
 fn main() -> ExitCode {
+    end_quietly_when_nobody_reads();
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -40,12 +41,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// A reader that has seen enough (`| head`) is no failure.
+fn end_quietly_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        if said.starts_with("failed printing to stdout") {
+            std::process::exit(0);
+        }
+        usual(panic);
+    }));
+}
+
 fn code(error: &anyhow::Error) -> u8 {
     let away = |code| matches!(code, tonic::Code::Unavailable | tonic::Code::DeadlineExceeded);
     match error.downcast_ref::<tonic::Status>() {
         Some(status) if away(status.code()) => exit::AWAY,
         Some(status) if status.code() != tonic::Code::Internal => exit::REFUSED,
         _ if error.is::<tonic::transport::Error>() => exit::AWAY,
+        _ if error.chain().any(|cause| cause.is::<hansa_journal::StoreError>()) => exit::AWAY,
         _ if error.is::<hansa_kernel::Refusal>() => exit::REFUSED,
         _ => exit::FAILED,
     }

@@ -11,7 +11,7 @@ use hansa_chassis::{
 };
 use hansa_journal::{Bus, Clock, Journal, NodeKeys, Relay, Store, StreamSource, subscription::JournalSource};
 use sea_orm_migration::MigratorTrait;
-use std::{collections::HashMap, fs, sync::Arc};
+use std::{collections::HashMap, fs, io::Write, sync::Arc};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
@@ -47,14 +47,20 @@ fn lock(config: &Config) -> anyhow::Result<Option<fs::File>> {
     }
     fs::create_dir_all(&config.data).with_context(|| format!("cannot make {}", config.data.display()))?;
     let file = config.data.join("lock");
-    let lock = fs::File::create(&file).with_context(|| format!("cannot write to {}", config.data.display()))?;
+    let mut lock = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&file)
+        .with_context(|| format!("cannot write to {}", config.data.display()))?;
     if lock.try_lock().is_err() {
-        bail!(
-            "{} is in use by another hansa. Talk to it instead: --server http://{} (and --token, if it is not on this machine).",
-            config.data.display(),
-            config.listen
-        );
+        let holder = fs::read_to_string(&file).unwrap_or_default();
+        bail!("{} is in use by another hansa {holder}. Talk to it instead: --server URL.", config.data.display());
     }
+    // Who is refused reads here who holds the folder.
+    lock.set_len(0)?;
+    write!(lock, "(process {}, set to listen on {})", std::process::id(), config.listen)?;
     Ok(Some(lock))
 }
 
@@ -90,8 +96,10 @@ async fn module(config: &Config, name: &str, keys: &NodeKeys, clock: &Arc<dyn Cl
 impl Node {
     /// Opens the services named in `only`, all where it is empty.
     pub async fn open(config: Config, only: &[String], clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let names: Vec<&str> =
+        let mut names: Vec<&str> =
             if only.is_empty() { SERVICES.to_vec() } else { only.iter().map(String::as_str).collect() };
+        names.sort_unstable();
+        names.dedup();
         if config.nats.is_none() && names.len() < SERVICES.len() {
             bail!(
                 "a service of its own needs NATS to learn of the others. Give --database and --nats, or leave --only out."
@@ -141,7 +149,7 @@ impl Node {
         let beside = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for module in self.modules {
-            (module.mount)(&mut routes, policy.clone());
+            (module.mount)(&mut routes, policy.clone(), stop.clone());
             tasks.spawn(module.journal.clone().run_timers(beside.clone()));
             for task in module.tasks {
                 tasks.spawn(task(beside.clone()));

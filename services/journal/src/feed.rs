@@ -8,9 +8,7 @@ use crate::{
     writer::PUBLIC,
 };
 use hansa_kernel::{Refusal, TenantId};
-use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Statement,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -52,9 +50,7 @@ impl Journal {
         if places.is_empty() {
             return Ok(Vec::new());
         }
-        let wanted = places.iter().fold(Condition::any(), |any, place| {
-            any.add(change::Column::Record.eq(place.record).and(change::Column::Version.eq(place.version)))
-        });
+        let wanted = crate::tables::change::these(places.iter().map(|place| (place.record, place.version)));
         let rows = change::Entity::find().filter(wanted).all(db).await.map_err(|e| storage(&e))?;
         let mut by_place: HashMap<(Uuid, i64), change::Model> =
             rows.into_iter().map(|row| ((row.record, row.version), row)).collect();

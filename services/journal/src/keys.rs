@@ -78,6 +78,12 @@ impl NodeKeys {
         self.key.verifying_key()
     }
 
+    /// The public key in hex: what others are told by another way, to check exports with.
+    #[must_use]
+    pub fn public_hex(&self) -> String {
+        hex::encode(self.verifying().as_bytes())
+    }
+
     /// The name of the key, as signatures carry it.
     #[must_use]
     pub fn key_name(&self) -> String {

@@ -15,8 +15,8 @@ use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    QuerySelect, Set, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set,
+    sea_query::Expr,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -201,9 +201,7 @@ async fn mark(journal: &Journal, marks: &[(Uuid, i64, i64)]) -> Result<(), Store
 async fn mark_in(tx: &impl ConnectionTrait, marks: &[(Uuid, i64, i64)]) -> Result<(), StoreError> {
     for chunk in marks.chunks(1_000) {
         let highest = chunk.iter().map(|(_, _, sequence)| *sequence).max().unwrap_or_default();
-        let these = chunk.iter().fold(Condition::any(), |any, (record, version, _)| {
-            any.add(change::Column::Record.eq(*record).and(change::Column::Version.eq(*version)))
-        });
+        let these = change::these(chunk.iter().map(|(record, version, _)| (*record, *version)));
         change::Entity::update_many()
             .col_expr(change::Column::Published, Expr::value(Some(highest)))
             .filter(these)

@@ -38,6 +38,12 @@ impl StreamSource {
         Self { bus: bus.clone(), service, durable, messages: None, taken: Vec::new() }
     }
 
+    /// Asks the owner to publish everything again.
+    async fn ask_again(&self) -> Result<(), Refusal> {
+        let subject = self.bus.replay_subject(self.service);
+        self.bus.client.publish(subject, Vec::new().into()).await.map_err(|e| broker(&e))
+    }
+
     async fn open(&self) -> Result<pull::Stream, Refusal> {
         let stream = self.bus.stream(self.service).await?;
         let config = pull::Config {
@@ -56,8 +62,7 @@ impl StreamSource {
                 durable = self.durable,
                 "the stream begins after what was seen; asking for everything again"
             );
-            let subject = self.bus.replay_subject(self.service);
-            self.bus.client.publish(subject, Vec::new().into()).await.map_err(|e| broker(&e))?;
+            self.ask_again().await?;
         }
         consumer
             .stream()
@@ -135,6 +140,10 @@ impl Source for StreamSource {
                 out.push(ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?);
             }
         }
+    }
+
+    async fn rewind(&mut self) -> Result<(), Refusal> {
+        self.ask_again().await
     }
 
     async fn applied(&mut self) -> Result<(), Refusal> {

@@ -41,6 +41,10 @@ pub trait Source: Send {
     async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal>;
     /// The effects of everything that `next` last answered are durable.
     async fn applied(&mut self) -> Result<(), Refusal>;
+    /// Everything is to come again, from the first change on.
+    async fn rewind(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
 }
 
 /// One change on its way.
@@ -164,6 +168,9 @@ impl Subscription {
 
     /// Applies what a source brings until it is told to stop.
     pub async fn run(self, mut source: impl Source, stop: CancellationToken) {
+        if let Err(refusal) = self.refold(&mut source).await {
+            tracing::warn!(subscription = self.name, %refusal, "mirrors of an older shape wait for their changes");
+        }
         loop {
             let step = self.step(&mut source);
             let outcome = tokio::select! {
@@ -178,6 +185,32 @@ impl Subscription {
                 }
             }
         }
+    }
+
+    /// Where mirrors are of an older shape, has every change come again: those are folded anew, the others pass over what
+    /// they have seen. Answers whether that was needed.
+    ///
+    /// # Errors
+    /// Where the source or the database is away.
+    pub async fn refold(&self, source: &mut impl Source) -> Result<bool, Refusal> {
+        let db = self.journal.store().reader();
+        for (collection, mirror) in &self.mirrors {
+            let old = mirror::Entity::find()
+                .filter(mirror::Column::Subscription.eq(*collection))
+                .filter(mirror::Column::Revision.ne(mirror.revision()))
+                .one(db)
+                .await
+                .map_err(|e| storage(&e))?;
+            if old.is_some() {
+                let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+                let start = cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(0) };
+                crate::store::upsert::<cursor::Entity, _>(&tx, vec![start]).await.map_err(|e| storage(&e))?;
+                tx.commit().await.map_err(|e| storage(&e))?;
+                source.rewind().await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Takes what is new and applies it. Answers how many changes it saw.

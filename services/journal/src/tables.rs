@@ -31,6 +31,13 @@ pub mod change {
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
     pub enum Relation {}
     impl ActiveModelBehavior for ActiveModel {}
+
+    /// That a change is one of these, by record and version. One list of pairs: a chain of ORs is as deep as it is long,
+    /// and SQLite takes no more than a thousand.
+    pub(crate) fn these(places: impl IntoIterator<Item = (Uuid, i64)>) -> sea_orm::sea_query::Expr {
+        use sea_orm::sea_query::{Expr, ExprTrait};
+        Expr::tuple([Expr::col(Column::Record), Expr::col(Column::Version)]).in_tuples(places)
+    }
 }
 
 /// The present state of every record.

@@ -119,3 +119,22 @@ async fn what_cannot_be_applied_waits_apart_and_can_be_replayed() {
     assert!(subscription.quarantined().await.unwrap().is_empty());
     assert_eq!(of("bad").await, "Fine again");
 }
+
+#[tokio::test]
+async fn mirrors_of_an_older_shape_are_folded_anew() {
+    use sea_orm::ConnectionTrait;
+    let f = Fixture::sqlite().await;
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();
+    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
+    let mut source = JournalSource::of(&f.journal);
+    everything(&subscription, &mut source, &f).await;
+    assert!(!subscription.refold(&mut source).await.unwrap(), "nothing is old yet");
+    f.journal.store().reader().execute_unprepared("UPDATE mirrors SET revision = 0, state = x'00'").await.unwrap();
+    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    assert!(mirrors.get(name("a").id).await.unwrap().is_none(), "what cannot be read is not shown");
+    assert!(subscription.refold(&mut source).await.unwrap());
+    subscription.step(&mut source).await.unwrap();
+    let mirror = mirrors.get(name("a").id).await.unwrap().unwrap();
+    assert_eq!((mirror.0.name.as_str(), mirror.1), ("Lugdunum", 2));
+}

@@ -57,7 +57,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
     Ok(Module {
         name: NAME,
         policies: POLICIES,
-        mount: Box::new(move |routes, policy| {
+        mount: Box::new(move |routes, policy, _stop| {
             routes.add_service(api::agreement::server(Desk::new(own, policy)));
         }),
         subscriptions: vec![("register", from_register(&journal)), (NAME, from_itself(&journal))],

@@ -37,7 +37,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
         name: NAME,
         journal,
         policies: POLICIES,
-        mount: Box::new(move |routes, policy| {
+        mount: Box::new(move |routes, policy, _stop| {
             let desk = Desk::new(own, policy);
             routes.add_service(api::city::server(desk.clone()));
             routes.add_service(api::country::server(desk.clone()));

@@ -12,7 +12,6 @@ use hansa_chassis::{Desk, Module};
 use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError};
 use hansa_strategy_domain::{Evaluations, Rubric};
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
 pub use migrations::Migrator;
 
@@ -36,9 +35,6 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
     let rubric = Arc::new(Rubric::embedded());
     let evaluator = Evaluator::new(&journal, rubric.clone());
     let sweep = Sweep::new(&journal);
-    // The mount is handed no stop: this one ends the streams when the service drains.
-    let drain = CancellationToken::new();
-    let ends = drain.clone();
     let subscriptions = vec![
         ("register", subscriptions::register::subscription(&journal)),
         ("partnerships", subscriptions::partnerships::subscription(&journal)),
@@ -49,7 +45,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
         name: NAME,
         journal,
         policies: POLICIES,
-        mount: Box::new(move |routes, policy| {
+        mount: Box::new(move |routes, policy, drain| {
             let desk = Desk::new(own, policy);
             routes.add_service(api::strategy::server(desk.clone()));
             routes.add_service(api::evaluation::server(desk, rubric, drain));
@@ -58,12 +54,6 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
         tasks: vec![
             Box::new(move |stop| Box::pin(evaluator.run(stop))),
             Box::new(move |stop| Box::pin(sweep.run(stop))),
-            Box::new(move |stop| {
-                Box::pin(async move {
-                    stop.cancelled().await;
-                    ends.cancel();
-                })
-            }),
         ],
     })
 }

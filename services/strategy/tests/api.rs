@@ -51,7 +51,7 @@ async fn st_1_the_newer_strategy_takes_the_place_of_the_older_and_nobody_else_se
     let mut world = World::new().await;
     world.join(paris(), PARIS).await;
     world.settle().await;
-    let mut client = StrategyServiceClient::new(world.routes());
+    let mut client = StrategyServiceClient::new(world.routes(&CancellationToken::new()));
     let (old, new) = (draft(&mut client).await, draft(&mut client).await);
     assert_eq!(adopt(&mut client, &old.name).await.state(), StrategyState::Adopted);
     assert_eq!(get(&mut client, &mayor(), &new.name).await.unwrap().state(), StrategyState::Draft);
@@ -78,7 +78,7 @@ async fn st_4_a_tool_is_an_agreement_of_the_city_itself() {
     let own = world.tie([(paris(), "FR"), (rome(), "IT")]).await;
     let foreign = world.tie([(rome(), "IT"), (cairo(), "EG")]).await;
     world.settle().await;
-    let mut client = StrategyServiceClient::new(world.routes());
+    let mut client = StrategyServiceClient::new(world.routes(&CancellationToken::new()));
     let strategy = draft(&mut client).await;
     let link = |tool: String| {
         let purpose = ToolPurpose::Revamp as i32;
@@ -100,7 +100,7 @@ async fn st_9_a_city_reads_and_simulates_its_own_evaluation_alone() {
     world.join(paris(), PARIS).await;
     world.settle().await;
     let (recorded, _) = world.judged().await;
-    let mut client = EvaluationServiceClient::new(world.routes());
+    let mut client = EvaluationServiceClient::new(world.routes(&CancellationToken::new()));
     let get = GetEvaluationRequest { city: city_name(paris()).to_string(), ..Default::default() };
     let get = |by: &Caller| call(by, "EvaluationService/GetEvaluation", get.clone());
     assert_eq!(client.get_evaluation(get(&mayor())).await.unwrap().into_inner(), recorded);
@@ -151,7 +151,8 @@ async fn st_6_a_watcher_gets_the_latest_then_each_new_one_until_the_service_drai
     let mut world = World::new().await;
     world.join(paris(), PARIS).await;
     world.settle().await;
-    let mut client = EvaluationServiceClient::new(world.routes());
+    let stop = CancellationToken::new();
+    let mut client = EvaluationServiceClient::new(world.routes(&stop));
     let watch = call(&mayor(), "EvaluationService/WatchEvaluations", WatchEvaluationsRequest::default());
     let mut stream = client.watch_evaluations(watch).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap().evaluation.unwrap();
@@ -162,7 +163,6 @@ async fn st_6_a_watcher_gets_the_latest_then_each_new_one_until_the_service_drai
     assert_eq!(second, world.judged().await.0);
     assert_ne!(first, second);
 
-    let stop = CancellationToken::new();
     let tasks: Vec<_> = std::mem::take(&mut world.module.tasks);
     let running: Vec<_> = tasks.into_iter().map(|task| tokio::spawn(task(stop.clone()))).collect();
     stop.cancel();

@@ -16,6 +16,7 @@ struct Look {
 pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let mut looks = vec![key(&config)];
     let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
+    looks.push(Look { what: "the public key, for verify --key".into(), well: true, found: node.keys.public_hex() });
     for module in &node.modules {
         let state = module.journal.health().await?;
         let look =

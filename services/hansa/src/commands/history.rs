@@ -32,11 +32,10 @@ async fn read(session: &Session, record: &str) -> anyhow::Result<Vec<Change>> {
 
 fn row(change: &Change) -> Vec<String> {
     let when = change.claimed_time.as_ref().and_then(|t| chrono::DateTime::from_timestamp(t.seconds, 0));
-    let actor = change.actor.clone().unwrap_or_default();
-    let role = if actor.person.is_empty() {
-        "the platform".to_owned()
-    } else {
-        role_name(Role::try_from(actor.role).unwrap_or_default())
+    let role = match &change.actor {
+        None => "(not shown)".to_owned(),
+        Some(actor) if actor.person.is_empty() => "the platform".to_owned(),
+        Some(actor) => role_name(Role::try_from(actor.role).unwrap_or_default()),
     };
     vec![
         change.version.to_string(),

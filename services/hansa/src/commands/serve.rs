@@ -19,7 +19,7 @@ pub async fn run(config: Config, only: &[String]) -> anyhow::Result<()> {
     let node = Node::open(config, only, Arc::new(SystemClock)).await?;
     let services: Vec<&str> = node.modules.iter().map(|module| module.name).collect();
     println!("hansa {} serves {} on {address}", env!("CARGO_PKG_VERSION"), services.join(", "));
-    println!("node {}", node.keys.name());
+    println!("{} with the key {}", node.keys.name(), node.keys.public_hex());
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     node.run(listener, stop).await

@@ -25,7 +25,8 @@ async fn create(session: &Session, tenant: proto::Tenant, json: bool) -> anyhow:
         return output::print_json(&output::json(&made)?);
     }
     println!("{} is {}", made.display_name, made.name);
-    println!("Issue its people tokens: hansa token --tenant {} --role mayor --subject NAME", made.name);
+    let role = if made.kind() == TenantKind::City { "mayor" } else { "director" };
+    println!("Issue its people tokens: hansa token --tenant {} --role {role} --subject NAME", made.name);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{city::City, rights};
 use hansa_kernel::{
-    Caller, Decision, Reason, RecordId, RecordName, Refusal, Refused,
+    Caller, Decision, RecordId, RecordName, Refusal, Refused,
     plain::{self, Kind, Plain},
     text,
 };
@@ -94,9 +94,8 @@ fn owned(city: (RecordId, &City), asked: &proto::Office, caller: &Caller) -> Ref
     }
     match city.1.tenant() {
         Some(tenant) if tenant == caller.tenant => Ok(()),
-        Some(_) => Err(Refusal::because(Reason::NotPermitted, "PL-1", "an office is its city's own")
-            .missing(asked.city.clone(), "must write it")
-            .help("Ask the city.")),
+        // Whether another city has an office is not to be told: absent and hidden look alike (PL-1).
+        Some(_) => Err(Refusal::not_found(&name)),
         None => Err(Refusal::rule("CT-5", "a city's office is its own, and the city has not joined")
             .missing(asked.city.clone(), "must have joined")
             .help("Create the city's tenant first.")),

@@ -28,6 +28,7 @@ use hansa_strategy::evaluator::Evaluator;
 use hansa_strategy_domain::{Evaluations, Ground, Rubric, Strategy, evaluation, strategy};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Request,
     service::{Routes, RoutesBuilder},
@@ -330,11 +331,11 @@ impl World {
     }
 
     /// The service as its callers reach it, behind the guard.
-    pub fn routes(&mut self) -> Routes {
+    pub fn routes(&mut self, drain: &CancellationToken) -> Routes {
         let policy = Module::policy(std::slice::from_ref(&self.module)).unwrap();
-        let mount = std::mem::replace(&mut self.module.mount, Box::new(|_, _| {}));
+        let mount = std::mem::replace(&mut self.module.mount, Box::new(|_, _, _| {}));
         let mut routes = RoutesBuilder::default();
-        mount(&mut routes, Arc::new(policy));
+        mount(&mut routes, Arc::new(policy), drain.clone());
         routes.routes()
     }
 

@@ -1,0 +1,53 @@
+//! Each limit of the journal holds, and says so (PL-4).
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use fixture::{Fixture, enter, name, rename, tenant};
+use hansa_journal::limits::{COMMAND_RECORDS, PAGE_MOST, QUEUED_COMMANDS};
+use hansa_kernel::{Reason, limits::RECORD_CHANGES};
+use sea_orm::ConnectionTrait;
+
+#[tokio::test]
+async fn a_command_touches_a_bounded_number_of_records() {
+    let f = Fixture::sqlite().await;
+    let others = |n: usize| (1..=n).map(|i| enter(&format!("c{i}"), "x").into()).collect::<Vec<_>>();
+    let most = f.journal.submit_together(enter("c0", "x"), others(COMMAND_RECORDS - 1), true).await;
+    assert!(most.is_ok());
+    let more = f.journal.submit_together(enter("c0", "x"), others(COMMAND_RECORDS), true).await.unwrap_err();
+    assert_eq!((more.reason, more.rule), (Reason::Limit, "PL-4"));
+}
+
+#[tokio::test]
+async fn a_record_has_a_bounded_number_of_changes() {
+    let f = Fixture::sqlite().await;
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    let almost = format!("UPDATE records SET version = {}", RECORD_CHANGES - 1);
+    f.journal.store().reader().execute_unprepared(&almost).await.unwrap();
+    let journal = f.again().await;
+    assert_eq!(journal.submit(rename("a", "b"), false).await.unwrap().version, RECORD_CHANGES);
+    let full = journal.submit(rename("a", "c"), false).await.unwrap_err();
+    assert_eq!((full.reason, full.rule), (Reason::Limit, "PL-3"));
+}
+
+#[tokio::test]
+async fn a_page_has_a_bounded_number_of_changes() {
+    let f = Fixture::sqlite().await;
+    let commands = (0..PAGE_MOST + 10).map(|i| enter(&format!("c{i}"), "x")).collect();
+    assert!(f.journal.submit_each(commands, false).await.iter().all(Result::is_ok));
+    assert_eq!(f.journal.feed(tenant(1), 0, u64::MAX).await.unwrap().len() as u64, PAGE_MOST);
+    assert_eq!(f.journal.feed(tenant(1), PAGE_MOST, u64::MAX).await.unwrap().len(), 10);
+}
+
+/// On one thread all of these are asked before the writer sees the first.
+#[tokio::test(flavor = "current_thread")]
+async fn waiting_commands_are_bounded_and_the_rest_is_refused_at_once() {
+    let f = Fixture::sqlite().await;
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    let asked = (0..QUEUED_COMMANDS + 100).map(|_| f.journal.submit(rename("a", "Lugdunum"), true));
+    let answers = futures::future::join_all(asked).await;
+    let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert_eq!(refused.len(), 100);
+    assert!(refused.iter().all(|refusal| refusal.reason == Reason::Limit && !refusal.help.is_empty()));
+    assert!(f.journal.load::<hansa_register_domain::City>(&name("a")).await.unwrap().is_some());
+}
