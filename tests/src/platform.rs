@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, Database};
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
 };
@@ -94,6 +94,12 @@ impl Platform {
         command.args(arguments).arg("--data").arg(self.data.path()).args(&self.settings);
         command.env_remove("HANSA_SERVER").env_remove("HANSA_TOKEN");
         command
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        self.data.path()
     }
 
     async fn launch(&mut self, services: &[&'static str]) {

@@ -1,18 +1,21 @@
-//! The service that lets tenants follow what happened, over the journals of all services in this process.
+//! The service that lets tenants follow what happened, and erase their texts, over the journals of all services in this
+//! process.
 
 use crate::{
-    desk::Desk,
+    desk::{Desk, new_id},
     limits::{REQUEST_BYTES, RESPONSE_BYTES},
     page::Page,
     policy::Policy,
     status::to_status,
 };
 use futures::Stream;
-use hansa_journal::{FeedEntry, Journal, PastChange};
-use hansa_kernel::{Disclosed, RecordName, Refusal, Relation, TenantId, envelope, time::timestamp};
+use hansa_journal::{Erasing, Erasure, FeedEntry, Journal, PastChange};
+use hansa_kernel::{
+    Disclosed, Record, RecordName, Refusal, Relation, TenantId, envelope, record::happened, time::timestamp,
+};
 use hansa_proto::changes::{
-    FeedChange, ListChangesRequest, ListChangesResponse, ListRecordChangesRequest, ListRecordChangesResponse,
-    WatchChangesRequest, WatchChangesResponse,
+    EraseTextsRequest, EraseTextsResponse, FeedChange, ListChangesRequest, ListChangesResponse,
+    ListRecordChangesRequest, ListRecordChangesResponse, WatchChangesRequest, WatchChangesResponse,
     change_service_server::{ChangeService, ChangeServiceServer},
 };
 use hansa_proto::types::Change;
@@ -60,8 +63,24 @@ impl Changes {
             .ok_or_else(|| Refusal::field("service", "is not run here").help("Name one such as services/partnerships."))
     }
 
+    fn desk(&self, journal: &Journal) -> Desk {
+        Desk::new(journal.clone(), self.policy.clone())
+    }
+
     fn tenant<Q>(&self, journal: &Journal, request: &Request<Q>) -> Result<TenantId, Status> {
-        Ok(Desk::new(journal.clone(), self.policy.clone()).caller(request)?.tenant)
+        Ok(self.desk(journal).caller(request)?.tenant)
+    }
+
+    /// The journal that holds a record, and how the caller stands to it, where the caller may see it.
+    async fn holder<Q>(&self, request: &Request<Q>, name: &RecordName) -> Result<(&Journal, Relation), Status> {
+        for journal in self.journals.values() {
+            let tenant = self.tenant(journal, request)?;
+            let standing = journal.standing(name, tenant).await.map_err(|r| to_status(&r))?;
+            if let Some(relation) = standing.filter(|relation| *relation != Relation::Stranger) {
+                return Ok((journal, relation));
+            }
+        }
+        Err(to_status(&Refusal::not_found(name)))
     }
 }
 
@@ -133,22 +152,38 @@ impl ChangeService for Changes {
         let name = RecordName::parse_any(&asked.record, "record").map_err(|r| to_status(&r))?;
         let page = Page::of(asked, name.as_str()).map_err(|r| to_status(&r))?;
         let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0);
-        for journal in self.journals.values() {
-            let tenant = self.tenant(journal, &request)?;
-            let standing = journal.standing(&name, tenant).await.map_err(|r| to_status(&r))?;
-            let Some(relation) = standing.filter(|relation| *relation != Relation::Stranger) else { continue };
-            let past = journal.history(name.id, after, page.size).await.map_err(|r| to_status(&r))?;
-            let more = past.len() as u64 == page.size;
-            // By the last that was read, whether it is shown or not.
-            let next_page_token =
-                page.next(past.last().filter(|_| more).map(|last| vec![last.envelope.version.to_string()]));
-            let mut changes = Vec::with_capacity(past.len());
-            for change in past {
-                changes.extend(readable(journal, change, relation).await.map_err(|r| to_status(&r))?);
-            }
-            return Ok(Response::new(ListRecordChangesResponse { changes, next_page_token }));
+        let (journal, relation) = self.holder(&request, &name).await?;
+        let past = journal.history(name.id, after, page.size).await.map_err(|r| to_status(&r))?;
+        let more = past.len() as u64 == page.size;
+        // By the last that was read, whether it is shown or not.
+        let next_page_token =
+            page.next(past.last().filter(|_| more).map(|last| vec![last.envelope.version.to_string()]));
+        let mut changes = Vec::with_capacity(past.len());
+        for change in past {
+            changes.extend(readable(journal, change, relation).await.map_err(|r| to_status(&r))?);
         }
-        Err(to_status(&Refusal::not_found(&name)))
+        Ok(Response::new(ListRecordChangesResponse { changes, next_page_token }))
+    }
+
+    async fn erase_texts(&self, request: Request<EraseTextsRequest>) -> Result<Response<EraseTextsResponse>, Status> {
+        let name = RecordName::parse_any(&request.get_ref().record, "record").map_err(|r| to_status(&r))?;
+        let (journal, relation) = self.holder(&request, &name).await?;
+        let desk = self.desk(journal);
+        let tenant = desk.permit(&request, relation, name.as_str())?.tenant;
+        let act = desk.open(request)?;
+        let what = journal.erasable(&name, tenant, &act.request.seals).await.map_err(|r| to_status(&r))?;
+        let erasing = Erasing { record: name.id, tenant, seals: what.seals.clone() };
+        let erasure = RecordName::new(Erasure::COLLECTION, new_id());
+        let command = desk.make(&act, erasure, move |_: Option<&Erasure>, _, _, _| match what.seals.is_empty() {
+            true => Ok(Vec::new()),
+            false => happened(what.clone()),
+        });
+        let receipt = journal.submit_if_any(command.erasing(erasing), act.validate_only).await;
+        let answer = receipt.map_err(|r| to_status(&r))?.map_or_else(EraseTextsResponse::default, |receipt| {
+            let erased_count = i32::try_from(receipt.state.count()).unwrap_or(i32::MAX);
+            EraseTextsResponse { erasure: receipt.name.to_string(), erased_count }
+        });
+        Ok(Response::new(answer))
     }
 
     async fn list_changes(

@@ -1,5 +1,6 @@
 //! Configuration: defaults, then a file, then `HANSA_...` variables, then the command line.
 
+use crate::discovery::may_be_asked;
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
@@ -52,10 +53,52 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// Its name, as its tokens state it.
+    /// Its name, as its tokens state it: with OpenID Connect its address.
     pub issuer: String,
-    /// File with its key set (JWKS).
-    pub jwks: PathBuf,
+    /// File with its key set (JWKS). Without one the issuer is asked at its address, which must be https, or on this machine.
+    #[serde(default)]
+    pub jwks: Option<PathBuf>,
+    /// What its tokens must name as their audience.
+    #[serde(default = "default_audience")]
+    pub audience: String,
+    /// The claim that names the tenant: a UUID or `tenants/{uuid}`. What begins with `/` is a JSON pointer, for claims that
+    /// stand within others.
+    #[serde(default = "default_tenant_claim")]
+    pub tenant_claim: String,
+    /// The claim that lists the roles, such as `mayor`; a JSON pointer as well, such as `/realm_access/roles`. Roles that
+    /// this node does not know are passed over.
+    #[serde(default = "default_roles_claim")]
+    pub roles_claim: String,
+    /// The tenants (`tenants/{uuid}`) for which it may speak; empty for all.
+    #[serde(default)]
+    pub tenants: Vec<String>,
+}
+
+fn default_audience() -> String {
+    crate::token::AUDIENCE.into()
+}
+
+fn default_tenant_claim() -> String {
+    "tenant".into()
+}
+
+fn default_roles_claim() -> String {
+    "roles".into()
+}
+
+impl IssuerConfig {
+    /// An issuer with everything else at its default.
+    #[must_use]
+    pub fn of(issuer: &str) -> Self {
+        Self {
+            issuer: issuer.into(),
+            jwks: None,
+            audience: default_audience(),
+            tenant_claim: default_tenant_claim(),
+            roles_claim: default_roles_claim(),
+            tenants: Vec::new(),
+        }
+    }
 }
 
 impl Default for Config {
@@ -127,6 +170,11 @@ impl Config {
                 "plain text is served on loopback alone. Give a certificate, or set plaintext where something before this server speaks TLS.",
             ));
         }
+        if self.issuers.iter().any(|one| one.jwks.is_none() && !may_be_asked(&one.issuer)) {
+            return Err(ConfigError::Contradiction(
+                "an issuer without a key set is asked at its address: that must begin with https://, or be on this machine.",
+            ));
+        }
         Ok(self)
     }
 }
@@ -157,9 +205,13 @@ mod tests {
             json!({"tls_key": "x"}),
             json!({"tls_client_ca": "x"}),
             json!({"listen": "0.0.0.0:7400"}),
+            json!({"issuers": [{"issuer": "http://id.example.org"}]}),
         ] {
             assert!(matches!(Config::read(None, &bad), Err(ConfigError::Contradiction(_))), "{bad}");
         }
         assert!(Config::read(None, json!({"listen": "0.0.0.0:7400", "plaintext": true})).is_ok());
+        let config = Config::read(None, json!({"issuers": [{"issuer": "https://id.example.org"}]})).unwrap();
+        assert_eq!(config.issuers, [IssuerConfig::of("https://id.example.org")]);
+        assert!(Config::read(None, json!({"issuers": [{"issuer": "x", "jwks": "keys.json"}]})).is_ok());
     }
 }

@@ -44,13 +44,13 @@ impl Guard {
     ///
     /// # Errors
     /// NOT_AUTHENTICATED, or NOT_PERMITTED where no relation to any record would permit the call.
-    fn admit(&self, headers: &http::HeaderMap, path: &str) -> Result<(Caller, Option<Place>), Refusal> {
+    async fn admit(&self, headers: &http::HeaderMap, path: &str) -> Result<(Caller, Option<Place>), Refusal> {
         let token = headers
             .get(http::header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")))
             .map_or("", |(_, token)| token.trim());
-        let caller = self.verifier.verify(token)?;
+        let caller = self.verifier.verify(token).await?;
         if !self.policy.knows(path) {
             return Err(Refusal::because(Reason::Unspecified, "PL-1", "this process does not run that service")
                 .help("Call the process that does."));
@@ -92,7 +92,7 @@ pub struct Guarded<S> {
 
 impl<S> Service<Request<Body>> for Guarded<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>> + Send,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -105,29 +105,28 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let path: Arc<str> = request.uri().path().into();
-        if !OPEN.iter().any(|open| path.starts_with(open)) {
-            match self.guard.admit(request.headers(), &path) {
-                Ok((caller, place)) => {
-                    request.extensions_mut().insert(caller);
-                    let span = tracing::info_span!("rpc", rpc.method = %path, otel.kind = "server");
-                    let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-                    hansa_journal::trace::follow(&span, parent);
-                    request.extensions_mut().insert(Rpc(path));
-                    let inner = self.inner.call(request).instrument(span);
-                    return Box::pin(async move {
-                        let answer = inner.await?;
-                        Ok(match place {
-                            Some(place) => answer.map(|body| Held::body(body, place)),
-                            None => answer,
-                        })
-                    });
-                }
-                Err(refusal) => {
-                    let answer = answer(&refusal).into_http();
-                    return Box::pin(async move { Ok(answer) });
-                }
-            }
+        // The one that was found to be ready is the one that is called.
+        let ready = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready);
+        if OPEN.iter().any(|open| path.starts_with(open)) {
+            return Box::pin(inner.call(request));
         }
-        Box::pin(self.inner.call(request))
+        let guard = self.guard.clone();
+        Box::pin(async move {
+            let (caller, place) = match guard.admit(request.headers(), &path).await {
+                Ok(admitted) => admitted,
+                Err(refusal) => return Ok(answer(&refusal).into_http()),
+            };
+            request.extensions_mut().insert(caller);
+            let span = tracing::info_span!("rpc", rpc.method = %path, otel.kind = "server");
+            let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+            hansa_journal::trace::follow(&span, parent);
+            request.extensions_mut().insert(Rpc(path));
+            let answer = inner.call(request).instrument(span).await?;
+            Ok(match place {
+                Some(place) => answer.map(|body| Held::body(body, place)),
+                None => answer,
+            })
+        })
     }
 }

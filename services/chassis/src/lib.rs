@@ -6,7 +6,9 @@
 pub mod changes;
 pub mod config;
 pub mod desk;
+pub mod discovery;
 pub mod guard;
+pub mod keyset;
 pub mod limits;
 pub mod module;
 pub mod page;

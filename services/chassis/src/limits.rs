@@ -30,6 +30,22 @@ pub const VERIFIED_TOKENS: u64 = 10_000;
 pub const VERIFIED_FOR: Duration = Duration::from_secs(60);
 /// Longest token that is looked at.
 pub const TOKEN_BYTES: usize = 8 * 1024;
+/// Largest description or key set of an issuer that is read.
+pub const ISSUER_ANSWER_BYTES: usize = 256 * 1024;
+/// Most keys of an issuer that are looked at.
+pub const ISSUER_KEYS: usize = 100;
+/// How long an issuer may take to give its keys.
+pub const ISSUER_WAIT: Duration = Duration::from_secs(5);
+/// How long keys of an issuer are used before it is asked again.
+pub const ISSUER_KEYS_FRESH: Duration = Duration::from_secs(3_600);
+/// How long they are used at most while the issuer is away.
+pub const ISSUER_KEYS_STALE: Duration = Duration::from_secs(24 * 3_600);
+/// How long an issuer is not asked again, whatever keys tokens name.
+pub const ISSUER_PAUSE: Duration = Duration::from_secs(60);
+/// The same while none of its keys is known, because it was away.
+pub const ISSUER_RETRY: Duration = Duration::from_secs(5);
+/// Bits of an RSA key that is accepted.
+pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
 /// Streams of one tenant that may be open at once.
 pub const TENANT_STREAMS: usize = 100;
 /// Records a page, where the caller does not say.

@@ -1,15 +1,23 @@
 //! Tokens: who issues them here, and whose are accepted.
 //!
 //! The embedded issuer signs with a key derived from the node's own; other issuers are named in the configuration with
-//! their key sets (JWKS). A verified token is remembered for a minute at most, and never beyond its expiry.
+//! their key sets (JWKS), or are asked for them. A verified token is remembered for a minute at most, and never beyond its
+//! expiry; one that is refused is not remembered at all.
 
-use crate::limits::{TOKEN_BYTES, VERIFIED_FOR, VERIFIED_TOKENS};
+use crate::{
+    config::IssuerConfig,
+    discovery::Discovered,
+    keyset::{ALGORITHMS, KeySet},
+    limits::{TOKEN_BYTES, VERIFIED_FOR, VERIFIED_TOKENS},
+};
+use anyhow::Context;
 use chrono::{DateTime, Utc};
 use hansa_journal::{Clock, NodeKeys};
 use hansa_kernel::{Caller, PersonId, Reason, Refusal, Role, TenantId};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, jwk::JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
@@ -21,9 +29,8 @@ pub const LONGEST_DAYS: i64 = 366;
 const LEEWAY: u64 = 30;
 /// Roles that stand above tenants: steward, auditor, operator.
 pub const NODE_ROLES: [Role; 3] = [Role::Steward, Role::Auditor, Role::Operator];
-const ALGORITHMS: [Algorithm; 3] = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256];
 
-/// What a token says.
+/// What a token of the embedded issuer says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Claims {
     /// Who issued it.
@@ -117,13 +124,29 @@ pub fn role_of(name: &str) -> Option<Role> {
 
 /// The keys of one accepted issuer.
 enum Keys {
-    One(DecodingKey),
-    Set(JwkSet),
+    /// The embedded issuer's one.
+    Own(DecodingKey),
+    Set(KeySet),
+    Asked(Discovered),
+}
+
+/// An accepted issuer.
+struct Accepted {
+    keys: Keys,
+    how: IssuerConfig,
+    /// For whom it may speak; empty for all.
+    tenants: Vec<TenantId>,
+}
+
+/// The part of a token that says whose key must have signed it.
+#[derive(Deserialize)]
+struct Issued {
+    iss: String,
 }
 
 /// Verifies tokens.
 pub struct Verifier {
-    issuers: HashMap<String, Keys>,
+    issuers: HashMap<String, Accepted>,
     home: TenantId,
     verified: Cache<String, Arc<(Caller, i64)>>,
     clock: Arc<dyn Clock>,
@@ -140,22 +163,43 @@ impl Verifier {
     #[must_use]
     pub fn of(node: &NodeKeys, clock: Arc<dyn Clock>) -> Self {
         let public = NodeKeys::from_secret(&embedded_secret(node)).verifying();
-        let key = Keys::One(DecodingKey::from_ed_der(public.as_bytes()));
+        let keys = Keys::Own(DecodingKey::from_ed_der(public.as_bytes()));
+        let own = Accepted { keys, how: IssuerConfig::of(node.name()), tenants: Vec::new() };
         Self {
-            issuers: HashMap::from([(node.name().to_owned(), key)]),
+            issuers: HashMap::from([(node.name().to_owned(), own)]),
             home: node.tenant(),
             verified: Cache::builder().max_capacity(VERIFIED_TOKENS).time_to_live(VERIFIED_FOR).build(),
             clock,
         }
     }
 
-    /// Accepts another issuer with its key set (JWKS, as JSON).
+    /// Accepts another issuer. One that is away now is no error: its tokens are refused until it is back.
     ///
     /// # Errors
-    /// Where the key set cannot be read.
-    pub fn accept(&mut self, issuer: &str, jwks: &str) -> Result<(), serde_json::Error> {
-        self.issuers.insert(issuer.to_owned(), Keys::Set(serde_json::from_str(jwks)?));
+    /// Where its key set cannot be read, its address is not safe, or it is the node's own name.
+    pub fn accept(&mut self, how: &IssuerConfig) -> anyhow::Result<()> {
+        let keys = match &how.jwks {
+            Some(file) => {
+                let set = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+                Keys::Set(KeySet::read(&set).with_context(|| format!("{} is no key set", file.display()))?)
+            }
+            None => Keys::Asked(Discovered::of(&how.issuer, self.clock.clone())?),
+        };
+        let tenants = how.tenants.iter().map(|name| TenantId::parse(name, "issuers.tenants"));
+        let tenants = tenants.collect::<Result<_, _>>()?;
+        let accepted = Accepted { keys, how: how.clone(), tenants };
+        let before = self.issuers.insert(how.issuer.clone(), accepted);
+        anyhow::ensure!(before.is_none(), "the issuer {} is accepted already", how.issuer);
         Ok(())
+    }
+
+    /// Asks the issuers that are to be asked, so that the first caller need not wait.
+    pub async fn ask_issuers(&self) {
+        for accepted in self.issuers.values() {
+            if let Keys::Asked(issuer) = &accepted.keys {
+                issuer.refresh().await;
+            }
+        }
     }
 
     /// The caller that a token names.
@@ -163,7 +207,7 @@ impl Verifier {
     /// # Errors
     /// NOT_AUTHENTICATED, without saying what exactly is wrong: the holder of a good token does not need to know, the
     /// holder of a bad one must not.
-    pub fn verify(&self, token: &str) -> Result<Caller, Refusal> {
+    pub async fn verify(&self, token: &str) -> Result<Caller, Refusal> {
         let now = self.clock.now().timestamp();
         if token.len() > TOKEN_BYTES {
             return Err(unauthenticated());
@@ -173,49 +217,95 @@ impl Verifier {
         {
             return Ok(known.0.clone());
         }
-        let (caller, expires) = self.read(token, now).ok_or_else(unauthenticated)?;
+        let (caller, expires) = self.read(token, now).await.ok_or_else(unauthenticated)?;
         self.verified.insert(token.to_owned(), Arc::new((caller.clone(), expires)));
         Ok(caller)
     }
 
-    fn read(&self, token: &str, now: i64) -> Option<(Caller, i64)> {
+    async fn read(&self, token: &str, now: i64) -> Option<(Caller, i64)> {
         let header = jsonwebtoken::decode_header(token).ok()?;
-        if !ALGORITHMS.contains(&header.alg) {
+        // What a token says to be critical is not understood here (RFC 7515, 4.1.11).
+        if !ALGORITHMS.contains(&header.alg) || header.crit.is_some() {
             return None;
         }
         // The issuer is read before the signature is checked, to find the key that must have signed.
-        let issuer = jsonwebtoken::dangerous::insecure_decode::<Claims>(token).ok()?.claims.iss;
+        let issuer = jsonwebtoken::dangerous::insecure_decode::<Issued>(token).ok()?.claims.iss;
+        let accepted = self.issuers.get(&issuer)?;
+        let key = accepted.key(&header).await?;
         let mut validation = Validation::new(header.alg);
-        validation.set_audience(&[AUDIENCE]);
+        validation.set_audience(&[&accepted.how.audience]);
         validation.set_issuer(&[&issuer]);
-        validation.leeway = LEEWAY;
-        // Expiry is checked below against the clock that was handed in.
+        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+        // The times are checked below against the clock that was handed in.
         validation.validate_exp = false;
-        let key = match self.issuers.get(&issuer)? {
-            Keys::One(key) if header.alg == Algorithm::EdDSA => key.clone(),
-            Keys::One(_) => return None,
-            Keys::Set(set) => DecodingKey::from_jwk(set.find(header.kid.as_deref()?)?).ok()?,
-        };
-        let claims = jsonwebtoken::decode::<Claims>(token, &key, &validation).ok()?.claims;
-        let leeway = LEEWAY.cast_signed();
-        if claims.exp + leeway <= now || claims.iat - leeway > now {
-            return None;
-        }
-        let roles: Vec<Role> = claims.roles.iter().map(|name| role_of(name)).collect::<Option<_>>()?;
-        if roles.is_empty() {
-            return None;
-        }
-        let tenant = TenantId(claims.tenant);
-        // The node's own offices are held by its own people, whatever another issuer says.
-        if tenant != self.home && roles.iter().any(|role| NODE_ROLES.contains(role)) {
-            return None;
-        }
-        let scopes: Vec<String> = claims.scope.split_whitespace().map(str::to_owned).collect();
-        let program = roles.contains(&Role::ServiceAccount);
-        let scopes = if program { scopes } else { vec!["*".to_owned()] };
-        let person = PersonId::derive(tenant, &claims.iss, &claims.sub);
-        Some((Caller { tenant, person, roles, scopes }, claims.exp))
+        let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).ok()?.claims;
+        let expires = in_time(&claims, now)?;
+        Some((self.caller(accepted, &claims)?, expires))
     }
+
+    fn caller(&self, accepted: &Accepted, claims: &Value) -> Option<Caller> {
+        let named = claim(claims, &accepted.how.tenant_claim)?.as_str()?;
+        let tenant = TenantId(Uuid::try_parse(named.strip_prefix("tenants/").unwrap_or(named)).ok()?);
+        let roles = roles_in(claim(claims, &accepted.how.roles_claim)?);
+        let foreign = !accepted.tenants.is_empty() && !accepted.tenants.contains(&tenant);
+        // The node's own offices are held by its own people, whatever another issuer says.
+        let usurps = tenant != self.home && roles.iter().any(|role| NODE_ROLES.contains(role));
+        if roles.is_empty() || foreign || usurps {
+            return None;
+        }
+        let scopes = claims.get("scope").and_then(Value::as_str).unwrap_or_default();
+        let scopes = match roles.contains(&Role::ServiceAccount) {
+            true => scopes.split_whitespace().map(str::to_owned).collect(),
+            false => vec!["*".to_owned()],
+        };
+        let person = PersonId::derive(tenant, &accepted.how.issuer, claims.get("sub")?.as_str()?);
+        Some(Caller { tenant, person, roles, scopes })
+    }
+}
+
+impl Accepted {
+    async fn key(&self, header: &Header) -> Option<DecodingKey> {
+        match &self.keys {
+            Keys::Own(key) => (header.alg == Algorithm::EdDSA).then(|| key.clone()),
+            Keys::Set(set) => set.find(header.kid.as_deref()?, header.alg),
+            Keys::Asked(issuer) => issuer.key(header.kid.as_deref()?, header.alg).await,
+        }
+    }
+}
+
+/// A claim by its name, or by a JSON pointer.
+fn claim<'a>(claims: &'a Value, name: &str) -> Option<&'a Value> {
+    if name.starts_with('/') { claims.pointer(name) } else { claims.get(name) }
+}
+
+/// The roles that are known here, of a list or of words; each once.
+fn roles_in(claim: &Value) -> Vec<Role> {
+    let names: Vec<&str> = match claim {
+        Value::String(words) => words.split_whitespace().collect(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let mut roles = Vec::new();
+    for role in names.into_iter().filter_map(role_of) {
+        if !roles.contains(&role) {
+            roles.push(role);
+        }
+    }
+    roles
+}
+
+/// When a token ends, where it holds now.
+fn in_time(claims: &Value, now: i64) -> Option<i64> {
+    let leeway = LEEWAY.cast_signed();
+    // Some issuers write fractions of seconds.
+    let instant = |value: &Value| value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64));
+    let expires = instant(claims.get("exp")?)?;
+    for begins in ["nbf", "iat"].into_iter().filter_map(|name| claims.get(name)) {
+        if instant(begins)?.saturating_sub(leeway) > now {
+            return None;
+        }
+    }
+    (expires.saturating_add(leeway) > now).then_some(expires)
 }
 
 fn unauthenticated() -> Refusal {
@@ -233,25 +323,25 @@ mod tests {
         NodeKeys::from_secret(&[byte; 32])
     }
 
-    #[test]
-    fn a_token_names_its_caller_until_it_expires() {
+    #[tokio::test]
+    async fn a_token_names_its_caller_until_it_expires() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let clock = ManualClock::at(now);
         let verifier = Verifier::of(&node(1), Arc::new(clock.clone()));
         let tenant = node(3).tenant();
         let token = Issuer::of(&node(1)).issue(tenant, "ana", &[Role::Mayor], &[], now, 1).unwrap();
-        let caller = verifier.verify(&token).unwrap();
+        let caller = verifier.verify(&token).await.unwrap();
         assert_eq!((caller.tenant, caller.roles.as_slice()), (tenant, &[Role::Mayor][..]));
         assert_eq!(caller.scopes, ["*"]);
         clock.set(now + chrono::TimeDelta::days(2));
-        assert_eq!(verifier.verify(&token).unwrap_err().reason, Reason::NotAuthenticated);
+        assert_eq!(verifier.verify(&token).await.unwrap_err().reason, Reason::NotAuthenticated);
         clock.set(now - chrono::TimeDelta::days(2));
         let early = Verifier::of(&node(1), Arc::new(clock));
-        assert!(early.verify(&token).is_err(), "a token from the future");
+        assert!(early.verify(&token).await.is_err(), "a token from the future");
     }
 
-    #[test]
-    fn foreign_forged_and_malformed_tokens_are_refused_alike() {
+    #[tokio::test]
+    async fn foreign_forged_and_malformed_tokens_are_refused_alike() {
         let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
         let verifier = Verifier::of(&node(1), Arc::new(ManualClock::at(now)));
         let tenant = node(3).tenant();
@@ -266,9 +356,9 @@ mod tests {
         let steward = Issuer::of(&node(1)).issue(tenant, "ana", &[Role::Steward], &[], now, 1).unwrap();
         let long = "x".repeat(TOKEN_BYTES + 1);
         for bad in ["", "a.b.c", &foreign, &forged, &no_role, &unsigned, &steward, &long] {
-            assert_eq!(verifier.verify(bad).unwrap_err(), unauthenticated());
+            assert_eq!(verifier.verify(bad).await.unwrap_err(), unauthenticated());
         }
-        assert!(verifier.verify(&good).is_ok());
+        assert!(verifier.verify(&good).await.is_ok());
         assert!(Issuer::of(&node(1)).issue(tenant, "a", &[Role::Mayor], &[], now, LONGEST_DAYS + 1).is_err());
     }
 

@@ -137,6 +137,17 @@ pub enum Command {
         /// The record, such as agreements/{uuid} or cities/{uuid}
         record: String,
     },
+    /// Erase the texts that your tenant has put into a record, for good
+    Erase {
+        /// The record, such as agreements/{uuid}
+        record: String,
+        /// One text by its seal (hex); repeat for more [default: all of your tenant's in the record]
+        #[arg(long = "seal", value_name = "HEX")]
+        seals: Vec<String>,
+        /// Say how many it would be, and erase nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Write a signed agreement as a document that anyone can check offline (needs --token of one of its parties)
     Export {
         /// The agreement, agreements/{uuid}

@@ -122,11 +122,7 @@ impl Node {
     fn verifier(&self) -> anyhow::Result<Verifier> {
         let mut verifier = Verifier::of(&self.keys, self.clock.clone());
         for other in &self.config.issuers {
-            let jwks = fs::read_to_string(&other.jwks)
-                .with_context(|| format!("the key set {} cannot be read", other.jwks.display()))?;
-            verifier
-                .accept(&other.issuer, &jwks)
-                .with_context(|| format!("the key set of {} is malformed", other.issuer))?;
+            verifier.accept(other).with_context(|| format!("the issuer {} cannot be accepted", other.issuer))?;
         }
         Ok(verifier)
     }
@@ -134,7 +130,8 @@ impl Node {
     /// Serves until `stop` is cancelled, and ends cleanly: calls first, then what goes on beside.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
         let policy: Arc<Policy> = Arc::new(Module::policy(&self.modules)?);
-        let guard = Guard::new(Arc::new(self.verifier()?), policy.clone());
+        let verifier = Arc::new(self.verifier()?);
+        let guard = Guard::new(verifier.clone(), policy.clone());
         let journals: HashMap<&'static str, Journal> =
             self.modules.iter().map(|module| (module.name, module.journal.clone())).collect();
         let mut routes = RoutesBuilder::default();
@@ -148,6 +145,10 @@ impl Node {
         };
         let beside = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        let stopped = beside.clone();
+        tasks.spawn(async move {
+            tokio::select! { () = stopped.cancelled() => {}, () = verifier.ask_issuers() => {} }
+        });
         for module in self.modules {
             (module.mount)(&mut routes, policy.clone(), stop.clone());
             tasks.spawn(module.journal.clone().run_timers(beside.clone()));

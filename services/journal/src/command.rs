@@ -1,6 +1,9 @@
 //! A command: what is asked of one record, by whom, and the rule that decides it.
 
-use crate::kind::{AnyState, Step, steps, typed};
+use crate::{
+    erasure::Erasing,
+    kind::{AnyState, Step, steps, typed},
+};
 use hansa_kernel::{Audience, Decision, Moment, Reason, Record, RecordName, Refusal, Stamp, TenantId, seal::Sealed};
 use hansa_proto::types::Actor;
 use std::sync::Arc;
@@ -39,6 +42,7 @@ pub struct Command<R: Record> {
     pub(crate) etag: String,
     pub(crate) seals: Vec<Sealed>,
     pub(crate) command_hash: Vec<u8>,
+    pub(crate) erasing: Option<Erasing>,
     pub(crate) authorise: Option<Arc<Authorise<R>>>,
     pub(crate) decide: Arc<Decide<R>>,
 }
@@ -57,6 +61,7 @@ impl<R: Record> Command<R> {
             etag: String::new(),
             seals: Vec::new(),
             command_hash: Vec::new(),
+            erasing: None,
             authorise: None,
             decide: Arc::new(decide),
         }
@@ -91,6 +96,13 @@ impl<R: Record> Command<R> {
         self.command_hash = command_hash.to_vec();
         self
     }
+
+    /// The values that are erased in the same transaction, where the command changes anything.
+    #[must_use]
+    pub fn erasing(mut self, erasing: Erasing) -> Self {
+        self.erasing = Some(erasing);
+        self
+    }
 }
 
 /// What a command led to.
@@ -116,6 +128,7 @@ pub(crate) trait AnyCommand: Send + Sync {
     fn etag(&self) -> &str;
     fn seals(&self) -> &[Sealed];
     fn command_hash(&self) -> &[u8];
+    fn erasing(&self) -> Option<&Erasing>;
     fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal>;
     fn decide(&self, before: Option<&AnyState>, stamp: &Stamp, moment: Moment) -> Result<Vec<Step>, Refusal>;
 }
@@ -143,6 +156,10 @@ impl<R: Record> AnyCommand for Command<R> {
 
     fn command_hash(&self) -> &[u8] {
         &self.command_hash
+    }
+
+    fn erasing(&self) -> Option<&Erasing> {
+        self.erasing.as_ref()
     }
 
     fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal> {

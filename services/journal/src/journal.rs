@@ -3,6 +3,7 @@
 use crate::{
     clock::Clock,
     command::{AnyCommand, Command, Receipt},
+    erasure::Erasure,
     keys::NodeKeys,
     kind::{AnyKind, AnyState, KindOf, shared},
     limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
@@ -135,10 +136,10 @@ impl JournalBuilder {
 }
 
 impl Journal {
-    /// Begins to describe a service's journal.
+    /// Begins to describe a service's journal. Each holds the erasures of its own texts.
     #[must_use]
     pub fn of(service: &'static str) -> JournalBuilder {
-        JournalBuilder { service, kinds: HashMap::new() }
+        JournalBuilder { service, kinds: HashMap::new() }.record::<Erasure>()
     }
 
     /// The service whose journal it is.
@@ -199,6 +200,20 @@ impl Journal {
         self.receipt(answer).await
     }
 
+    /// The same for a command that may find nothing to do on a record that is not there: `None` then.
+    ///
+    /// # Errors
+    /// As `submit`.
+    pub async fn submit_if_any<R: Record>(
+        &self,
+        command: Command<R>,
+        validate_only: bool,
+    ) -> Result<Option<Receipt<R>>, Refusal> {
+        let done = self.enqueue(vec![Box::new(command)], validate_only)?.await.map_err(|_| closed())??;
+        let first = done.into_iter().next().ok_or_else(closed)?;
+        if first.version == 0 { Ok(None) } else { self.settled(first).await.map(Some) }
+    }
+
     /// Decides many commands, each for itself, in as few transactions as may be. Answers stand in the order of the commands.
     pub async fn submit_each<R: Record>(
         &self,
@@ -251,7 +266,10 @@ impl Journal {
         wait: oneshot::Receiver<Result<Vec<Done>, Refusal>>,
     ) -> Result<Receipt<R>, Refusal> {
         let done = wait.await.map_err(|_| closed())??;
-        let first = done.into_iter().next().ok_or_else(closed)?;
+        self.settled(done.into_iter().next().ok_or_else(closed)?).await
+    }
+
+    async fn settled<R: Record>(&self, first: Done) -> Result<Receipt<R>, Refusal> {
         if let Some(state) = &first.state {
             return Ok(Receipt {
                 state: shared::<R>(state),

@@ -32,6 +32,10 @@ pub const PAGE_DEFAULT: u64 = 100;
 pub const PAGE_MOST: u64 = 1_000;
 /// How long SQLite waits for a lock.
 pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
+/// How often the write-ahead log is tried to be emptied after an erasure; each try waits for readers as long as for a lock.
+pub const SCRUB_TRIES: u32 = 3;
+/// Most texts that one erasure takes; a message about it must fit through the broker.
+pub const ERASED_TEXTS: usize = 10_000;
 /// How long a stream keeps messages. Who was away longer has everything published again.
 pub const STREAM_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Changes on their way to the broker at once.

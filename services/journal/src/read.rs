@@ -71,7 +71,7 @@ impl Inner {
         Ok(fold_rows(kind, rows))
     }
 
-    async fn known(&self, name: &RecordName) -> Result<Option<Arc<Known>>, Refusal> {
+    pub(crate) async fn known(&self, name: &RecordName) -> Result<Option<Arc<Known>>, Refusal> {
         let Some(kind) = self.kinds.get(name.collection()) else { return Ok(None) };
         let alone = self.store.backend() == Backend::Sqlite;
         if alone && let Some(known) = self.cache.get(&name.id.0) {

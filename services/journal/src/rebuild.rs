@@ -25,16 +25,18 @@ pub struct Rebuilt {
     pub differing: Vec<String>,
     /// Records whose history cannot be folded; they are left as they were.
     pub broken: Vec<String>,
+    /// Texts that had been erased and were there again, as after a restore; they are erased again.
+    pub erased: u64,
 }
 
 impl Journal {
-    /// Folds every record again from its first change, and writes its state and rows anew. Commands go on meanwhile: a
-    /// step holds its own records alone. `progress` hears how many records are done.
+    /// Erases again what was erased, then folds every record again from its first change, and writes its state and rows
+    /// anew. Commands go on meanwhile: a step holds its own records alone. `progress` hears how many records are done.
     ///
     /// # Errors
     /// Where the database is away; what was done stands.
     pub async fn rebuild(&self, mut progress: impl FnMut(u64)) -> Result<Rebuilt, StoreError> {
-        let mut out = Rebuilt::default();
+        let mut out = Rebuilt { erased: self.replay_erasures().await?, ..Rebuilt::default() };
         let mut after = Uuid::nil();
         while let Some(last) = self.rebuild_step(after, &mut out).await? {
             after = last;

@@ -1,18 +1,13 @@
-//! Sealing on the way in, resolving on the way out, and erasing (PL-7).
+//! Sealing on the way in, and resolving on the way out (PL-7).
 
-use crate::{
-    journal::Journal,
-    keys::random_bytes,
-    store::storage,
-    tables::{record, seal},
-};
+use crate::{journal::Journal, keys::random_bytes, store::storage, tables::seal};
 use hansa_kernel::{
-    Reason, RecordId, RecordName, Refusal, TenantId,
+    RecordId, Refusal,
     limits::TEXT_CHARS,
     seal::{Sealed, seal},
 };
 use hansa_proto::{Texts, types::LocalizedText};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 use std::collections::{HashMap, HashSet};
 
 /// Takes every text out of a command and puts its seal in its place. A seal that the caller sent is dropped: it would
@@ -128,40 +123,5 @@ impl Journal {
             Some(Sealed { seal: row.seal.try_into().ok()?, salt: row.salt.try_into().ok()?, value: row.value })
         };
         Ok(rows.into_iter().filter_map(opening).collect())
-    }
-
-    /// Erases the values that a tenant has sealed in a record; `seals` empty means all of them. What remains still
-    /// verifies. Answers how many were erased.
-    ///
-    /// # Errors
-    /// NOT_FOUND where there is no such record; where the database is away.
-    pub async fn erase(&self, name: &RecordName, tenant: TenantId, seals: &[Vec<u8>]) -> Result<u64, Refusal> {
-        let db = self.inner.store.reader();
-        let row = record::Entity::find_by_id(name.id.0).one(db).await.map_err(|e| storage(&e))?;
-        if row.is_none_or(|row| row.name != name.as_str()) {
-            return Err(Refusal::not_found(name));
-        }
-        let now = self.inner.clock.now().timestamp_micros();
-        let mut erase = seal::Entity::update_many()
-            .col_expr(seal::Column::Value, Expr::value(Vec::<u8>::new()))
-            .col_expr(seal::Column::Salt, Expr::value(Vec::<u8>::new()))
-            .col_expr(seal::Column::ErasedAt, Expr::value(now))
-            .filter(seal::Column::Record.eq(name.id.0))
-            .filter(seal::Column::Tenant.eq(tenant.0))
-            .filter(seal::Column::ErasedAt.is_null());
-        if !seals.is_empty() {
-            erase = erase.filter(seal::Column::Seal.is_in(seals.to_vec()));
-        }
-        let tx = self.inner.store.begin().await.map_err(|e| storage(&e))?;
-        let done = erase.exec(&tx).await.map_err(|e| storage(&e))?;
-        tx.commit().await.map_err(|e| storage(&e))?;
-        if done.rows_affected == 0 && !seals.is_empty() {
-            return Err(Refusal::because(
-                Reason::NotFound,
-                "PL-7",
-                "none of these values is yours to erase, or is there",
-            ));
-        }
-        Ok(done.rows_affected)
     }
 }

@@ -1,10 +1,10 @@
 //! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
 
-use crate::limits::{BIND_VARIABLES, POSTGRES_CONNECTIONS, SQLITE_BUSY};
+use crate::limits::{BIND_VARIABLES, POSTGRES_CONNECTIONS, SCRUB_TRIES, SQLITE_BUSY};
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, Iterable,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sea_query::OnConflict,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    Iterable, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sea_query::OnConflict,
 };
 use sea_orm_migration::MigratorTrait;
 use std::path::Path;
@@ -32,6 +32,10 @@ pub struct Store {
 impl Store {
     /// Opens or makes a file and brings its tables up to date. A commit survives the loss of power (synchronous FULL).
     ///
+    /// What is erased is overwritten with zeros (`secure_delete`), so that nothing of it stays in free pages. The
+    /// write-ahead log still holds the pages as they were before: it is emptied after each erasure, and at each start for the
+    /// case that a crash came between the two.
+    ///
     /// # Errors
     /// Where the file cannot be opened or migrated.
     pub async fn sqlite<M: MigratorTrait>(file: &Path) -> Result<Self, StoreError> {
@@ -46,13 +50,16 @@ impl Store {
                     .foreign_keys(true)
                     .pragma("journal_mode", "WAL")
                     .pragma("synchronous", "FULL")
+                    .pragma("secure_delete", "ON")
                     .pragma("cache_size", "-16000")
             });
             Database::connect(options)
         };
         let writer = connect(1).await?;
         M::up(&writer, None).await?;
-        Ok(Self { writer, reader: connect(4).await?, backend: Backend::Sqlite })
+        let store = Self { writer, reader: connect(4).await?, backend: Backend::Sqlite };
+        store.scrub().await;
+        Ok(store)
     }
 
     /// Connects to a server, makes the schema where it is missing, and brings its tables up to date. Replicas that start
@@ -88,6 +95,28 @@ impl Store {
     #[must_use]
     pub fn reader(&self) -> &DatabaseConnection {
         &self.reader
+    }
+
+    /// Takes what was erased out of the write-ahead log, by emptying it. PostgreSQL has no part in this: there the dead rows
+    /// go with its next vacuum, its log and its backups as long as their operator keeps them.
+    pub(crate) async fn scrub(&self) {
+        if self.backend == Backend::Postgres {
+            return;
+        }
+        for _ in 0..SCRUB_TRIES {
+            let checkpoint = Statement::from_string(DbBackend::Sqlite, "PRAGMA wal_checkpoint(TRUNCATE)");
+            let busy = match self.writer.query_one_raw(checkpoint).await {
+                Ok(row) => row.and_then(|row| row.try_get_by_index::<i32>(0).ok()) != Some(0),
+                Err(error) => {
+                    tracing::warn!(%error, "the write-ahead log could not be emptied");
+                    true
+                }
+            };
+            if !busy {
+                return;
+            }
+        }
+        tracing::error!("the write-ahead log still holds what was erased; the next erasure or start empties it");
     }
 
     /// A transaction that will write. SQLite takes the write lock at once: a deferred one fails when it is busy.

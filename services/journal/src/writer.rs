@@ -2,26 +2,27 @@
 
 use crate::{
     command::{AnyCommand, within_audience_limit},
+    erasure::{self, Erasing},
     journal::Inner,
     kind::{AnyKind, AnyState, Collectors, Step},
     limits::{BATCH_COMMANDS, COMMAND_TRIES},
     relay::Outgoing,
+    slots::{Slot, load_requests, load_slots},
     store::{Backend, StoreError, insert, storage, upsert},
     tables::{change, feed, record, request, seal},
 };
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
-    Audience, Moment, Reason, RecordName, Refusal, Stamp, envelope,
+    Audience, Moment, Reason, RecordId, RecordName, Refusal, Stamp, TenantId, envelope,
     limits::RECORD_CHANGES,
+    seal::{SEAL_BYTES, Sealed},
     time::{instant, timestamp},
 };
 use hansa_proto::types::{ChangeEnvelope, HashAlgorithm, SignedChange};
 use prost::Message;
-use sea_orm::{
-    ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, SqlErr,
-};
+use sea_orm::{DatabaseTransaction, Set, SqlErr};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -54,19 +55,6 @@ pub(crate) struct Done {
     pub repeated: bool,
 }
 
-/// A record within a batch.
-#[derive(Clone)]
-struct Slot {
-    name: RecordName,
-    kind: Arc<dyn AnyKind>,
-    state: Option<AnyState>,
-    version: u64,
-    head: Vec<u8>,
-    frozen: Option<String>,
-    existed: bool,
-    touched: bool,
-}
-
 /// The rows that a batch writes, beside records and views.
 #[derive(Default)]
 struct Output {
@@ -74,6 +62,36 @@ struct Output {
     feed: Vec<feed::ActiveModel>,
     requests: Vec<request::Model>,
     seals: Vec<seal::ActiveModel>,
+    /// Those of `seals`, by what stands in the change.
+    sealed: HashSet<[u8; SEAL_BYTES]>,
+    erasures: Vec<Erasing>,
+}
+
+impl Output {
+    /// Keeps values for a record, each once: commands that take effect together may bear the same ones.
+    fn keep_seals<'a>(&mut self, record: RecordId, tenant: TenantId, seals: impl IntoIterator<Item = &'a Sealed>) {
+        for sealed in seals {
+            if self.sealed.insert(sealed.seal) {
+                self.seals.push(seal::ActiveModel {
+                    seal: Set(sealed.seal.to_vec()),
+                    record: Set(record.0),
+                    tenant: Set(tenant.0),
+                    salt: Set(sealed.salt.to_vec()),
+                    value: Set(sealed.value.clone()),
+                    erased_at: Set(None),
+                });
+            }
+        }
+    }
+}
+
+/// The seals that stand in changes.
+fn seals_in(kind: &dyn AnyKind, steps: &[Step]) -> HashSet<Vec<u8>> {
+    let mut seals = HashSet::new();
+    for step in steps {
+        kind.visit_texts(step.type_name, &step.payload, &mut |text| seals.extend([text.seal.clone()]));
+    }
+    seals
 }
 
 struct Batch<'a> {
@@ -149,8 +167,13 @@ async fn decide_and_commit(inner: &Inner, jobs: &[Job]) -> Result<Vec<Result<Vec
     }
     let written = batch.output.changes.len() as i64;
     let outgoing = batch.outgoing();
+    let erased = !batch.output.erasures.is_empty();
     let slots = batch.write(&tx).await?;
     tx.commit().await?;
+    if erased {
+        // Before anyone is answered: what is said to be erased is gone from the files as well.
+        inner.store.scrub().await;
+    }
     if let (Some(outbox), false) = (inner.outbox.get(), outgoing.is_empty()) {
         // A relay that is behind is no reason to wait: its sweep finds what was not handed over.
         let _ = outbox.try_send(outgoing);
@@ -160,97 +183,6 @@ async fn decide_and_commit(inner: &Inner, jobs: &[Job]) -> Result<Vec<Result<Vec
     }
     inner.committed.send_modify(|count| *count += written);
     Ok(answers)
-}
-
-fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
-    let mut names = BTreeMap::new();
-    for job in jobs {
-        match &job.work {
-            Work::Commands { commands, .. } => names.extend(commands.iter().map(|c| (c.name().id.0, c.name().clone()))),
-            Work::Timer { name, .. } => drop(names.insert(name.id.0, name.clone())),
-        }
-    }
-    names
-}
-
-/// The present state of every record of the batch. On PostgreSQL the rows are locked in the order of their ids before the
-/// first write, so that two batches cannot wait for each other.
-async fn load_slots(inner: &Inner, tx: &DatabaseTransaction, jobs: &[Job]) -> Result<HashMap<Uuid, Slot>, StoreError> {
-    let names = names(jobs);
-    let alone = inner.store.backend() == Backend::Sqlite;
-    let mut slots = HashMap::with_capacity(names.len());
-    let mut unknown = Vec::new();
-    for (id, name) in &names {
-        let Some(kind) = inner.kinds.get(name.collection()) else { continue };
-        let mut slot = Slot {
-            name: name.clone(),
-            kind: kind.clone(),
-            state: None,
-            version: 0,
-            head: Vec::new(),
-            frozen: None,
-            existed: false,
-            touched: false,
-        };
-        if alone && let Some(known) = inner.cache.get(id) {
-            slot = Slot {
-                state: Some(known.state.clone()),
-                version: known.version,
-                head: known.head.clone(),
-                existed: true,
-                ..slot
-            };
-        } else {
-            unknown.push(*id);
-        }
-        slots.insert(*id, slot);
-    }
-    if unknown.is_empty() {
-        return Ok(slots);
-    }
-    let mut rows = Vec::new();
-    for ids in unknown.chunks(crate::limits::BIND_VARIABLES) {
-        let query = record::Entity::find()
-            .filter(record::Column::Record.is_in(ids.iter().copied()))
-            .order_by_asc(record::Column::Record);
-        rows.extend(if alone { query.all(tx).await? } else { query.lock_exclusive().all(tx).await? });
-    }
-    for row in rows {
-        if let Some(slot) = slots.get_mut(&row.record) {
-            // An id stands for one name: a record asked for under another name is not there.
-            if slot.name.as_str() != row.name {
-                slot.frozen = Some("the name and the id do not belong together".into());
-            }
-            slot.state = match slot.kind.decode(row.revision, &row.state) {
-                Some(state) => Some(state),
-                None => inner.fold_again(tx, slot.kind.as_ref(), row.record).await?.ok(),
-            };
-            slot.version = row.version.cast_unsigned();
-            slot.head = row.head;
-            slot.frozen = slot.frozen.take().or(row.frozen);
-            slot.existed = true;
-        }
-    }
-    Ok(slots)
-}
-
-async fn load_requests(
-    tx: &DatabaseTransaction,
-    jobs: &[Job],
-) -> Result<HashMap<(Uuid, Uuid), request::Model>, StoreError> {
-    let mut keys = HashSet::new();
-    for job in jobs {
-        if let Work::Commands { commands, .. } = &job.work {
-            keys.extend(commands.iter().filter_map(|c| c.request()).map(|key| (key.tenant.0, key.id)));
-        }
-    }
-    if keys.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let ids: HashSet<Uuid> = keys.iter().map(|(_, id)| *id).collect();
-    let rows =
-        request::Entity::find().filter(Condition::all().add(request::Column::Request.is_in(ids))).all(tx).await?;
-    Ok(rows.into_iter().map(|row| ((row.tenant, row.request), row)).filter(|(key, _)| keys.contains(key)).collect())
 }
 
 impl Batch<'_> {
@@ -284,6 +216,7 @@ impl Batch<'_> {
             });
             overlay.insert(id, slot);
         }
+        self.seal_the_rest(commands, &overlay, &mut output);
         if !validate_only {
             self.slots.extend(overlay);
             self.keep(output);
@@ -353,23 +286,32 @@ impl Batch<'_> {
             return Err(Refusal::because(Reason::Limit, "PL-3", format!("{} has too many changes", slot.name)));
         }
         let author = command.author();
-        if !steps.is_empty() {
-            let owner = steps.last().map(|step| slot.kind.owner(&step.after));
-            for sealed in command.seals() {
-                output.seals.push(seal::ActiveModel {
-                    seal: Set(sealed.seal.to_vec()),
-                    record: Set(slot.name.id.0),
-                    tenant: Set(author.tenant.or(owner).map(|t| t.0).unwrap_or_default()),
-                    salt: Set(sealed.salt.to_vec()),
-                    value: Set(sealed.value.clone()),
-                    erased_at: Set(None),
-                });
-            }
+        if let Some(last) = steps.last() {
+            let tenant = author.tenant.unwrap_or_else(|| slot.kind.owner(&last.after));
+            let standing =
+                if command.seals().is_empty() { HashSet::new() } else { seals_in(slot.kind.as_ref(), &steps) };
+            let own = command.seals().iter().filter(|sealed| standing.contains(&sealed.seal[..]));
+            output.keep_seals(slot.name.id, tenant, own);
+            output.erasures.extend(command.erasing().cloned());
         }
         for step in steps {
             self.append(&mut slot, step, command.command_hash(), &stamp, author.trace.as_deref(), output)?;
         }
         Ok(slot)
+    }
+
+    /// A value whose seal stands in none of the changes lies with the first record that the commands changed.
+    fn seal_the_rest(&self, commands: &[Box<dyn AnyCommand>], after: &HashMap<Uuid, Slot>, output: &mut Output) {
+        for command in commands {
+            let id = command.name().id;
+            let changed = |slot: &&Slot| self.slots.get(&id.0).is_none_or(|before| before.version != slot.version);
+            if let Some(slot) = after.get(&id.0).filter(changed)
+                && let Some(tenant) =
+                    command.author().tenant.or(slot.state.as_ref().map(|state| slot.kind.owner(state)))
+            {
+                output.keep_seals(id, tenant, command.seals());
+            }
+        }
     }
 
     fn stamp(&self, slot: &Slot, command: &dyn AnyCommand) -> Stamp {
@@ -509,15 +451,17 @@ impl Batch<'_> {
         self.output.feed.extend(output.feed);
         self.output.requests.extend(output.requests);
         self.output.seals.extend(output.seals);
+        self.output.erasures.extend(output.erasures);
     }
 
     /// Writes everything: the changes first, whose unique keys stop a batch that lost a race.
     async fn write(self, tx: &DatabaseTransaction) -> Result<Vec<Slot>, StoreError> {
-        let Output { changes, mut feed, requests, seals } = self.output;
+        let Output { changes, mut feed, requests, seals, erasures, .. } = self.output;
         insert::<change::Entity, _>(tx, changes).await?;
         let requests = requests.into_iter().map(sea_orm::IntoActiveModel::into_active_model).collect::<Vec<_>>();
         insert::<request::Entity, request::ActiveModel>(tx, requests).await?;
         insert::<seal::Entity, _>(tx, seals).await?;
+        erasure::erase(tx, &erasures, self.moment.now).await?;
         if self.inner.store.backend() == Backend::Sqlite {
             // One writer a file: its order is the order of commit, so positions are given at once.
             for row in &mut feed {

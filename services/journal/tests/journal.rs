@@ -1,4 +1,4 @@
-//! The journal's promises, on SQLite and on PostgreSQL alike (PL-3, PL-4, PL-7, PL-8).
+//! The journal's promises, on SQLite and on PostgreSQL alike (PL-3, PL-4).
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -8,18 +8,6 @@ use hansa_kernel::{Reason, envelope};
 use hansa_register_domain::City;
 use sea_orm::ConnectionTrait;
 use std::collections::BTreeSet;
-
-/// Each promise is kept on both engines.
-macro_rules! on_both {
-    ($($test:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $test() { super::$test(super::Fixture::sqlite().await).await; })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $test() { super::$test(super::Fixture::postgres().await).await; })*
-        }
-    };
-}
 
 on_both!(
     pl_4_a_request_sent_twice_has_effect_once,
@@ -33,7 +21,6 @@ on_both!(
     a_snapshot_of_another_revision_is_folded_again,
     a_rebuild_finds_what_differs_and_mends_it,
     pl_1_a_feed_can_be_followed_without_gaps,
-    pl_7_texts_are_sealed_and_can_be_erased,
 );
 
 async fn pl_4_a_request_sent_twice_has_effect_once(f: Fixture) {
@@ -186,31 +173,4 @@ async fn pl_1_a_feed_can_be_followed_without_gaps(f: Fixture) {
     }
     let expected: Vec<String> = (0..10).map(|i| name(&format!("c{i}")).to_string()).collect();
     assert_eq!(seen, expected, "in the order of commit, each once");
-}
-
-async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
-    use hansa_proto::{Texts, register::Office, types::LocalizedText};
-    let text = |text: &str| LocalizedText { text: text.into(), seal: vec![1; 32], ..Default::default() };
-    let mut office = Office { contact: vec![text("Ana Müller, +33 1 23")], ..Default::default() };
-    let seals = hansa_journal::seal_texts(&mut office).unwrap();
-    assert_eq!(seals.len(), 1);
-    office.visit_texts(&mut |text| {
-        assert!(text.text.is_empty());
-        assert_ne!(text.seal, vec![1; 32], "a seal that the caller sent is dropped");
-    });
-    f.journal.submit(enter("a", "Lyon").sealed(seals, [0; 32]), false).await.unwrap();
-    let mut shown = [office];
-    f.journal.resolve_texts(&mut shown, &[]).await.unwrap();
-    assert_eq!(shown[0].contact[0].text, "Ana Müller, +33 1 23");
-    let stranger = f.journal.erase(&name("a"), tenant(99), &[]).await.unwrap();
-    assert_eq!(stranger, 0, "a tenant erases its own values alone");
-    assert_eq!(f.journal.erase(&name("a"), steward().tenant, &[]).await.unwrap(), 1);
-    shown[0].contact[0].text.clear();
-    f.journal.resolve_texts(&mut shown, &[]).await.unwrap();
-    assert!(shown[0].contact[0].text.is_empty());
-    let history = f.journal.history(name("a").id, 0, 10).await.unwrap();
-    let signed: Vec<_> = history.iter().map(|change| change.signed.clone()).collect();
-    assert!(envelope::verify_chain(&signed, |_| Some(f.node.verifying())).is_ok(), "what remains still verifies");
-    let mut long = Office { contact: vec![text(&"x".repeat(10_001))], ..Default::default() };
-    assert!(hansa_journal::seal_texts(&mut long).is_err());
 }

@@ -3,6 +3,7 @@
 mod check_real;
 mod demo;
 mod doctor;
+mod erase;
 mod export;
 mod history;
 mod import;
@@ -40,6 +41,9 @@ async fn dispatch(node: NodeOptions, config: Config, command: Command) -> anyhow
         Command::Tenant(what) => with_session(&node, async |session| tenant::run(session, what, node.json).await).await,
         Command::History { record } => {
             with_session(&node, async |session| history::run(session, &record, node.json).await).await
+        }
+        Command::Erase { record, seals, dry_run } => {
+            with_session(&node, async |session| erase::run(session, &record, &seals, dry_run, node.json).await).await
         }
         Command::Export { agreement, output } => {
             with_session(&node, async |session| export::run(session, &agreement, &output).await).await

@@ -23,7 +23,7 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
             .iter()
             .map(|(service, r)| {
                 serde_json::json!({"service": service, "records": r.records, "changes": r.changes,
-                    "differing": r.differing, "broken": r.broken})
+                    "differing": r.differing, "broken": r.broken, "erased": r.erased})
             })
             .collect();
         output::print_json(&rows.into())?;
@@ -33,6 +33,10 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
             std::iter::once((*service).to_owned()).chain(counts.map(|n| n.to_string())).collect()
         });
         println!("{}", output::table(&["service", "records", "changes", "differed", "cannot be folded"], cells));
+        let erased: u64 = rows.iter().map(|(_, r)| r.erased).sum();
+        if erased > 0 {
+            println!("{erased} texts that had been erased were there again; they are erased again.");
+        }
     }
     if wrong > 0 {
         bail!("{wrong} records or tables were not as the journal says; those that can be folded are now");
