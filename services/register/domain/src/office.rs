@@ -3,7 +3,7 @@
 
 use crate::{city::City, rights};
 use hansa_kernel::{
-    Audience, Caller, Decision, Misfit, Reason, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId,
+    Audience, Caller, Decision, Misfit, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId,
     record::happened, text,
 };
 use hansa_proto::{
@@ -160,9 +160,7 @@ fn owned(city: (RecordId, &City), asked: &proto::Office, caller: &Caller) -> Ref
     }
     match city.1.tenant() {
         Some(tenant) if tenant == caller.tenant => Ok(()),
-        Some(_) => Err(Refusal::because(Reason::NotPermitted, "PL-1", "an office is its city's own")
-            .missing(asked.city.clone(), "must write it")
-            .help("Ask the city.")),
+        Some(_) => Err(Refusal::not_found(&name)),
         None => Err(Refusal::rule("CT-5", "a city's office is its own, and the city has not joined")
             .missing(asked.city.clone(), "must have joined")
             .help("Create the city's tenant first.")),
