@@ -5,6 +5,7 @@
 
 pub mod cities;
 pub mod filler;
+pub mod hostile;
 pub mod people;
 pub mod platform;
 pub mod raw;

@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll},
 };
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
@@ -53,6 +53,17 @@ impl Guard {
     }
 }
 
+/// A request that is no message is its caller's mistake. gRPC's libraries call it INTERNAL, and say no more than that; here it
+/// is refused as everything else is. An answer of the platform itself always has details.
+fn told(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    let unread = headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "13");
+    match Status::from_header_map(headers).filter(|status| unread && status.details().is_empty()) {
+        Some(status) => to_status(&Refusal::field("request", status.message())).into_http(),
+        None => response,
+    }
+}
+
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
@@ -91,8 +102,8 @@ where
                     let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
                     hansa_journal::trace::follow(&span, parent);
                     request.extensions_mut().insert(Rpc(path));
-                    let inner = self.inner.call(request).instrument(span);
-                    return Box::pin(inner);
+                    let inner = self.inner.call(request);
+                    return Box::pin(async move { Ok(told(inner.await?)) }.instrument(span));
                 }
                 Err(refusal) => {
                     let answer = to_status(&refusal).into_http();

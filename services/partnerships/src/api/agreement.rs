@@ -9,7 +9,7 @@ use hansa_chassis::{
     page::Page,
 };
 use hansa_journal::Receipt;
-use hansa_kernel::{Caller, Decision, Moment, Record, RecordName, Refusal, Refused, Relation};
+use hansa_kernel::{Caller, Decision, Moment, Reason, Record, RecordName, Refusal, Refused, Relation};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Change, Facts};
 use hansa_proto::{
     WriteRequest,
@@ -87,8 +87,10 @@ impl Agreements {
         if agreement.state.relation(caller) != Relation::Stranger {
             return Ok(());
         }
-        let facts =
-            facts::of(self.0.journal(), &agreement.state.cities()).await.map_err(|_| Refusal::not_found(name))?;
+        let facts = match facts::of(self.0.journal(), &agreement.state.cities()).await {
+            Err(refusal) if refusal.reason == Reason::NotFound => return Err(Refusal::not_found(name)),
+            facts => facts?,
+        };
         let own =
             [&facts.cities.initiator, &facts.cities.partner].iter().any(|city| city.tenant == Some(caller.tenant));
         if own { Ok(()) } else { Err(Refusal::not_found(name)) }
@@ -168,7 +170,7 @@ impl AgreementService for Agreements {
     ) -> Result<Response<ListActivitiesResponse>, Status> {
         let asked = request.get_ref();
         let name = agreement_name(&asked.parent, "parent")?;
-        let page = ask(Page::of(asked, &asked.parent))?;
+        let page = ask(Page::of(asked, &format!("activities {name}")))?;
         let agreement = self.0.read::<Agreement, _>(&request, &name).await?;
         let skip = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0_usize);
         let most = usize::try_from(page.size).unwrap_or(usize::MAX);

@@ -99,11 +99,11 @@ impl EvaluationService for Desks {
         let found = self.desk.read::<Evaluations, _>(&request, &name).await?;
         // A page goes on in the same result alone: in another one the same place is another finding.
         let page = ask(Page::of(asked, &format!("findings {name} {} {}", found.etag, asked.least_severity)))?;
-        let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0);
+        let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0_usize);
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
         let mut findings: Vec<_> = found.state.latest().findings;
         findings.retain(|finding| finding.severity >= asked.least_severity);
-        let next = after + size;
+        let next = after.saturating_add(size);
         let more = next < findings.len();
         let findings = findings.into_iter().skip(after).take(size).collect();
         let next_page_token = page.next(more.then(|| vec![next.to_string()]));
