@@ -355,7 +355,9 @@ impl Batch<'_> {
         let author = command.author();
         if !steps.is_empty() {
             let owner = steps.last().map(|step| slot.kind.owner(&step.after));
-            for sealed in command.seals() {
+            // Commands that take effect together come with the same values: each is stored once.
+            let stored: HashSet<Vec<u8>> = output.seals.iter().map(|row| row.seal.as_ref().clone()).collect();
+            for sealed in command.seals().iter().filter(|sealed| !stored.contains(&sealed.seal[..])) {
                 output.seals.push(seal::ActiveModel {
                     seal: Set(sealed.seal.to_vec()),
                     record: Set(slot.name.id.0),

@@ -33,6 +33,7 @@ on_both!(
     a_rebuild_finds_what_differs_and_mends_it,
     pl_1_a_feed_can_be_followed_without_gaps,
     pl_7_texts_are_sealed_and_can_be_erased,
+    pl_7_texts_of_commands_that_belong_together_are_stored_once,
 );
 
 async fn pl_4_a_request_sent_twice_has_effect_once(f: Fixture) {
@@ -203,4 +204,19 @@ async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
     assert!(envelope::verify_chain(&signed, |_| Some(f.node.verifying())).is_ok(), "what remains still verifies");
     let mut long = Office { contact: vec![text(&"x".repeat(10_001))], ..Default::default() };
     assert!(hansa_journal::seal_texts(&mut long).is_err());
+}
+
+async fn pl_7_texts_of_commands_that_belong_together_are_stored_once(f: Fixture) {
+    use hansa_proto::{register::Office, types::LocalizedText};
+    let contact = vec![LocalizedText { text: "Ana".into(), ..Default::default() }];
+    let mut office = Office { contact, ..Default::default() };
+    let seals = hansa_journal::seal_texts(&mut office).unwrap();
+    let other = enter("b", "Nice").sealed(seals.clone(), [0; 32]);
+    f.journal.submit_together(enter("a", "Lyon").sealed(seals, [0; 32]), vec![other.into()], false).await.unwrap();
+    assert_eq!(rows(&f.journal).await, ["Lyon", "Nice"]);
+    let mut shown = [office];
+    f.journal.resolve_texts(&mut shown, &[]).await.unwrap();
+    assert_eq!(shown[0].contact[0].text, "Ana");
+    assert_eq!(f.journal.erase(&name("a"), steward().tenant, &[]).await.unwrap(), 1);
+    assert_eq!(f.journal.erase(&name("b"), steward().tenant, &[]).await.unwrap(), 0, "it stood there once");
 }
