@@ -34,7 +34,9 @@ breaking: ## Check that the contract still accepts what it did at BASE (default 
 
 check-real: ## Import real data and check it: make check-real DATA=folder
 	@test -n "$(DATA)" || { echo "make check-real DATA=folder: name the folder with the data" >&2; exit 2; }
-	$(CARGO) run -p hansa -- check-real "$(DATA)"
+	$(CARGO) build --quiet -p hansa
+	$(CARGO) run --quiet -p hansa -- check-real "$(DATA)"
+	$(PYTHON) tests/servers.py run -- sh -c '$(CARGO) run --quiet -p hansa -- check-real "$(DATA)" --database "$$DATABASE_URL" --nats "$$NATS_URL"'
 
 servers: ## Start PostgreSQL and nats-server and leave them running (variables in .servers/env)
 	$(PYTHON) tests/servers.py start

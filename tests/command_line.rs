@@ -199,7 +199,11 @@ fn ag13_ties_are_imported_with_unlinked_ends_and_without_parts_of_cities() {
     ];
     let file = node.file("ties.csv", &(header.to_owned() + &rows.concat()));
     let first = json(&node.run(&["import", "ties", &file, "--json"]));
-    assert_eq!((&first["outcomes"]["created"], &first["outcomes"]["unlinked cities created"]), (&3.into(), &2.into()), "{first}");
+    assert_eq!(
+        (&first["outcomes"]["created"], &first["outcomes"]["unlinked cities created"]),
+        (&3.into(), &2.into()),
+        "{first}"
+    );
     let mut bad = refused(&first);
     bad.sort();
     assert_eq!(bad.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [4, 5, 7, 8, 9], "{bad:?}");

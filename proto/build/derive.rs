@@ -23,6 +23,9 @@ pub fn derive(set: &FileDescriptorSet) -> String {
         if has(message, "request_id") && has(message, "validate_only") {
             write_request(&mut out, name, message);
         }
+        if has(message, "name") && has(message, "etag") && !name.ends_with("Request") {
+            masked(&mut out, name, message);
+        }
         if has(message, "page_size") && has(message, "page_token") {
             paged(&mut out, name);
         }
@@ -132,6 +135,28 @@ fn write_request(out: &mut String, name: &str, message: &DescriptorProto) {
         "impl crate::WriteRequest for {} {{ fn request_id(&self) -> &str {{ &self.request_id }} \
          fn validate_only(&self) -> bool {{ self.validate_only }} fn etag(&self) -> &str {{ {etag} }} \
          fn without_id(mut self) -> Self {{ self.request_id.clear(); self }} }}",
+        path(name)
+    );
+}
+
+/// How a resource is written field by field. Fields of a oneof are left out: a mask cannot name one of them alone.
+fn masked(out: &mut String, name: &str, message: &DescriptorProto) {
+    use prost_types::field_descriptor_proto::Type;
+    let fields = || message.field.iter().filter(|f| !in_oneof(f));
+    let copies: String =
+        fields().map(|f| format!("\"{}\" => self.{1}.clone_from(&from.{1}),", f.name(), ident(f.name()))).collect();
+    let enums: String = fields()
+        .filter(|f| f.r#type() == Type::Enum && f.label() != Label::Repeated && !f.proto3_optional())
+        .map(|f| {
+            let of = path(f.type_name());
+            format!("if {of}::try_from(self.{}).is_err() {{ return Some(\"{}\"); }}\n", ident(f.name()), f.name())
+        })
+        .collect();
+    let _ = writeln!(
+        out,
+        "impl crate::Masked for {} {{ fn copy_field(&mut self, path: &str, from: &Self) -> bool {{ match path {{ {copies} _ => return false }} true }} \
+         fn unknown_enum(&self) -> Option<&'static str> {{ {enums} None }} \
+         fn named(mut self, name: String, etag: String) -> Self {{ self.name = name; self.etag = etag; self }} }}",
         path(name)
     );
 }

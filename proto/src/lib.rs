@@ -1,7 +1,14 @@
 //! The contract of Hansa as Rust: messages, and with the feature `grpc` clients and servers. No logic stands here.
 //!
 //! The traits below are implemented by the build for every message they fit, so that none can be forgotten.
-#![allow(clippy::doc_lazy_continuation, clippy::doc_markdown, clippy::large_enum_variant, missing_docs, rustdoc::all)]
+#![allow(
+    clippy::assigning_clones,
+    clippy::doc_lazy_continuation,
+    clippy::doc_markdown,
+    clippy::large_enum_variant,
+    missing_docs,
+    rustdoc::all
+)]
 #![allow(clippy::match_single_binding, clippy::single_match)] // a set of one change, or of none with texts
 
 include!(concat!(env!("OUT_DIR"), "/contract.rs"));
@@ -32,6 +39,16 @@ pub trait WriteRequest {
     fn etag(&self) -> &str;
     /// The same request without its id: what a repetition is compared by.
     fn without_id(self) -> Self;
+}
+
+/// A resource whose fields can be written by name, as an update mask names them.
+pub trait Masked: Clone {
+    /// Takes one field over from another. `false` where there is no such field.
+    fn copy_field(&mut self, path: &str, from: &Self) -> bool;
+    /// The first field that holds a number which its enum does not know.
+    fn unknown_enum(&self) -> Option<&'static str>;
+    /// The same, with its name and head.
+    fn named(self, name: String, etag: String) -> Self;
 }
 
 /// A request for one page of a list.

@@ -103,7 +103,7 @@ impl Config {
             figment = figment.merge(Toml::file_exact(file));
         }
         let config: Self = figment
-            .merge(Env::prefixed("HANSA_").ignore(&["config", "token", "server"]))
+            .merge(Env::prefixed("HANSA_").ignore(&["config", "token", "server", "ca"]))
             .merge(Serialized::defaults(overrides))
             .extract()
             .map_err(Box::new)?;

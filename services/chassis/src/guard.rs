@@ -1,6 +1,11 @@
 //! The layer that turns a token into a [`Caller`] before any service sees the call.
 
-use crate::{policy::Policy, status::to_status, token::Verifier};
+use crate::{
+    policy::Policy,
+    status::to_status,
+    streams::{Held, Place, Streams},
+    token::Verifier,
+};
 use hansa_kernel::{Caller, Reason, Refusal};
 use http::{Request, Response};
 use std::{
@@ -25,20 +30,21 @@ const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 pub struct Guard {
     verifier: Arc<Verifier>,
     policy: Arc<Policy>,
+    streams: Streams,
 }
 
 impl Guard {
     /// A guard over all services.
     #[must_use]
     pub fn new(verifier: Arc<Verifier>, policy: Arc<Policy>) -> Self {
-        Self { verifier, policy }
+        Self { verifier, policy, streams: Streams::default() }
     }
 
-    /// The caller of a request.
+    /// The caller of a request, and its place among the tenant's streams where the answer is one.
     ///
     /// # Errors
     /// NOT_AUTHENTICATED, or NOT_PERMITTED where no relation to any record would permit the call.
-    fn admit(&self, headers: &http::HeaderMap, path: &str) -> Result<Caller, Refusal> {
+    fn admit(&self, headers: &http::HeaderMap, path: &str) -> Result<(Caller, Option<Place>), Refusal> {
         let token = headers
             .get(http::header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -49,7 +55,8 @@ impl Guard {
             return Err(Refusal::because(Reason::NotPermitted, "PL-2", "your role or scope does not permit this call")
                 .help("Ask your tenant's administrator which role may do this."));
         }
-        Ok(caller)
+        let place = if self.policy.streams(path) { Some(self.streams.admit(caller.tenant)?) } else { None };
+        Ok((caller, place))
     }
 }
 
@@ -96,14 +103,20 @@ where
         let path: Arc<str> = request.uri().path().into();
         if !OPEN.iter().any(|open| path.starts_with(open)) {
             match self.guard.admit(request.headers(), &path) {
-                Ok(caller) => {
+                Ok((caller, place)) => {
                     request.extensions_mut().insert(caller);
                     let span = tracing::info_span!("rpc", rpc.method = %path, otel.kind = "server");
                     let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
                     hansa_journal::trace::follow(&span, parent);
                     request.extensions_mut().insert(Rpc(path));
-                    let inner = self.inner.call(request);
-                    return Box::pin(async move { Ok(told(inner.await?)) }.instrument(span));
+                    let inner = self.inner.call(request).instrument(span);
+                    return Box::pin(async move {
+                        let answer = told(inner.await?);
+                        Ok(match place {
+                            Some(place) => answer.map(|body| Held::body(body, place)),
+                            None => answer,
+                        })
+                    });
                 }
                 Err(refusal) => {
                     let answer = to_status(&refusal).into_http();

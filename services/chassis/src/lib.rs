@@ -13,6 +13,7 @@ pub mod page;
 pub mod policy;
 pub mod server;
 pub mod status;
+pub mod streams;
 pub mod telemetry;
 pub mod token;
 

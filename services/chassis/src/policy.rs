@@ -39,6 +39,8 @@ pub enum PolicyError {
 struct Row {
     /// Scope that a program's token must name, such as `partnerships.write`.
     scope: String,
+    /// Whether the answer is a stream.
+    streams: bool,
     permitted: HashMap<(Role, Relation), bool>,
 }
 
@@ -98,6 +100,12 @@ impl Policy {
     #[must_use]
     pub fn may_call(&self, path: &str, caller: &Caller) -> bool {
         Relation::ALL.into_iter().any(|relation| self.permits(path, caller, relation))
+    }
+
+    /// Whether an rpc answers with a stream.
+    #[must_use]
+    pub fn streams(&self, path: &str) -> bool {
+        self.rows.get(path).is_some_and(|row| row.streams)
     }
 
     /// The roles that may call an rpc in some relation: in that order a caller acts.
@@ -166,7 +174,7 @@ fn row(method: &MethodDescriptor, area: &str, policies: &PolicySet, entities: &E
         }
     }
     let scope = format!("{area}.{}", if writes(method) { "write" } else { "read" });
-    Ok(Row { scope, permitted })
+    Ok(Row { scope, streams: method.is_server_streaming(), permitted })
 }
 
 #[cfg(test)]

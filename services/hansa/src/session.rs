@@ -9,10 +9,10 @@ use anyhow::{Context, bail};
 use hansa_chassis::Config;
 use hansa_journal::{Clock, NodeKeys, SystemClock};
 use hansa_kernel::{Role, TenantId};
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 /// An open session.
 pub struct Session {
@@ -23,9 +23,14 @@ pub struct Session {
     own: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
 }
 
-/// Connects to a server.
-pub async fn connect(url: &str) -> anyhow::Result<Channel> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("`{url}` is no address"))?;
+/// Connects to a server; by TLS where the address says so, which needs the authority's certificates.
+pub async fn connect(url: &str, ca: Option<&Path>) -> anyhow::Result<Channel> {
+    let mut endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("`{url}` is no address"))?;
+    if url.starts_with("https:") {
+        let ca = ca.context("give --ca with the certificates of the authority that signed the server's")?;
+        let pem = std::fs::read(ca).with_context(|| format!("{} cannot be read", ca.display()))?;
+        endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))?;
+    }
     Ok(endpoint.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(60)).connect().await?)
 }
 
@@ -53,7 +58,7 @@ impl Session {
                 }
                 None => bail!("give --token, or --data with the folder of the node whose steward you are"),
             };
-            return Ok(Self { api: Api::new(connect(url).await?, &token)?, keys, own: None });
+            return Ok(Self { api: Api::new(connect(url, options.ca.as_deref()).await?, &token)?, keys, own: None });
         }
         Self::on(config, options.token.as_deref()).await
     }
@@ -67,7 +72,7 @@ impl Session {
         let stop = CancellationToken::new();
         let running = tokio::spawn(node.run(listener, stop.clone()));
         let token = token.map_or_else(|| steward(&keys), |token| Ok(token.to_owned()))?;
-        let api = Api::new(connect(&url).await?, &token)?;
+        let api = Api::new(connect(&url, None).await?, &token)?;
         Ok(Self { api, keys: Some(keys), own: Some((stop, running)) })
     }
 

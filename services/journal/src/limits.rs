@@ -22,6 +22,10 @@ pub const TIMER_PERIOD: Duration = Duration::from_secs(30);
 pub const SUBSCRIPTION_BATCH: u64 = 500;
 /// Longest wait of a subscription before it looks by itself.
 pub const SUBSCRIPTION_PERIOD: Duration = Duration::from_secs(5);
+/// How long a request id is remembered. A request that comes again later has effect again.
+pub const REQUEST_MEMORY: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// How often what is past that is forgotten.
+pub const REQUEST_SWEEP: Duration = Duration::from_secs(3_600);
 /// Changes a page, by default and at most.
 pub const PAGE_DEFAULT: u64 = 100;
 /// See `PAGE_DEFAULT`.

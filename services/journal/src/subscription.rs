@@ -99,8 +99,15 @@ impl Source for JournalSource {
     }
 
     async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
-        let changes = self.journal.history(record.id, after, u64::MAX).await?;
-        Ok(changes.into_iter().map(|change| change.envelope).collect())
+        let mut out: Vec<ChangeEnvelope> = Vec::new();
+        loop {
+            let from = out.last().map_or(after, |last| last.version);
+            let page = self.journal.history(record.id, from, u64::MAX).await?;
+            if page.is_empty() {
+                return Ok(out);
+            }
+            out.extend(page.into_iter().map(|change| change.envelope));
+        }
     }
 
     async fn applied(&mut self) -> Result<(), Refusal> {

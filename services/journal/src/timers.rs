@@ -2,9 +2,9 @@
 
 use crate::{
     journal::Journal,
-    limits::{TIMER_PERIOD, TIMERS_A_ROUND},
+    limits::{REQUEST_MEMORY, REQUEST_SWEEP, TIMER_PERIOD, TIMERS_A_ROUND},
     store::storage,
-    tables::record,
+    tables::{record, request},
 };
 use chrono::DateTime;
 use futures::{StreamExt, stream::FuturesUnordered};
@@ -43,9 +43,26 @@ impl Journal {
         Ok(fired)
     }
 
+    /// Forgets request ids that are past their time. Answers how many.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn forget_requests(&self) -> Result<u64, Refusal> {
+        let before = self.inner.clock.now() - REQUEST_MEMORY;
+        let tx = self.inner.store.begin().await.map_err(|e| storage(&e))?;
+        let forgotten = request::Entity::delete_many()
+            .filter(request::Column::CreatedAt.lt(before.timestamp_micros()))
+            .exec(&tx)
+            .await
+            .map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))?;
+        Ok(forgotten.rows_affected)
+    }
+
     /// Fires timers until it is told to stop. It wakes when something was committed, and now and then by itself.
     pub async fn run_timers(self, stop: CancellationToken) {
         let mut committed = self.committed();
+        let mut forget = tokio::time::interval(REQUEST_SWEEP);
         loop {
             let fired = self.fire_due().await.unwrap_or_else(|refusal| {
                 tracing::warn!(%refusal, "timers wait");
@@ -57,6 +74,11 @@ impl Journal {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(TIMER_PERIOD) => {}
+                _ = forget.tick() => {
+                    if let Err(refusal) = self.forget_requests().await {
+                        tracing::warn!(%refusal, "request ids are kept for now");
+                    }
+                }
                 gone = committed.changed() => if gone.is_err() { return },
             }
         }

@@ -24,6 +24,7 @@ macro_rules! on_both {
 on_both!(
     pl_4_a_request_sent_twice_has_effect_once,
     pl_4_a_command_can_be_tried_without_effect,
+    pl_4_request_ids_are_forgotten_after_their_time,
     pl_4_a_stale_etag_is_refused,
     pl_4_commands_that_belong_together_take_effect_together,
     pl_3_every_change_is_chained_and_signed,
@@ -65,6 +66,15 @@ async fn pl_4_a_command_can_be_tried_without_effect(f: Fixture) {
     let done = f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap();
     assert!(!done.repeated, "the trial did not use up the request id");
     assert!(f.journal.submit(rename("b", "x"), true).await.is_err(), "a trial refuses as the real one would");
+}
+
+async fn pl_4_request_ids_are_forgotten_after_their_time(f: Fixture) {
+    f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap();
+    assert_eq!(f.journal.forget_requests().await.unwrap(), 0);
+    assert!(f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap().repeated);
+    f.clock.set(fixture::start() + hansa_journal::limits::REQUEST_MEMORY + std::time::Duration::from_secs(1));
+    assert_eq!(f.journal.forget_requests().await.unwrap(), 1);
+    assert!(!f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap().repeated);
 }
 
 async fn pl_4_a_stale_etag_is_refused(f: Fixture) {

@@ -230,6 +230,7 @@ async fn import(house: &House, rows: Vec<p::AgreementRow>) -> Vec<p::ImportedAgr
     house.desk.batch_import_agreements(asked).await.unwrap().into_inner().rows
 }
 
+// AG-3.
 #[tokio::test]
 async fn ag_3_a_stronger_agreement_takes_the_place_of_a_weaker_one_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -247,6 +248,7 @@ async fn ag_3_a_stronger_agreement_takes_the_place_of_a_weaker_one_once() {
     house.rebuilt().await;
 }
 
+// PL-1.
 #[tokio::test]
 async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_than_is_public() {
     let folder = tempfile::tempdir().unwrap();
@@ -360,6 +362,7 @@ async fn ag_13_a_batch_of_ties_enters_once_and_bad_rows_fail_alone() {
     house.rebuilt().await;
 }
 
+// AG-10.
 #[tokio::test]
 async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_answers_the_same() {
     let folder = tempfile::tempdir().unwrap();
@@ -394,6 +397,7 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     assert_eq!(house.load(&names[1]).await.state(), AgreementState::Ended);
 }
 
+// AG-8.
 #[tokio::test]
 async fn ag_8_after_ten_years_down_each_timer_fires_once() {
     let folder = tempfile::tempdir().unwrap();

@@ -45,6 +45,7 @@ async fn get(client: &mut Strategies, by: &Caller, name: &str) -> Result<proto::
     answer.map(tonic::Response::into_inner).map_err(|status| status.code())
 }
 
+// ST-1.
 #[tokio::test]
 async fn st_1_the_newer_strategy_takes_the_place_of_the_older_and_nobody_else_sees_either() {
     let mut world = World::new().await;
@@ -69,6 +70,7 @@ async fn st_1_the_newer_strategy_takes_the_place_of_the_older_and_nobody_else_se
     assert_eq!(client.adopt_strategy(theirs).await.unwrap_err().code(), Code::NotFound);
 }
 
+// ST-4.
 #[tokio::test]
 async fn st_4_a_tool_is_an_agreement_of_the_city_itself() {
     let mut world = World::new().await;
@@ -91,6 +93,7 @@ async fn st_4_a_tool_is_an_agreement_of_the_city_itself() {
     assert_eq!(client.link_tool(link(own.to_string())).await.unwrap().into_inner().tools.len(), 1);
 }
 
+// ST-9.
 #[tokio::test]
 async fn st_9_a_city_reads_and_simulates_its_own_evaluation_alone() {
     let mut world = World::new().await;
@@ -142,6 +145,7 @@ async fn st_9_a_city_reads_and_simulates_its_own_evaluation_alone() {
     assert_eq!(rubric.digest, recorded.rubric_digest);
 }
 
+// ST-6.
 #[tokio::test]
 async fn st_6_a_watcher_gets_the_latest_then_each_new_one_until_the_service_drains() {
     let mut world = World::new().await;

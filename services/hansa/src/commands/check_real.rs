@@ -1,4 +1,5 @@
-//! `hansa check-real`: imports a folder of real data and plays the journey on it, with counts and times.
+//! `hansa check-real`: imports a folder of real data into a fresh node and plays the journey on it, with counts and times.
+//! With `--database` and `--nats` it does so there; that database must be empty.
 
 use super::import;
 use crate::{journey, session::Session};
@@ -15,9 +16,11 @@ use std::{
 const CITIES: [&str; 2] = ["3099434", "2735943"];
 
 /// Runs the check in a fresh folder, which it removes when all went well.
-pub async fn run(folder: &Path) -> anyhow::Result<()> {
+pub async fn run(config: Config, folder: &Path) -> anyhow::Result<()> {
     let data = std::env::temp_dir().join(format!("hansa-check-real-{}", uuid::Uuid::now_v7().simple()));
-    let config = Config { data: data.clone(), ..Config::default() };
+    let shape = if config.database.is_some() { "on PostgreSQL and NATS" } else { "embedded" };
+    println!("real data, {shape}:");
+    let config = Config { data: data.clone(), ..config };
     let session = Session::on(config, None).await?;
     let outcome = check(&session, folder).await;
     session.close().await?;

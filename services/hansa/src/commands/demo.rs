@@ -29,7 +29,7 @@ pub async fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let running = tokio::spawn(node.run(listener, stop.clone()));
     let url = format!("http://{address}");
-    let steward = Api::new(session::connect(&url).await?, &session::steward(&keys)?)?;
+    let steward = Api::new(session::connect(&url, None).await?, &session::steward(&keys)?)?;
 
     load(&steward).await?;
     let cities = [city(&steward, CITIES[0]).await?, city(&steward, CITIES[1]).await?];

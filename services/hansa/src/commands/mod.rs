@@ -52,7 +52,7 @@ async fn dispatch(node: NodeOptions, config: Config, command: Command) -> anyhow
         Command::Replay { all } => replay::run(config, all, node.json).await,
         Command::Doctor => doctor::run(config, node.json).await,
         Command::Policy => policy::run(node.json),
-        Command::CheckReal { folder } => check_real::run(&folder).await,
+        Command::CheckReal { folder } => check_real::run(config, &folder).await,
     }
 }
 

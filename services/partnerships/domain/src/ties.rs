@@ -245,6 +245,7 @@ mod tests {
         assert_eq!(tie.last_activity, NaiveDate::from_ymd_opt(2024, 1, 5));
     }
 
+    // AG-7, AG-14.
     #[test]
     fn ag_7_ag_14_a_dormant_tie_that_is_suspended_stays_dormant() {
         let mut world = World::active(AgreementKind::Twinning, 0, false);

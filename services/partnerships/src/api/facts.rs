@@ -80,6 +80,7 @@ impl Known {
             tenant: city.tenant,
             democratic: country.and_then(|country| country.democratic_at(self.today)),
             unlinked: city.unlinked,
+            successor: city.successor_on(self.today),
             council_vote: None,
             ceremony: None,
         })

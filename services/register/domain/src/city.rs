@@ -419,5 +419,8 @@ pub fn join(state: &City, tenant: TenantId, caller: &Caller, at: Moment) -> Deci
 }
 
 #[cfg(test)]
+#[path = "city/properties.rs"]
+mod properties;
+#[cfg(test)]
 #[path = "city/tests.rs"]
 mod tests;

@@ -241,6 +241,7 @@ mod tests {
         compile(&Env::stdlib(), source, &[Type::Int, Type::Bool]).map(drop)
     }
 
+    // ST-8.
     #[test]
     fn st_8_formulas_over_the_model_are_accepted() {
         for good in [

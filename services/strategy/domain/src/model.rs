@@ -444,6 +444,7 @@ mod tests {
     use super::*;
     use crate::portfolio::tests::{city, day, office, tie};
 
+    // ST-8.
     #[test]
     fn st_8_every_name_has_a_value_of_its_type_in_sorted_order() {
         assert!(VARIABLES.windows(2).all(|two| two[0].name < two[1].name));

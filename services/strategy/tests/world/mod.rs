@@ -259,6 +259,7 @@ impl World {
             tenant: None,
             democratic: None,
             unlinked: false,
+            successor: None,
             council_vote: None,
             ceremony: None,
         };

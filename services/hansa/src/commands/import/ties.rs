@@ -5,12 +5,15 @@ use crate::{api::Api, files};
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
 use hansa_kernel::RecordId;
-use hansa_proto::partnerships::{
-    AgreementImportOutcome, AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, ImportedAgreement,
+use hansa_proto::{
+    partnerships::{
+        AgreementImportOutcome, AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, ImportedAgreement,
+    },
+    register::{BatchImportCitiesRequest, CityRow, CityTier, ImportOutcome},
 };
 use hansa_register_domain::import::{Columns, Unusable, ties};
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     path::Path,
     time::{Duration, Instant},
 };
@@ -26,25 +29,30 @@ pub fn tie(initiator: String, partner: String, origin: AgreementOrigin) -> Agree
     AgreementRow { initiator, partner, origin: Some(origin), ..Default::default() }
 }
 
+/// A row of a list, with both ends as the cities that they become where no register knows them.
+struct Listed {
+    line: usize,
+    ends: [CityRow; 2],
+    origin: AgreementOrigin,
+}
+
 /// Imports a file.
 pub async fn import(api: &Api, file: &Path, source: &str) -> anyhow::Result<Report> {
     let mut report = Report::default();
-    let (rows, ends) = read(file, source, &mut report)?;
-    let mut entered = Report::default();
-    cities::send(api, ends, source, &mut entered).await?;
-    for (line, reason) in entered.refused {
-        report.refuse(line, format!("an end that no register knows: {reason}"));
-    }
-    for (outcome, count) in entered.outcomes.into_iter().filter(|(outcome, _)| outcome != "refused") {
-        *report.outcomes.entry(format!("unlinked cities {outcome}")).or_default() += count;
-    }
+    let listed = read(file, source, &mut report)?;
+    let unlinked = enter_unlinked(api, &listed, source, &mut report).await?;
+    let rows = listed
+        .into_iter()
+        .map(|Listed { line, ends, origin }| {
+            let [a, b] = ends.map(|end| city(&end.source_key, &unlinked));
+            (line, tie(a, b, origin))
+        })
+        .collect();
     send(api, rows, &mut report).await?;
     Ok(report)
 }
 
-type Ends = Vec<(usize, hansa_proto::register::CityRow)>;
-
-fn read(file: &Path, source: &str, report: &mut Report) -> anyhow::Result<(Vec<(usize, AgreementRow)>, Ends)> {
+fn read(file: &Path, source: &str, report: &mut Report) -> anyhow::Result<Vec<Listed>> {
     let mut reader = files::rows(file, b',')?;
     let mut records = reader.records();
     let header = records.next().context("the file is empty")??;
@@ -52,43 +60,93 @@ fn read(file: &Path, source: &str, report: &mut Report) -> anyhow::Result<(Vec<(
     let columns: Columns = ties::columns(&header)?;
     let place = |name: &str| header.iter().position(|column| *column == name);
     let (id, claimed) = (place("tie_id").context("there is no column `tie_id`")?, place("claimed_by"));
-    let (mut rows, mut ends, mut entered) = (Vec::new(), Vec::new(), HashSet::new());
+    let mut listed = Vec::new();
     for record in records {
         let record = record?;
         let (line, fields) = (files::line(&record), record.iter().collect::<Vec<_>>());
-        let field = |name: &str| place(name).and_then(|at| fields.get(at)).copied().unwrap_or_default();
-        if [field("a_tier"), field("b_tier")].contains(&"SUB_MUNICIPAL") {
+        let ends = match ties::parse(columns.row(line, &fields)) {
+            [Ok(a), Ok(b)] => [a, b],
+            [Err(Unusable { line, reason }), _] | [_, Err(Unusable { line, reason })] => {
+                report.refuse(line, reason);
+                continue;
+            }
+        };
+        if ends.iter().any(|end| end.tier() == CityTier::SubMunicipal) {
             report.refuse(line, "the source says that an end is part of a city, which is no party (CT-2)");
             continue;
         }
-        let mut usable = true;
-        for end in ties::parse(columns.row(line, &fields)) {
-            match end {
-                Ok(end) if entered.insert(end.source_key.clone()) => ends.push((line, end)),
-                Ok(_) => {}
-                Err(Unusable { line, reason }) => {
-                    report.refuse(line, reason);
-                    usable = false;
-                }
-            }
-        }
-        if usable {
-            let origin = AgreementOrigin {
-                source: source.to_owned(),
-                tie_id: fields.get(id).copied().unwrap_or_default().to_owned(),
-                claimed_by: claimed.and_then(|at| fields.get(at)).copied().unwrap_or_default().to_owned(),
-            };
-            rows.push((line, tie(city(field("a_id")), city(field("b_id")), origin)));
-        }
+        let field =
+            |at: Option<usize>| at.and_then(|at| fields.get(at)).map(|field| (*field).to_owned()).unwrap_or_default();
+        let origin = AgreementOrigin { source: source.to_owned(), tie_id: field(Some(id)), claimed_by: field(claimed) };
+        listed.push(Listed { line, ends, origin });
     }
-    Ok((rows, ends))
+    Ok(listed)
 }
 
-/// The city that a list means: `g` and GeoNames' number, or `x` and the list's own.
-fn city(id: &str) -> String {
-    let record = match id.strip_prefix('g') {
-        Some(number) => RecordId::from_source("geonames", number),
-        None => RecordId::from_source("ties", id),
+/// Enters the ends that no register knows: those that the list itself could not link, and those whose number this node's
+/// register lacks. Answers their keys.
+async fn enter_unlinked(
+    api: &Api,
+    listed: &[Listed],
+    source: &str,
+    report: &mut Report,
+) -> anyhow::Result<HashSet<String>> {
+    let mut ends: BTreeMap<&str, (usize, &CityRow)> = BTreeMap::new();
+    for tie in listed {
+        for end in &tie.ends {
+            ends.entry(&end.source_key).or_insert((tie.line, end));
+        }
+    }
+    let (linked, mut unlinked): (Vec<_>, Vec<_>) = ends.into_values().partition(|(_, end)| number(end).is_some());
+    unlinked.extend(missing(api, linked, source).await?);
+    let keys = unlinked.iter().map(|(_, end)| end.source_key.clone()).collect();
+    let mut entered = Report::default();
+    let rows = unlinked.into_iter().map(|(line, end)| (line, end.clone())).collect();
+    cities::send(api, rows, source, &mut entered).await?;
+    for (line, reason) in entered.refused {
+        report.refuse(line, format!("an end that no register knows: {reason}"));
+    }
+    for (outcome, count) in entered.outcomes.into_iter().filter(|(outcome, _)| outcome != "refused") {
+        *report.outcomes.entry(format!("unlinked cities {outcome}")).or_default() += count;
+    }
+    Ok(keys)
+}
+
+/// GeoNames' number of an end that the list has linked.
+fn number(end: &CityRow) -> Option<&str> {
+    end.source_key.strip_prefix('g')
+}
+
+/// Those that the register does not have. It is asked by a trial: what an import would create is not there.
+async fn missing<'a>(
+    api: &Api,
+    linked: Vec<(usize, &'a CityRow)>,
+    source: &str,
+) -> anyhow::Result<Vec<(usize, &'a CityRow)>> {
+    let mut out = Vec::new();
+    for batch in linked.chunks(BATCH) {
+        let rows = batch
+            .iter()
+            .map(|(_, end)| CityRow {
+                source_scheme: "geonames".into(),
+                source_key: number(end).unwrap_or_default().into(),
+                ..(*end).clone()
+            })
+            .collect();
+        let request =
+            BatchImportCitiesRequest { rows, source: source.to_owned(), validate_only: true, ..Default::default() };
+        let answer = api.cities().batch_import_cities(request).await?.into_inner();
+        let unknown = answer.rows.iter().map(|row| row.outcome() == ImportOutcome::Created);
+        out.extend(batch.iter().zip(unknown).filter(|(_, unknown)| *unknown).map(|(end, _)| *end));
+    }
+    Ok(out)
+}
+
+/// The city that a key of the list means.
+fn city(key: &str, unlinked: &HashSet<String>) -> String {
+    let record = match key.strip_prefix('g') {
+        Some(number) if !unlinked.contains(key) => RecordId::from_source("geonames", number),
+        _ => RecordId::from_source("ties", key),
     };
     format!("cities/{record}")
 }
@@ -128,7 +186,7 @@ pub async fn send(api: &Api, rows: Vec<(usize, AgreementRow)>, report: &mut Repo
 }
 
 fn unheard(imported: &ImportedAgreement) -> bool {
-    imported.reason.contains("(PL-1)")
+    imported.reason.contains("(CT-1)")
 }
 
 type Answered = Vec<((usize, AgreementRow), ImportedAgreement)>;

@@ -35,6 +35,8 @@ pub struct CityFacts {
     pub democratic: Option<bool>,
     /// Whether the register has no more than its name, which no source links to a municipality.
     pub unlinked: bool,
+    /// The city that its records follow, where it is no more (CT-11).
+    pub successor: Option<RecordId>,
     /// Whether its council must vote on an agreement of the kind in question, where country or city changed the default.
     pub council_vote: Option<bool>,
     /// Whether it must be signed in a ceremony, where country or city changed the default.

@@ -348,6 +348,7 @@ fn try_once(world: &mut World, attempt: &Attempt) -> Option<usize> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
+    // AG-3.
     #[test]
     fn ag_3_ag_4_whatever_anyone_tries_no_state_is_illegal(how in beginnings(), tries in vec(attempts(), 1..60)) {
         let mut world = begin(&how);
@@ -377,6 +378,7 @@ proptest! {
         transitions(&world);
     }
 
+    // AG-8.
     #[test]
     fn ag_8_periods_follow_without_gap_and_do_not_drift(months in 1..30_i32, day in 1..29_i32, years in 1..60_u64) {
         let start = p::AgreementTerms { start_date: Some(ymd(2023, 12, day)), ..terms(K::Memorandum, months, true) };
@@ -394,6 +396,7 @@ proptest! {
     }
 }
 
+// AG-3.
 #[test]
 fn ag_3_the_verbs_reach_every_state_that_acts_lead_to() {
     use proptest::{strategy::ValueTree, test_runner::TestRunner};

@@ -75,6 +75,12 @@ fn possible_parties(facts: &Facts) -> Refused<()> {
                 .missing(city_name(city.city), "is a sub-municipal body")
                 .help("Conclude the agreement with the city that it is part of."));
         }
+        if let Some(successor) = city.successor {
+            return Err(Refusal::rule("CT-11", "The city is no more: it was merged or split")
+                .missing(city_name(city.city), "has ended")
+                .missing(city_name(successor), "is its successor")
+                .help("Propose to the successor."));
+        }
         if city.unlinked {
             return Err(Refusal::rule("CT-10", "The register cannot tell which municipality this is")
                 .missing(city_name(city.city), "is linked to no municipality")

@@ -64,6 +64,7 @@ fn facts_of(tenant: TenantId, country: &str) -> CityFacts {
         tenant: Some(tenant),
         democratic: Some(true),
         unlinked: false,
+        successor: None,
         council_vote: None,
         ceremony: None,
     }

@@ -244,6 +244,18 @@ fn ct_2_ct_10_parts_of_cities_and_mere_names_are_no_parties() {
     refused(propose(&command, &mayor(A), &world.facts, None, world.at()), "CT-10");
 }
 
+// CT-11.
+#[test]
+fn ct_11_a_city_that_is_no_more_is_no_party_and_its_successor_is_named() {
+    let mut world = World::new();
+    world.facts.cities.partner.successor = Some(hansa_kernel::RecordId::from_source("test", "heir"));
+    let refusal = propose(&proposal(terms(K::Memorandum, 0, false)), &mayor(A), &world.facts, None, world.at());
+    let refusal = refusal.unwrap_err();
+    assert_eq!(refusal.rule, "CT-11");
+    let heir = hansa_kernel::RecordId::from_source("test", "heir");
+    assert!(refusal.missing.iter().any(|missing| missing.subject == format!("cities/{heir}")));
+}
+
 #[test]
 fn ag_3_what_takes_the_place_of_another_does_not_become_weaker() {
     let old = World::active(K::Memorandum, 0, false);

@@ -93,6 +93,7 @@ fn pl_1_what_time_does_is_public_as_it_is() {
     assert_eq!(public(&world.history[began..]), happened);
 }
 
+// AG-13.
 #[test]
 fn ag_13_a_tie_is_brought_in_once() {
     let world = World::import(None, None);

@@ -12,6 +12,7 @@ use hansa_proto::{
     partnerships::{self as p, AgreementKind as K, AgreementStep as Step, VoteResult},
 };
 
+// AG-5.
 #[test]
 fn ag_5_ag_6_activities_outside_the_sectors_are_allowed_and_marked() {
     let mut world = World::active(K::Cooperation, 12, false);

@@ -2,48 +2,47 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::{fact, reference::CityReference, succession, term};
-use chrono::{DateTime, Days};
+use crate::{fact, succession, term};
+use chrono::DateTime;
 use hansa_kernel::{AssuranceLevel, PersonId, Role};
 use hansa_proto::register::{
     CityRow, EndTermRequest, Fact as FactMessage, GlobalDesignation, Identifier, ImportOutcome, Location, MayorTerm,
     MergeCitiesRequest, RecordTermRequest, SetFactRequest, SplitCityRequest, SuccessionKind, TermEnd,
 };
 use hansa_proto::types::LocalizedText;
-use proptest::prelude::*;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-fn caller(tenant: u128, role: Role) -> Caller {
+pub(super) fn caller(tenant: u128, role: Role) -> Caller {
     let person = PersonId(Uuid::from_u128(9));
     Caller { tenant: TenantId(Uuid::from_u128(tenant)), person, roles: vec![role], scopes: vec!["*".into()] }
 }
 
-fn steward() -> Caller {
+pub(super) fn steward() -> Caller {
     caller(1, Role::Steward)
 }
 
-fn mayor() -> Caller {
+pub(super) fn mayor() -> Caller {
     caller(2, Role::Mayor)
 }
 
-fn ymd(year: i32, month: u32, day: u32) -> NaiveDate {
+pub(super) fn ymd(year: i32, month: u32, day: u32) -> NaiveDate {
     NaiveDate::from_ymd_opt(year, month, day).unwrap()
 }
 
-fn on(year: i32, month: u32, day: u32) -> Option<hansa_proto::google::r#type::Date> {
+pub(super) fn on(year: i32, month: u32, day: u32) -> Option<hansa_proto::google::r#type::Date> {
     Some(time::date(ymd(year, month, day)))
 }
 
-fn now() -> Moment {
+pub(super) fn now() -> Moment {
     Moment::at(DateTime::from_timestamp(1_750_000_000, 0).unwrap())
 }
 
-fn id(key: &str) -> RecordId {
+pub(super) fn id(key: &str) -> RecordId {
     RecordId::from_source("geonames", key)
 }
 
-fn row(key: &str, name: &str) -> CityRow {
+pub(super) fn row(key: &str, name: &str) -> CityRow {
     CityRow {
         source_scheme: "geonames".into(),
         source_key: key.into(),
@@ -59,24 +58,24 @@ fn row(key: &str, name: &str) -> CityRow {
 
 /// A city with its whole history, and how it follows commands.
 #[derive(Clone, Default)]
-struct Run {
-    state: Option<City>,
-    history: Vec<(Change, Stamp)>,
+pub(super) struct Run {
+    pub(super) state: Option<City>,
+    pub(super) history: Vec<(Change, Stamp)>,
 }
 
 impl Run {
-    fn imported(key: &str, name: &str) -> Self {
+    pub(super) fn imported(key: &str, name: &str) -> Self {
         let mut run = Self::default();
         let decision = import(None, &row(key, name), "GeoNames", &steward(), now());
         run.take(decision, &steward()).unwrap();
         run
     }
 
-    fn city(&self) -> &City {
+    pub(super) fn city(&self) -> &City {
         self.state.as_ref().unwrap()
     }
 
-    fn take(&mut self, decision: Decision<Change>, by: &Caller) -> Result<usize, Refusal> {
+    pub(super) fn take(&mut self, decision: Decision<Change>, by: &Caller) -> Result<usize, Refusal> {
         let changes = decision?;
         let many = changes.len();
         for happened in changes {
@@ -93,22 +92,22 @@ impl Run {
         Ok(many)
     }
 
-    fn joined(mut self) -> Self {
+    pub(super) fn joined(mut self) -> Self {
         let decision = join(self.city(), mayor().tenant, &steward(), now());
         self.take(decision, &steward()).unwrap();
         self
     }
 
-    fn replayed(&self) -> Option<City> {
+    pub(super) fn replayed(&self) -> Option<City> {
         self.history.iter().fold(None, |state, (change, stamp)| Some(City::fold(state, change, stamp).unwrap()))
     }
 }
 
-fn renaming(name: &str, date: Option<hansa_proto::google::r#type::Date>) -> RenameCityRequest {
+pub(super) fn renaming(name: &str, date: Option<hansa_proto::google::r#type::Date>) -> RenameCityRequest {
     RenameCityRequest { display_name: name.into(), effective_date: date, ..Default::default() }
 }
 
-fn updating(city: proto::City, paths: &[&str]) -> UpdateCityRequest {
+pub(super) fn updating(city: proto::City, paths: &[&str]) -> UpdateCityRequest {
     let paths = paths.iter().map(ToString::to_string).collect();
     UpdateCityRequest { city: Some(city), update_mask: Some(FieldMask { paths }), ..Default::default() }
 }
@@ -164,6 +163,7 @@ fn ct_10_an_import_twice_changes_nothing_and_never_what_was_written_by_hand() {
     assert_eq!(import(None, &row("2", "X"), "s", &mayor(), now()).unwrap_err().rule, "CT-10");
 }
 
+// PL-4.
 #[test]
 fn pl_4_a_bad_row_is_refused_with_its_field() {
     let bad = |change: fn(&mut CityRow)| {
@@ -237,7 +237,7 @@ fn ct_11_merged_cities_end_and_their_records_follow_the_successor() {
     assert_eq!((refusal.rule, refusal.missing.len()), ("CT-10", 2));
 }
 
-fn follow(
+pub(super) fn follow(
     cities: &BTreeMap<RecordId, City>,
     into: &Run,
     all: Vec<(RecordId, Vec<Happened<Change>>)>,
@@ -410,131 +410,4 @@ fn a_change_that_cannot_follow_is_a_misfit() {
     assert!(City::fold(run.state.clone(), &joined, &stamp).is_err());
     let created: Change = CityCreated::default().into();
     assert!(City::fold(run.state, &created, &stamp).is_err());
-}
-
-#[derive(Clone, Debug)]
-enum Command {
-    Import(u8, i64),
-    Rename(u8, i64, bool),
-    Populate(i64),
-    Tier(i32),
-    Term(i64),
-    End(i32, i64),
-    Fact(u8, u8, i64),
-    Join,
-    Merge(i64),
-}
-
-fn command() -> impl Strategy<Value = Command> {
-    prop_oneof![
-        (0..3u8, 0..3i64).prop_map(|(name, people)| Command::Import(name, people)),
-        (0..4u8, -20..20i64, any::<bool>()).prop_map(|(name, day, fix)| Command::Rename(name, day, fix)),
-        (-1..4i64).prop_map(Command::Populate),
-        (0..6i32).prop_map(Command::Tier),
-        (-20..20i64).prop_map(Command::Term),
-        (0..5i32, -20..20i64).prop_map(|(why, day)| Command::End(why, day)),
-        (0..3u8, 0..3u8, -20..5i64).prop_map(|(key, value, day)| Command::Fact(key, value, day)),
-        Just(Command::Join),
-        (-3..3i64).prop_map(Command::Merge),
-    ]
-}
-
-fn day(offset: i64) -> Option<hansa_proto::google::r#type::Date> {
-    let today = now().today();
-    let days = Days::new(offset.unsigned_abs() * 30);
-    Some(time::date(if offset < 0 { today - days } else { today + days }))
-}
-
-fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
-    match command {
-        Command::Import(name, population) => {
-            let row = CityRow { population: *population, ..row("1", &format!("n{name}")) };
-            import(Some(city), &row, "GeoNames", by, now())
-        }
-        Command::Rename(name, on, correction) => {
-            let command = renaming(&format!("n{name}"), day(*on));
-            rename(city, &RenameCityRequest { correction: *correction, ..command }, by, now())
-        }
-        Command::Populate(population) => {
-            let to = proto::City { population: *population, ..Default::default() };
-            update(city, id("1"), &updating(to, &["population"]), &Known::new(), by, now())
-        }
-        Command::Tier(tier) => {
-            let to = proto::City { tier: *tier, ..Default::default() };
-            update(city, id("1"), &updating(to, &["tier"]), &Known::new(), by, now())
-        }
-        Command::Term(start) => {
-            let term = Some(MayorTerm { start_date: day(*start), ..Default::default() });
-            term::record(city, &RecordTermRequest { term, ..Default::default() }, by, now())
-        }
-        Command::End(why, on) => {
-            term::end(city, &EndTermRequest { end: *why, end_date: day(*on), ..Default::default() }, by, now())
-        }
-        Command::Fact(key, value, on) => {
-            let (key, value) = (format!("k{key}"), if *value == 0 { String::new() } else { value.to_string() });
-            let fact = Some(FactMessage { key, value, source: "s".into(), as_of_date: day(*on) });
-            fact::set(city, &SetFactRequest { fact, ..Default::default() }, by, now())
-        }
-        Command::Join => join(city, mayor().tenant, by, now()),
-        Command::Merge(on) => {
-            let into = Run::imported("2", "other");
-            let predecessors = vec![rights::city_name(id("1"))];
-            let command = MergeCitiesRequest { predecessors, effective_date: day(*on), ..Default::default() };
-            let cities = BTreeMap::from([(id("1"), city.clone())]);
-            succession::part(succession::merge((id("2"), into.city()), &cities, &command, by), id("1"))
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn after_any_commands_the_history_tells_the_state(
-        commands in proptest::collection::vec((command(), any::<bool>()), 1..40),
-    ) {
-        let mut run = Run::imported("1", "n0");
-        for (command, by_mayor) in &commands {
-            let by = if *by_mayor { mayor() } else { steward() };
-            let before = run.state.clone();
-            let decision = decide(run.city(), command, &by);
-            match run.take(decision.clone(), &by) {
-                Ok(0) | Err(_) => prop_assert_eq!(&run.state, &before),
-                Ok(_) => {
-                    prop_assert_ne!(&run.state, &before, "a change changes something");
-                    // The same again has no further effect, unless the first has handed the city over.
-                    let again = decide(run.city(), command, &by);
-                    prop_assert!(again.is_err() || again.is_ok_and(|changes| changes.is_empty()), "{:?}", command);
-                }
-            }
-            if let Err(refusal) = &decision {
-                prop_assert!(!refusal.rule.is_empty() && !refusal.message.is_empty());
-            }
-        }
-        prop_assert_eq!(&run.replayed(), &run.state);
-        {
-            let city = run.city();
-            let bytes = postcard::to_stdvec(city).unwrap();
-            prop_assert_eq!(&postcard::from_bytes::<City>(&bytes).unwrap(), city);
-            let at_the_end = city.as_of(NaiveDate::MAX);
-            prop_assert_eq!(at_the_end.as_ref(), Some(city));
-            agrees(&run)?;
-        }
-    }
-}
-
-/// What other services keep says the same as the city itself.
-fn agrees(run: &Run) -> Result<(), TestCaseError> {
-    let city = run.city();
-    let reference = run
-        .history
-        .iter()
-        .fold(None, |kept, (change, stamp)| Some(CityReference::fold(kept, change, stamp).unwrap()))
-        .unwrap();
-    prop_assert_eq!(reference.name.as_str(), city.display_name());
-    prop_assert_eq!((reference.tier, reference.population), (city.tier(), city.population()));
-    prop_assert_eq!((reference.tenant, reference.unlinked), (city.tenant(), !city.linked()));
-    prop_assert_eq!(reference.successor, city.end().map(|end| (end.heir.unwrap(), end.date)));
-    prop_assert_eq!(&reference.facts, &city.facts);
-    prop_assert_eq!(reference.term_since, city.terms.last().map(|term| term.start));
-    prop_assert_eq!(reference.term_until, city.terms.last().and_then(|term| term.end));
-    Ok(())
 }

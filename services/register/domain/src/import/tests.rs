@@ -55,12 +55,13 @@ fn unlinked_ends_of_ties_become_cities() {
     let columns = ties::columns(&ties::COLUMNS).unwrap();
     let line = "g1,Lyon,FR,MUNICIPALITY,1,1,xab12,Somewhere,DE,REGION,,";
     let ends = ties::parse(columns.row(2, &split(line)));
-    assert_eq!(ends.len(), 1);
-    let end = ends[0].as_ref().unwrap();
+    assert_eq!(ends[0].as_ref().unwrap().source_key, "g1");
+    let end = ends[1].as_ref().unwrap();
     assert_eq!((end.source_scheme.as_str(), end.source_key.as_str(), end.tier()), ("ties", "xab12", CityTier::Region));
     assert!(end.location.is_none());
 }
 
+// CT-3.
 #[test]
 fn ct_3_country_files_are_read_and_former_states_are_left_out() {
     let columns = countries::columns(&countries::PROFILES, &countries::PROFILES).unwrap();

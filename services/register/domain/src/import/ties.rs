@@ -1,5 +1,5 @@
-//! Cities that stand in a list of twin towns and in no register: the ends of ties whose id begins with `x`. They enter
-//! the register as unlinked, so that a tie has two ends.
+//! Cities that stand in a list of twin towns. Those that no register knows enter it as unlinked, so that a tie has two
+//! ends.
 
 use super::{Columns, Row, Unusable, location};
 use hansa_proto::register::{CityRow, CityTier};
@@ -28,12 +28,11 @@ pub fn columns(header: &[&str]) -> Result<Columns, Unusable> {
     Columns::find(header, &COLUMNS)
 }
 
-/// The unlinked ends of one tie: none, one or two.
-#[must_use]
-pub fn parse(row: Row) -> Vec<Result<CityRow, Unusable>> {
+/// Both ends of one tie, as the unlinked cities that they become where no register knows them.
+pub fn parse(row: Row) -> [Result<CityRow, Unusable>; 2] {
     let a = ["a_id", "a_name", "a_country", "a_tier", "a_lat", "a_lon"];
     let b = ["b_id", "b_name", "b_country", "b_tier", "b_lat", "b_lon"];
-    [a, b].into_iter().filter(|[id, ..]| row.get(id).starts_with('x')).map(|columns| end(row, columns)).collect()
+    [a, b].map(|columns| end(row, columns))
 }
 
 fn end(row: Row, columns: [&str; 6]) -> Result<CityRow, Unusable> {

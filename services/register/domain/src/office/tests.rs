@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::reference::OfficeReference;
-use hansa_kernel::{AssuranceLevel, PersonId, Relation, Role};
+use hansa_kernel::{AssuranceLevel, PersonId, Record, Relation, Role, Stamp, TenantId};
 use uuid::Uuid;
 
 fn caller(tenant: u128) -> Caller {
@@ -19,7 +19,7 @@ fn city(joined: bool) -> (RecordId, City) {
 
 fn asking(office: proto::Office, paths: &[&str]) -> UpdateOfficeRequest {
     let id = city(true).0;
-    let name = RecordName::new(Office::COLLECTION, id_of(id)).to_string();
+    let name = RecordName::new(Offices::COLLECTION, id_of(id)).to_string();
     let office = proto::Office { name, city: rights::city_name(id), ..office };
     let paths = paths.iter().map(ToString::to_string).collect();
     UpdateOfficeRequest { office: Some(office), update_mask: Some(FieldMask { paths }), ..Default::default() }
@@ -44,11 +44,11 @@ fn ct_5_an_office_is_written_by_its_city_alone_once_it_has_joined() {
         version: 1,
         at: chrono::DateTime::UNIX_EPOCH,
         actor: caller(2).actor(None),
-        party: None,
+        party: Some(caller(2).tenant),
         level: AssuranceLevel::Host,
     };
     let written = Office::fold(None, &changes[0].change, &stamp).unwrap();
-    assert_eq!((written.owner(), written.city()), (caller(2).tenant, id));
+    assert_eq!((written.owner(), written.get().city.clone()), (caller(2).tenant, rights::city_name(id)));
     assert_eq!(written.relation(&caller(3)), Relation::Stranger);
     assert_eq!(update(Some(&written), (id, &joined), &command, &caller(2)), Ok(vec![]));
     let bytes = postcard::to_stdvec(&written).unwrap();

@@ -67,6 +67,7 @@ fn st_6_a_city_without_problems_has_the_whole_score() {
     assert_eq!(evaluation.not_judged, ["guidelines-stated", "guidelines-not-overridden"]);
 }
 
+// ST-7.
 #[test]
 fn st_7_no_strategy_bears_all_that_only_a_strategy_can_settle() {
     let (portfolio, strategy) = whole();
@@ -139,6 +140,7 @@ fn st_7_dormant_ties_are_named() {
     assert!(!finding.risk.is_empty() && !finding.advice.is_empty() && finding.effect_basis_points > 0);
 }
 
+// AG-11.
 #[test]
 fn ag_11_partners_without_guidelines_are_found_and_unknown_regimes_are_not() {
     let with = |needed, stated, overridden| {
@@ -167,6 +169,7 @@ fn ag_11_partners_without_guidelines_are_found_and_unknown_regimes_are_not() {
     }
 }
 
+// ST-7.
 #[test]
 fn st_7_missing_languages_are_found_and_unknown_ones_are_not() {
     let speaks = |languages: &[&str]| TieFact {
@@ -221,6 +224,7 @@ fn st_6_what_is_not_known_weighs_nothing() {
     assert!(evaluation.not_judged.contains(&"tools-aimed".into()), "without ties it is not judged, strategy or not");
 }
 
+// ST-8.
 #[test]
 fn st_8_a_result_out_of_bounds_is_cut_and_a_failing_expression_tells_nothing() {
     let rubric = |met: &str| {
@@ -375,26 +379,4 @@ proptest! {
         linked.link(link(&tie(which as u32).agreement, &["peace", "schools"]));
         prop_assert!(score(ties, office, Some(&linked)) >= before);
     }
-}
-
-/// Not a bench, a look: `cargo test -p hansa-strategy-domain --release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_one_evaluation() {
-    let ties = (0..200).map(|n| TieFact { dormant: n % 3 == 0, ..tie(n) });
-    let portfolio = portfolio(ties);
-    let mut strategy = adopted();
-    for n in 0..100 {
-        strategy.link(link(&tie(n).agreement, &["peace"]));
-    }
-    let timed = |what: &str, work: &dyn Fn()| {
-        let start = std::time::Instant::now();
-        (0..1000).for_each(|_| work());
-        println!("{what}: {} ns", start.elapsed().as_nanos() / 1000);
-    };
-    let model = Model::of(&portfolio, Some(&strategy), today());
-    timed("model", &|| drop(std::hint::black_box(Model::of(&portfolio, Some(&strategy), today()))));
-    timed("criteria", &|| drop(std::hint::black_box(Judged::of(&RUBRIC, &model))));
-    timed("digest", &|| drop(std::hint::black_box(inputs_digest(&RUBRIC, &portfolio, Some(&strategy), today()))));
-    timed("all", &|| drop(std::hint::black_box(judge(&portfolio, Some(&strategy)))));
 }
