@@ -20,6 +20,7 @@ use hansa_proto::{
 use tonic::Code;
 
 /// A city with its people.
+#[derive(Clone)]
 pub struct City {
     /// `cities/{city}`.
     pub city: String,

@@ -4,8 +4,13 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod cities;
+pub mod filler;
+pub mod hostile;
 pub mod people;
 pub mod platform;
+pub mod raw;
+pub mod refusals;
+pub mod world;
 
 pub use people::{Caller, Client};
 pub use platform::{Platform, Shape};

@@ -72,6 +72,13 @@ impl Caller {
         Self { channels, bearer: Bearer(bearer) }
     }
 
+    /// A client of the service that has an rpc; for what every service has, the agreements'.
+    pub(crate) fn client(&self, method: &prost_reflect::MethodDescriptor) -> Client {
+        let service = method.parent_service().package_name().split('.').nth(1).unwrap_or_default().to_owned();
+        let channel = self.channels.get(service.as_str()).unwrap_or_else(|| &self.channels["partnerships"]).clone();
+        InterceptedService::new(channel, self.bearer.clone())
+    }
+
     /// The changes of a service.
     #[must_use]
     pub fn changes(&self, service: &str) -> ChangeServiceClient<Client> {

@@ -38,6 +38,7 @@ pub struct Platform {
 
 struct Process {
     child: Child,
+    address: String,
     services: Vec<&'static str>,
 }
 
@@ -87,6 +88,24 @@ impl Platform {
         platform
     }
 
+    /// The data folder.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Where the first process serves.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.processes[0].address
+    }
+
+    /// The first process, as the operating system numbers it.
+    #[must_use]
+    pub fn process_id(&self) -> u32 {
+        self.processes[0].child.id()
+    }
+
     /// A command of the program, on this platform's data.
     #[must_use]
     pub fn hansa(&self, arguments: &[&str]) -> Command {
@@ -94,12 +113,6 @@ impl Platform {
         command.args(arguments).arg("--data").arg(self.data.path()).args(&self.settings);
         command.env_remove("HANSA_SERVER").env_remove("HANSA_TOKEN");
         command
-    }
-
-    /// The data folder.
-    #[must_use]
-    pub fn data(&self) -> &Path {
-        self.data.path()
     }
 
     async fn launch(&mut self, services: &[&'static str]) {
@@ -123,7 +136,7 @@ impl Platform {
         for service in services {
             self.channels.insert(service, channel.clone());
         }
-        self.processes.push(Process { child, services: services.to_vec() });
+        self.processes.push(Process { child, address, services: services.to_vec() });
     }
 
     /// Ends all processes as a crash would, and starts them again.
@@ -158,6 +171,17 @@ impl Platform {
         if let Some(tenant) = tenant {
             arguments.extend(["--tenant", tenant]);
         }
+        let output = self.hansa(&arguments).output().expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
+    }
+
+    /// A token for a role by its name, with a program's scopes.
+    #[must_use]
+    pub fn token_for(&self, tenant: Option<&str>, role: &str, scopes: &[&str]) -> String {
+        let mut arguments = vec!["token", "--subject", "test", "--role", role];
+        arguments.extend(tenant.iter().flat_map(|tenant| ["--tenant", tenant]));
+        arguments.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
         let output = self.hansa(&arguments).output().expect("the program runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()

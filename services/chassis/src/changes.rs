@@ -150,7 +150,7 @@ impl ChangeService for Changes {
     ) -> Result<Response<ListRecordChangesResponse>, Status> {
         let asked = request.get_ref();
         let name = RecordName::parse_any(&asked.record, "record").map_err(|r| to_status(&r))?;
-        let page = Page::of(asked, name.as_str()).map_err(|r| to_status(&r))?;
+        let page = Page::of(asked, &format!("changes {name}")).map_err(|r| to_status(&r))?;
         let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0);
         let (journal, relation) = self.holder(&request, &name).await?;
         let past = journal.history(name.id, after, page.size).await.map_err(|r| to_status(&r))?;

@@ -64,6 +64,17 @@ impl Guard {
     }
 }
 
+/// A request that is no message is its caller's mistake. gRPC's libraries call it INTERNAL, and say no more than that; here it
+/// is refused as everything else is. An answer of the platform itself always has details.
+fn told(response: Response<Body>) -> Response<Body> {
+    let headers = response.headers();
+    let unread = headers.get(Status::GRPC_STATUS).is_some_and(|code| code == "13");
+    match Status::from_header_map(headers).filter(|status| unread && status.details().is_empty()) {
+        Some(status) => to_status(&Refusal::field("request", status.message())).into_http(),
+        None => response,
+    }
+}
+
 impl<S> Layer<S> for Guard {
     type Service = Guarded<S>;
 
@@ -122,7 +133,7 @@ where
             let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
             hansa_journal::trace::follow(&span, parent);
             request.extensions_mut().insert(Rpc(path));
-            let answer = inner.call(request).instrument(span).await?;
+            let answer = told(inner.call(request).instrument(span).await?);
             Ok(match place {
                 Some(place) => answer.map(|body| Held::body(body, place)),
                 None => answer,

@@ -6,7 +6,11 @@ use ed25519_dalek::VerifyingKey;
 use hansa_chassis::{policy::CONTRACT, token::role_name};
 use hansa_kernel::{AssuranceLevel, Record, RecordName, Role, Stamp, TenantId, envelope, seal, time};
 use hansa_partnerships_domain::agreement::Agreement;
-use hansa_proto::{ChangeSet, partnerships::AgreementDocument, types::ChangeEnvelope};
+use hansa_proto::{
+    ChangeSet,
+    partnerships::AgreementDocument,
+    types::{ChangeEnvelope, SignatureAlgorithm},
+};
 use prost::{Message, Name};
 use prost_reflect::DynamicMessage;
 use std::{collections::BTreeMap, path::Path};
@@ -20,10 +24,16 @@ pub fn run(file: &Path, key: Option<&str>, json: bool) -> anyhow::Result<()> {
     let keys = keys(&document)?;
     let envelopes = envelope::verify_chain(&document.changes, |name| keys.get(name).copied())?;
     let first = envelopes.first().context("the document holds no changes")?;
-    if let Some(expected) = key
-        && !keys.values().any(|key| hex::encode(key.as_bytes()) == expected.to_lowercase())
-    {
-        bail!("the document is signed by another key than the one that you were told");
+    if envelopes.iter().any(|envelope| envelope.authority != first.authority) {
+        bail!("the changes are not all by the same node");
+    }
+    if let Some(expected) = key {
+        // By this key alone: another one that lies beside it in the document proves nothing.
+        let told =
+            |name: &str| keys.get(name).copied().filter(|key| hex::encode(key.as_bytes()) == expected.to_lowercase());
+        if envelope::verify_chain(&document.changes, told).is_err() {
+            bail!("the document is signed by another key than the one that you were told");
+        }
     }
     let agreement = fold(&envelopes)?;
     let name = RecordName::parse_any(&first.record, "record")?;
@@ -67,6 +77,9 @@ fn keys(document: &AgreementDocument) -> anyhow::Result<BTreeMap<String, Verifyi
     for key in &document.keys {
         let bytes: [u8; 32] = key.value.as_slice().try_into().context("a key has 32 bytes")?;
         let public = VerifyingKey::from_bytes(&bytes).context("a key is none")?;
+        if key.algorithm() != SignatureAlgorithm::Ed25519 {
+            bail!("the key {} is of an algorithm that is not accepted", key.name);
+        }
         let (holder, fingerprint) = key.name.split_once("/keys/").context("a key has no holder")?;
         let id = TenantId::from_key(&bytes);
         let belongs = holder == format!("nodes/{id}") || holder == id.name();

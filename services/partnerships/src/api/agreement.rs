@@ -9,7 +9,7 @@ use hansa_chassis::{
     page::Page,
 };
 use hansa_journal::Receipt;
-use hansa_kernel::{Caller, Decision, Moment, Record, RecordName, Refusal, Relation};
+use hansa_kernel::{Caller, Decision, Moment, Reason, Record, RecordName, Refusal, Refused, Relation};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Change, Facts};
 use hansa_proto::{
     WriteRequest,
@@ -78,6 +78,22 @@ impl Agreements {
 
     async fn shown<Q>(&self, act: &Act<Q>, receipt: &Receipt<Agreement>) -> Answer {
         self.0.answer(act, receipt.state.resource_for(&act.caller, &receipt.name, &receipt.etag)).await
+    }
+
+    /// Whether the caller may come as the city of a side, or sees the agreement in any case. To all others it is not there,
+    /// whatever else they send: the policy lets strangers claim, and does not stop them.
+    async fn is_side(&self, name: &RecordName, caller: &Caller) -> Refused<()> {
+        let agreement = self.0.journal().load::<Agreement>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
+        if agreement.state.relation(caller) != Relation::Stranger {
+            return Ok(());
+        }
+        let facts = match facts::of(self.0.journal(), &agreement.state.cities()).await {
+            Err(refusal) if refusal.reason == Reason::NotFound => return Err(Refusal::not_found(name)),
+            facts => facts?,
+        };
+        let own =
+            [&facts.cities.initiator, &facts.cities.partner].iter().any(|city| city.tenant == Some(caller.tenant));
+        if own { Ok(()) } else { Err(Refusal::not_found(name)) }
     }
 
     /// The agreement whose place another is to take, as far as the caller may see it.
@@ -154,7 +170,7 @@ impl AgreementService for Agreements {
     ) -> Result<Response<ListActivitiesResponse>, Status> {
         let asked = request.get_ref();
         let name = agreement_name(&asked.parent, "parent")?;
-        let page = ask(Page::of(asked, &asked.parent))?;
+        let page = ask(Page::of(asked, &format!("activities {name}")))?;
         let agreement = self.0.read::<Agreement, _>(&request, &name).await?;
         let skip = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0_usize);
         let most = usize::try_from(page.size).unwrap_or(usize::MAX);
@@ -291,6 +307,7 @@ impl AgreementService for Agreements {
 
     async fn claim_agreement(&self, request: Request<ClaimAgreementRequest>) -> Answer {
         let act = self.0.open(request)?;
+        ask(self.is_side(&agreement_name(&act.request.name, "name")?, &act.caller).await)?;
         self.informed(&act, &act.request.name, |state, asked, caller, facts, _| {
             agreement::claim(state, asked, caller, facts)
         })

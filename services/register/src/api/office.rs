@@ -41,6 +41,10 @@ impl OfficeService for Offices {
         }
         let found = cities(&self.0, &[city.id]).await?.remove(&city.id);
         let entry = ask(found.ok_or_else(|| Refusal::not_found(&city)))?;
+        // Whether it is there is the city's own matter: to others it never is, whatever else they send.
+        if entry.tenant().is_some_and(|tenant| tenant != act.caller.tenant) {
+            return ask(Err(Refusal::not_found(&name)));
+        }
         let etag = if act.request.etag.is_empty() { asked.etag } else { act.request.etag.clone() };
         let command = self
             .0

@@ -1,0 +1,429 @@
+//! Who may call what on which record (R-7, PL-1, PL-2): every rpc of the contract by every role in every relation to a real
+//! record, against the table that the program itself prints.
+//!
+//! No record has members yet, so that the relation `member` cannot be reached from outside; the table says what would hold.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use futures::{StreamExt, stream};
+use hansa_kernel::{
+    Relation::{self, Owner, Party, Public, Stranger},
+    Role,
+};
+use hansa_proto::changes::ListRecordChangesRequest;
+use hansa_tests::{
+    Caller, Platform, Shape,
+    filler::{fill, set},
+    raw::{self, methods, scope, short},
+    refusals::{brief, denied, shape},
+    world::World,
+};
+use prost_reflect::{DynamicMessage, MethodDescriptor, ReflectMessage, prost::Message};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
+use tonic::Code;
+
+const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
+const AT_ONCE: usize = 16;
+/// Roles that the node's own people hold, and nobody else.
+const NODE_ROLES: [&str; 3] = ["steward", "auditor", "operator"];
+
+/// The records that rpcs name, by what stands in the field that names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    Agreement,
+    City,
+    Tenant,
+    Country,
+    Office,
+    /// The office of a city, by the city.
+    OfficeOf,
+    Strategy,
+    Evaluation,
+    /// A city as its own people see it.
+    PortfolioOf,
+    /// The draft that a city would have, by the city.
+    StrategyOf,
+    /// An agreement that a city would have, by the city.
+    AgreementOf,
+    Rubric,
+}
+use Named::{
+    Agreement, AgreementOf, City, Country, Evaluation, Office, OfficeOf, PortfolioOf, Rubric, Strategy, StrategyOf,
+    Tenant,
+};
+
+/// What a call is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    /// The record that this field names.
+    One(&'static str, Named),
+    /// The records of a list, those that the caller may see.
+    Each(Named),
+    /// Something that would be new, or the caller's own alone.
+    New,
+}
+use About::{Each, New, One};
+
+/// What each rpc is about. An rpc that is missing here fails the test.
+const CALLS: &[(About, &str)] = &[
+    (One("record", Agreement), "ChangeService.ListRecordChanges"),
+    (One("record", City), "ChangeService.ListRecordChanges"),
+    (One("record", Tenant), "ChangeService.ListRecordChanges"),
+    (One("record", Country), "ChangeService.ListRecordChanges"),
+    (One("record", Office), "ChangeService.ListRecordChanges"),
+    (One("record", Strategy), "ChangeService.ListRecordChanges"),
+    (One("record", Evaluation), "ChangeService.ListRecordChanges"),
+    (Each(Agreement), "ChangeService.ListChanges"),
+    (New, "ChangeService.WatchChanges"),
+    (New, "AgreementService.CreateAgreement"),
+    (One("initiator", AgreementOf), "AgreementService.CreateAgreement"),
+    (New, "AgreementService.ImportAgreement AgreementService.BatchImportAgreements"),
+    (Each(Agreement), "AgreementService.ListAgreements"),
+    (One("parent", Agreement), "AgreementService.ListActivities"),
+    (
+        One("name", Agreement),
+        "AgreementService.GetAgreement AgreementService.ExportAgreement AgreementService.OpenDialogue \
+         AgreementService.ReviseTerms AgreementService.PutForwardRationale AgreementService.ConfirmRationale \
+         AgreementService.PutForwardPlan AgreementService.ConfirmPlan AgreementService.RecordCouncilVote \
+         AgreementService.StateGuidelines AgreementService.OverrideGuidelines AgreementService.SignAgreement \
+         AgreementService.DeclineAgreement AgreementService.WithdrawAgreement AgreementService.RecordActivity \
+         AgreementService.RevitaliseAgreement AgreementService.ConfirmRevitalisation AgreementService.SuspendAgreement \
+         AgreementService.LiftSuspension AgreementService.RenewAgreement AgreementService.ConfirmRenewal \
+         AgreementService.EndAgreement AgreementService.ClaimAgreement AgreementService.AttestStep \
+         AgreementService.ConfirmAttestation AgreementService.DisputeAttestation AgreementService.SetCommittee",
+    ),
+    (New, "AgreementService.EndAgreements AgreementService.SuspendAgreements"),
+    (
+        One("name", City),
+        "CityService.GetCity CityService.RenameCity CityService.MergeCities CityService.SplitCity CityService.RecordTerm \
+         CityService.EndTerm CityService.SetFact",
+    ),
+    (One("city.name", City), "CityService.UpdateCity"),
+    (Each(City), "CityService.ListCities"),
+    (New, "CityService.CreateCity CityService.BatchImportCities"),
+    (One("name", Country), "CountryService.GetCountry"),
+    (Each(Country), "CountryService.ListCountries"),
+    (New, "CountryService.BatchImportCountryFacts"),
+    (One("name", Office), "OfficeService.GetOffice"),
+    (One("office.city", OfficeOf), "OfficeService.UpdateOffice"),
+    (One("name", Tenant), "TenantService.GetTenant"),
+    (Each(Tenant), "TenantService.ListTenants"),
+    (New, "TenantService.CreateTenant"),
+    (One("name", Evaluation), "EvaluationService.GetEvaluation"),
+    (One("city", PortfolioOf), "EvaluationService.GetEvaluation"),
+    (One("evaluation", Evaluation), "EvaluationService.ListFindings"),
+    (One("city", PortfolioOf), "EvaluationService.WatchEvaluations EvaluationService.SimulatePortfolio"),
+    (One("name", Rubric), "EvaluationService.GetRubric"),
+    (One("strategy.city", StrategyOf), "StrategyService.CreateStrategy"),
+    (Each(Strategy), "StrategyService.ListStrategies"),
+    (
+        One("name", Strategy),
+        "StrategyService.GetStrategy StrategyService.UpdateStrategy StrategyService.PutGoal StrategyService.RemoveGoal \
+         StrategyService.LinkTool StrategyService.UnlinkTool StrategyService.AdoptStrategy",
+    ),
+];
+
+/// A record, and how the four tenants stand to it: `a`, `b`, `c` and the node's own.
+struct Standing {
+    record: String,
+    relations: [Relation; 4],
+    /// One that is not there, or would not be to the same callers.
+    absent: String,
+}
+
+fn standings(world: &World) -> BTreeMap<Named, Vec<Standing>> {
+    let absent = |name: &str| {
+        let (collection, _) = name.split_once('/').unwrap();
+        format!("{collection}/{}", hansa_tests::request_id())
+    };
+    let stand = |record: &str, relations| Standing { record: record.into(), relations, absent: absent(record) };
+    let own = [Owner, Stranger, Stranger, Stranger];
+    let public = [Owner, Public, Public, Public];
+    let stewards = [Public, Public, Public, Owner];
+    BTreeMap::from([
+        (
+            Agreement,
+            vec![
+                stand(&world.proposed, [Owner, Party, Stranger, Stranger]),
+                stand(&world.active, [Owner, Party, Public, Public]),
+                stand(&world.imported, stewards),
+            ],
+        ),
+        (City, vec![stand(&world.a.city, public), stand(&world.unjoined, stewards)]),
+        (Tenant, vec![stand(&world.a.tenant, public)]),
+        (Country, vec![stand(&world.country, stewards)]),
+        (Office, vec![stand(&world.office, own)]),
+        // Of a city that has joined and has no office on record.
+        (OfficeOf, vec![Standing { absent: world.b.city.clone(), ..stand(&world.a.city, own) }]),
+        (Strategy, vec![stand(&world.strategy, own)]),
+        (Evaluation, vec![stand(&world.evaluation, own)]),
+        (PortfolioOf, vec![stand(&world.a.city, own)]),
+        // Cities are public: only who may act for them is told here, not whether they are there.
+        (StrategyOf, vec![Standing { absent: world.b.city.clone(), ..stand(&world.a.city, own) }]),
+        (AgreementOf, vec![Standing { absent: world.unjoined.clone(), ..stand(&world.a.city, own) }]),
+        (Rubric, vec![stand("rubrics/hansa-2026", [Public; 4])]),
+    ])
+}
+
+/// The table that the program prints: who is permitted what.
+struct Table(BTreeMap<(String, String), BTreeSet<String>>);
+
+impl Table {
+    fn of(platform: &Platform) -> Self {
+        let printed = platform.hansa(&["policy", "--json"]).output().unwrap();
+        assert!(printed.status.success());
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&printed.stdout).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let roles = |row: &serde_json::Value| row["roles"].as_array().unwrap().iter().map(text).collect();
+        Self(rows.iter().map(|row| ((text(&row["rpc"]), text(&row["relation"])), roles(row))).collect())
+    }
+
+    fn permits(&self, method: &MethodDescriptor, role: &str, relation: Relation) -> bool {
+        let row = self.0.get(&(raw::path(method), relation.as_str().to_owned()));
+        row.is_some_and(|roles| roles.contains(role))
+    }
+
+    fn permits_at_all(&self, method: &MethodDescriptor, role: &str) -> bool {
+        Relation::ALL.into_iter().any(|relation| self.permits(method, role, relation))
+    }
+}
+
+struct Someone {
+    tenant: usize,
+    role: String,
+    caller: Caller,
+}
+
+fn role_name(role: Role) -> String {
+    role.as_str_name().trim_start_matches("ROLE_").to_lowercase()
+}
+
+/// Everyone there can be: each role of each tenant.
+fn everyone(platform: &Platform, world: &World) -> Vec<Someone> {
+    let scopes: BTreeSet<String> = methods().iter().map(scope).collect();
+    let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    let tenants = [Some(&world.a.tenant), Some(&world.b.tenant), Some(&world.c.tenant), None];
+    let roles: Vec<String> = (1..).map_while(|number| Role::try_from(number).ok()).map(role_name).collect();
+    assert!(roles.len() >= 13, "{roles:?}");
+    let mut people = Vec::new();
+    for (index, tenant) in tenants.iter().enumerate() {
+        for role in roles.iter().filter(|role| tenant.is_none() || !NODE_ROLES.contains(&role.as_str())) {
+            let granted = if role == "service_account" { &scopes[..] } else { &[] };
+            let token = platform.token_for(tenant.map(String::as_str), role, granted);
+            people.push(Someone { tenant: index, role: role.clone(), caller: platform.with_token(&token) });
+        }
+    }
+    people
+}
+
+/// A request that names a record and is otherwise well formed.
+fn request(method: &MethodDescriptor, about: About, record: &str, world: &World) -> Vec<u8> {
+    let mut known = world.known();
+    match about {
+        // A filter would hide what is looked for.
+        Each(_) => known.extend(["city", "country_code", "partner"].map(|filter| (filter, String::new()))),
+        One("name", Evaluation) => drop(known.insert("city", String::new())),
+        _ => {}
+    }
+    let mut message = match about {
+        Each(_) => DynamicMessage::new(method.input()),
+        _ => fill(&method.input(), &known),
+    };
+    match about {
+        One(field, _) => set(&mut message, field, record),
+        Each(_) => {
+            message.set_field_by_name("page_size", prost_reflect::Value::I32(1_000));
+            if message.descriptor().get_field_by_name("service").is_some() {
+                set(&mut message, "service", "services/partnerships");
+            }
+        }
+        New => {}
+    }
+    if let One("office.city", _) = about {
+        set(&mut message, "office.name", &office_of(record));
+    }
+    message.encode_to_vec()
+}
+
+/// Makes a request.
+type Make = fn(&MethodDescriptor, About, &str, &World) -> Vec<u8>;
+
+/// A request that names a record and a head that it never had, and is not well formed otherwise.
+fn bare(method: &MethodDescriptor, about: About, record: &str, _: &World) -> Vec<u8> {
+    let mut message = DynamicMessage::new(method.input());
+    if let One(field, _) = about {
+        set(&mut message, field, record);
+    }
+    for (field, value) in [("etag", "00"), ("request_id", &hansa_tests::request_id())] {
+        if message.descriptor().get_field_by_name(field).is_some() {
+            set(&mut message, field, value);
+        }
+    }
+    message.encode_to_vec()
+}
+
+/// The name of a city's office derives from the city's.
+fn office_of(city: &str) -> String {
+    let id: hansa_kernel::RecordId = hansa_kernel::RecordName::parse(city, "cities", "city").unwrap().id;
+    format!("offices/{}", id.of("office"))
+}
+
+struct Trial<'a> {
+    method: MethodDescriptor,
+    about: About,
+    someone: &'a Someone,
+    /// The record and the relation, where the call is about one.
+    on: Option<(&'a Standing, Relation)>,
+}
+
+impl Trial<'_> {
+    /// What is wrong with the answer.
+    async fn run(&self, world: &World, table: &Table) -> Option<String> {
+        let record = self.on.map_or("", |(standing, _)| &standing.record);
+        let message = request(&self.method, self.about, record, world);
+        let answer = self.someone.caller.call(&self.method, message).await;
+        let relation = self.on.map_or(Owner, |(_, relation)| relation);
+        let role = &self.someone.role;
+        let permitted = table.permits(&self.method, role, relation);
+        let at_all = table.permits_at_all(&self.method, role);
+        let wrong = match &answer {
+            Ok(_) if relation == Stranger => Some("a stranger gets an answer"),
+            Ok(_) if !(permitted || self.on.is_none() && at_all) => Some("it is done without permission"),
+            Ok(_) => None,
+            Err(status) => match status.code() {
+                Code::Internal | Code::Unknown | Code::Unimplemented | Code::Unauthenticated => Some("it fails"),
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Some("it is away"),
+                _ if !at_all && !denied(status) => Some("a role that may never call it is not told so"),
+                _ if !at_all => None,
+                Code::PermissionDenied if permitted && denied(status) => Some("it is denied what is permitted"),
+                Code::NotFound if relation == Stranger => None,
+                // A new record of another's city: the city is public, so that a plain no tells nothing.
+                _ if relation == Stranger && matches!(self.about, One(_, AgreementOf | StrategyOf)) => None,
+                _ if relation == Stranger => Some("a stranger is not told that there is nothing"),
+                _ if !permitted && self.on.is_some() && !denied(status) => Some("it is not denied"),
+                _ => None,
+            },
+        };
+        let (rpc, tenant) = (short(&self.method), self.someone.tenant);
+        let told = |why: &str| Some(format!("{rpc} as {role} of {tenant} on {record} ({relation:?}): {why}"));
+        if let Some(wrong) = wrong {
+            return told(&format!("{wrong}: {}", brief(&answer)));
+        }
+        let Some((standing, Stranger)) = self.on else { return None };
+        if standing.absent == world.b.city && self.someone.tenant == 1 {
+            return None;
+        }
+        // As a whole request, and as one of which nothing but the name and a stale head is there.
+        let answers = [(request as Make, Some(answer.clone())), (bare as Make, None)];
+        for (make, hidden) in answers {
+            let ask = async |record: &str| {
+                self.someone.caller.call(&self.method, make(&self.method, self.about, record, world)).await
+            };
+            let hidden = match hidden {
+                Some(hidden) => hidden,
+                None => ask(record).await,
+            };
+            let absent = ask(&standing.absent).await;
+            let alike = match (&hidden, &absent) {
+                (Err(hidden), Err(absent)) => shape(hidden) == shape(absent),
+                _ => false,
+            };
+            if !alike {
+                return told(&format!("hidden is {}, absent is {}", brief(&hidden), brief(&absent)));
+            }
+        }
+        None
+    }
+}
+
+/// The names of the records in the answer to a list, at any depth.
+fn listed(method: &MethodDescriptor, answer: &[u8]) -> String {
+    let answer = DynamicMessage::decode(method.output(), answer).unwrap();
+    format!("{answer:?}")
+}
+
+async fn tables(platform: &Platform, world: &World) -> usize {
+    let (table, standings, people) = (Table::of(platform), standings(world), everyone(platform, world));
+    let methods: BTreeMap<String, MethodDescriptor> = methods().into_iter().map(|m| (short(&m), m)).collect();
+    let paths: BTreeSet<String> = methods.values().map(raw::path).collect();
+    let printed: BTreeSet<String> = table.0.keys().map(|(rpc, _)| rpc.clone()).collect();
+    assert_eq!(paths, printed, "every rpc has a policy, and every policy an rpc");
+    let calls: Vec<(About, &MethodDescriptor)> = CALLS
+        .iter()
+        .flat_map(|(about, rpcs)| rpcs.split_whitespace().map(|rpc| (*about, rpc)))
+        .map(|(about, rpc)| {
+            (about, methods.get(rpc).unwrap_or_else(|| panic!("{rpc} is no rpc: take it out of CALLS")))
+        })
+        .collect();
+    let covered: BTreeSet<String> = calls.iter().map(|(_, method)| short(method)).collect();
+    let missing: Vec<&String> = methods.keys().filter(|rpc| !covered.contains(*rpc)).collect();
+    assert!(missing.is_empty(), "say in CALLS what these are about: {missing:?}");
+
+    let mut trials = Vec::new();
+    let mut wrong = Vec::new();
+    for (about, method) in &calls {
+        for someone in &people {
+            let on: Vec<_> = match about {
+                One(_, named) => standings[named].iter().map(|s| Some((s, s.relations[someone.tenant]))).collect(),
+                _ => vec![None],
+            };
+            let trial = |on| Trial { method: (*method).clone(), about: *about, someone, on };
+            trials.extend(on.into_iter().map(trial));
+        }
+    }
+    let mut count = trials.len();
+    let mut running = stream::iter(&trials).map(|trial| trial.run(world, &table)).buffer_unordered(AT_ONCE);
+    while let Some(found) = running.next().await {
+        wrong.extend(found);
+    }
+    for (about, method) in &calls {
+        let Each(named) = about else { continue };
+        for someone in &people {
+            let Ok(answer) = someone.caller.call(method, request(method, *about, "", world)).await else { continue };
+            let shown = listed(method, &answer);
+            for standing in &standings[named] {
+                let relation = standing.relations[someone.tenant];
+                let permitted = table.permits(method, &someone.role, relation);
+                count += 1;
+                if shown.contains(&standing.record) != permitted {
+                    let (rpc, role) = (short(method), &someone.role);
+                    wrong.push(format!(
+                        "{rpc} as {role} of {} lists {} ({relation:?})",
+                        someone.tenant, standing.record
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
+    println!("{} rpcs by {} people", methods.len(), people.len());
+    count
+}
+
+async fn versions(platform: &Platform, world: &World) -> BTreeMap<String, usize> {
+    let auditor = &world.a.mayor;
+    let mut found = BTreeMap::new();
+    for standing in standings(world).values().flatten().filter(|s| !s.record.starts_with("rubrics/")) {
+        let request =
+            ListRecordChangesRequest { record: standing.record.clone(), page_size: 1_000, ..Default::default() };
+        let caller = if standing.relations[3] == Owner { platform.steward() } else { auditor.clone() };
+        let changes = caller.changes("partnerships").list_record_changes(request).await.unwrap().into_inner().changes;
+        found.insert(standing.record.clone(), changes.len());
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_every_rpc_by_every_role_in_every_relation_is_as_the_policy_says() {
+    let mut platform = Platform::start(HANSA, Shape::Embedded).await;
+    let world = World::on(&platform).await;
+    let before = versions(&platform, &world).await;
+    assert!(before.len() >= 10 && before.values().all(|length| *length > 0), "{before:?}");
+    let start = Instant::now();
+    let trials = tables(&platform, &world).await;
+    println!("{trials} trials in {:.1} s", start.elapsed().as_secs_f64());
+    assert_eq!(versions(&platform, &world).await, before, "nothing of it left a trace");
+    platform.stop();
+}

@@ -1,0 +1,45 @@
+//! Refusals, and what tells one from another.
+
+use std::collections::{BTreeMap, HashMap};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// A text without the ids in it.
+fn masked(text: &str) -> String {
+    let parted: Vec<&str> = text.split('/').collect();
+    let mask = |part: &&str| {
+        let id = part.get(..36).filter(|id| uuid::Uuid::try_parse(id).is_ok());
+        id.map_or_else(|| (*part).to_owned(), |id| part.replacen(id, "*", 1))
+    };
+    parted.iter().map(mask).collect::<Vec<_>>().join("/")
+}
+
+/// An answer without the ids in it: what tells one refusal from another.
+#[must_use]
+pub fn shape(status: &Status) -> (i32, String, BTreeMap<String, String>, String) {
+    let mut details = status.get_error_details();
+    let metadata = details.error_info().map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default();
+    let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    details.set_error_info(reason, "", HashMap::new());
+    (status.code().into(), masked(status.message()), metadata, masked(&format!("{details:?}")))
+}
+
+/// A refusal in a line.
+#[must_use]
+pub fn brief(answer: &Result<Vec<u8>, Status>) -> String {
+    match answer {
+        Ok(_) => "OK".into(),
+        Err(status) => {
+            let metadata = status.get_details_error_info().map(|info| info.metadata).unwrap_or_default();
+            format!("{:?} {} {:?}", status.code(), status.message(), metadata.get("rule"))
+        }
+    }
+}
+
+/// Whether a role or a relation was what the call was refused for, rather than a rule about the record.
+#[must_use]
+pub fn denied(status: &Status) -> bool {
+    status.code() == Code::PermissionDenied
+        && status.message().starts_with("your role")
+        && status.get_details_error_info().is_some_and(|info| info.metadata["rule"] == "PL-2")
+}

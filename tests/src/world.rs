@@ -1,0 +1,141 @@
+//! A small world to try things on: three cities that have joined, two that have not, and a record of each kind.
+
+use crate::{
+    Platform,
+    cities::{self, City},
+    eventually, request_id,
+};
+use hansa_proto::{
+    partnerships::{AgreementOrigin, AgreementState, ImportAgreementRequest},
+    register::{GetCityRequest, ListCountriesRequest, Office, OfficeExistence, RegimeClass, UpdateOfficeRequest},
+    strategy::GetEvaluationRequest,
+};
+use std::collections::HashMap;
+
+/// Keys, names and countries of its cities; the last two have not joined.
+const CITIES: [(&str, &str, &str); 5] =
+    [("1", "Dresden", "DE"), ("2", "Tunis", "TN"), ("3", "Lyon", "FR"), ("4", "Oslo", "NO"), ("5", "Quito", "EC")];
+
+/// What is in it.
+pub struct World {
+    /// Has the office, the strategy and the evaluation, and proposed both agreements.
+    pub a: City,
+    /// Is the partner in both.
+    pub b: City,
+    /// Has nothing to do with them.
+    pub c: City,
+    /// A city that has not joined: its entry is the steward's.
+    pub unjoined: String,
+    /// Another one.
+    pub another: String,
+    /// An agreement of `a` and `b` that was proposed.
+    pub proposed: String,
+    /// One that is in force.
+    pub active: String,
+    /// One of the two that have not joined, imported by the steward.
+    pub imported: String,
+    /// Of `a`.
+    pub office: String,
+    /// Of `a`, adopted.
+    pub strategy: String,
+    /// Of `a`.
+    pub evaluation: String,
+    /// A country of which facts are known.
+    pub country: String,
+}
+
+impl World {
+    /// Sets it up.
+    pub async fn on(platform: &Platform) -> Self {
+        cities::enter(platform, &CITIES, &[("FR", RegimeClass::LiberalDemocracy)]).await;
+        let [a, b, c] = ["1", "2", "3"].map(|key| cities::join(platform, key));
+        let (a, b, c) = (a.await, b.await, c.await);
+        let active = cities::propose(&a, &b).await.name;
+        cities::prepare(&a, &b, &active).await;
+        for side in [&a, &b] {
+            let signed = side.mayor.agreements().sign_agreement(cities::signature(&active)).await.unwrap().into_inner();
+            assert!(matches!(signed.state(), AgreementState::Signed | AgreementState::Active));
+        }
+        let proposed = cities::propose(&a, &b).await.name;
+        let strategy = cities::adopt(&a).await.name;
+        let evaluation = eventually("the evaluation of the strategy", async || {
+            let request = GetEvaluationRequest { city: a.city.clone(), ..Default::default() };
+            let found = a.mayor.evaluations().get_evaluation(request).await.ok()?.into_inner();
+            (found.strategy == strategy && !found.name.is_empty()).then_some(found.name)
+        })
+        .await;
+        let countries = platform.steward().countries().list_countries(ListCountriesRequest::default()).await.unwrap();
+        let country = countries.into_inner().countries[0].name.clone();
+        let (unjoined, another) = (cities::name("4"), cities::name("5"));
+        Self {
+            office: office(&a).await,
+            imported: import(platform, &unjoined, &another).await,
+            a,
+            b,
+            c,
+            unjoined,
+            another,
+            proposed,
+            active,
+            strategy,
+            evaluation,
+            country,
+        }
+    }
+
+    /// What requests may name: texts for the fields that bear these names.
+    #[must_use]
+    pub fn known(&self) -> HashMap<&'static str, String> {
+        HashMap::from([
+            ("initiator", self.a.city.clone()),
+            ("partner", self.b.city.clone()),
+            ("city", self.a.city.clone()),
+            ("predecessors", self.unjoined.clone()),
+            ("constituents", self.another.clone()),
+            ("successors", self.unjoined.clone()),
+            ("heir", self.unjoined.clone()),
+            ("country_code", "FR".into()),
+            ("service", "services/partnerships".into()),
+            ("tool", self.active.clone()),
+            ("agreement", self.active.clone()),
+            ("rubric", String::new()),
+            ("parent", String::new()),
+            ("supersedes", String::new()),
+        ])
+    }
+}
+
+async fn office(city: &City) -> String {
+    let request = GetCityRequest { name: city.city.clone(), as_of_date: None };
+    let name = city.mayor.cities().get_city(request).await.unwrap().into_inner().office;
+    let office = Office {
+        name,
+        city: city.city.clone(),
+        existence: OfficeExistence::Exists as i32,
+        languages: vec!["de".into()],
+        ..Default::default()
+    };
+    let request = UpdateOfficeRequest {
+        office: Some(office),
+        update_mask: Some(mask(&["existence", "languages"])),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    city.office.offices().update_office(request).await.unwrap().into_inner().name
+}
+
+fn mask(paths: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }
+}
+
+async fn import(platform: &Platform, a: &str, b: &str) -> String {
+    let request = ImportAgreementRequest {
+        initiator: a.to_owned(),
+        partner: b.to_owned(),
+        origin: Some(AgreementOrigin { source: "a test".into(), tie_id: "t1".into(), claimed_by: String::new() }),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let imported = platform.steward().agreements().import_agreement(request).await.unwrap();
+    imported.into_inner().name
+}
