@@ -12,6 +12,7 @@ mod journal;
 pub mod keys;
 mod kind;
 pub mod limits;
+mod marks;
 mod migrations;
 pub mod mirror;
 mod queue;
