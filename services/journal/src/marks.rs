@@ -14,8 +14,8 @@ use crate::{
 use futures::TryStreamExt;
 use hansa_kernel::Refusal;
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    QuerySelect, Set, Statement, UpdateMany, Value, sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    Set, Statement, UpdateMany, Value, sea_query::Expr,
 };
 use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
@@ -127,8 +127,9 @@ impl Journal {
         tx.commit().await
     }
 
-    /// Looks whether the stream still holds what is marked, and takes the marks off what it does not.
-    pub(crate) async fn check_stream(&self, bus: &Bus) -> Result<(), Refusal> {
+    /// Looks whether the stream still holds what is marked, and takes the marks off what it does not. Answers where the stream
+    /// begins.
+    pub(crate) async fn check_stream(&self, bus: &Bus) -> Result<i64, Refusal> {
         let stream = bus.stream(self.service()).await?;
         let info = stream.get_info().await.map_err(|e| broker(&e))?;
         let created = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or_default();
@@ -138,7 +139,7 @@ impl Journal {
             tracing::warn!(service = self.service(), lost, "the broker lost changes; they are published again");
             self.begin_anew(bus).await?;
         }
-        Ok(())
+        Ok(first)
     }
 
     async fn forget_lost(&self, created: i64, first: i64, last: i64) -> Result<u64, StoreError> {

@@ -15,6 +15,7 @@ use futures::{StreamExt, stream};
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -41,6 +42,8 @@ pub struct Relay {
     journal: Journal,
     bus: Bus,
     fresh: mpsc::Receiver<Vec<Outgoing>>,
+    /// Where the stream began when it was last looked at.
+    first: AtomicI64,
 }
 
 impl std::fmt::Debug for Relay {
@@ -56,7 +59,7 @@ impl Relay {
         let (outbox, fresh) = mpsc::channel(RELAY_BACKLOG);
         // A second relay of one journal gets nothing fresh; its sweep still works.
         let _ = journal.inner.outbox.set(outbox);
-        Self { journal: journal.clone(), bus: bus.clone(), fresh }
+        Self { journal: journal.clone(), bus: bus.clone(), fresh, first: AtomicI64::new(0) }
     }
 
     /// Publishes until it is told to stop, and answers subscribers that miss something.
@@ -85,7 +88,7 @@ impl Relay {
         let (mut marks, mut failed) = (Vec::new(), None);
         while let Some(outcome) = sent.next().await {
             match outcome {
-                Ok(mark) => marks.push(mark),
+                Ok(mark) => marks.extend(mark),
                 Err(refusal) => failed = Some(refusal),
             }
         }
@@ -110,7 +113,8 @@ impl Relay {
         Ok(())
     }
 
-    async fn send(&self, change: Outgoing) -> Result<Mark, Refusal> {
+    /// Nothing where the broker remembers the change and has dropped it: for a while it takes it for a repetition.
+    async fn send(&self, change: Outgoing) -> Result<Option<Mark>, Refusal> {
         let envelope = ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?;
         let name = RecordName::parse_any(&envelope.record, "record")?;
         let headers = headers(&envelope, &name, change.trace.as_deref());
@@ -119,7 +123,9 @@ impl Relay {
         let subject = self.bus.subject(self.journal.service(), name.id);
         let published = self.bus.context.publish_with_headers(subject, headers, Bytes::from(body)).await;
         let ack = published.map_err(|e| broker(&e))?.await.map_err(|e| broker(&e))?;
-        Ok(Mark { record: change.record, version: change.version, sequence: ack.sequence.cast_signed() })
+        let sequence = ack.sequence.cast_signed();
+        let dropped = ack.duplicate && sequence < self.first.load(Ordering::Relaxed);
+        Ok((!dropped).then_some(Mark { record: change.record, version: change.version, sequence }))
     }
 
     /// Looks whether the broker still has what it was given, then publishes what it has not. Answers how much that was.
@@ -127,7 +133,8 @@ impl Relay {
     /// # Errors
     /// Where the broker or the database is away.
     pub async fn sweep(&self) -> Result<usize, Refusal> {
-        self.journal.check_stream(&self.bus).await?;
+        let first = self.journal.check_stream(&self.bus).await?;
+        self.first.store(first, Ordering::Relaxed);
         let before = self.journal.clock().now().timestamp_micros() - SWEEP_AFTER.as_micros() as i64;
         let mut swept = 0;
         loop {
@@ -141,7 +148,10 @@ impl Relay {
             let mut sent = stream::iter(outgoing.into_iter().map(|change| self.send(change))).buffered(PUBLISH_WINDOW);
             let mut marks = Vec::new();
             while let Some(outcome) = sent.next().await {
-                marks.push(outcome?);
+                marks.extend(outcome?);
+            }
+            if marks.is_empty() {
+                return Ok(swept);
             }
             let twice = mark(&tx, &marks).await.map_err(|e| storage(&e))?;
             tx.commit().await.map_err(|e| storage(&e))?;
