@@ -98,7 +98,9 @@ async fn lose(servers: &Servers, loss: Loss, copy: &Path) {
         Loss::StreamsCutOff => {
             servers.kill("nats");
             // Messages as they were, consumers as they are.
-            for messages in folders(&store, "msgs") {
+            let streams = folders(&store, "msgs");
+            assert_eq!(streams.len(), 3, "{streams:?}");
+            for messages in streams {
                 fs::remove_dir_all(&messages).unwrap();
                 let older = copy.join(messages.strip_prefix(&store).unwrap());
                 copy_folder(&older, &messages, &|_| true);

@@ -78,11 +78,10 @@ fn free_address() -> String {
     free.into_iter().find(|address| TcpListener::bind(address).is_ok()).expect("a port is free")
 }
 
-/// A database of the test's own.
-async fn database() -> String {
-    let url = variable("DATABASE_URL");
+/// A database of the test's own, on the server of a URL.
+pub async fn database_on(url: &str) -> String {
     let name = format!("hansa_{}", uuid::Uuid::now_v7().simple());
-    let server = Database::connect(&url).await.expect("PostgreSQL answers");
+    let server = Database::connect(url).await.expect("PostgreSQL answers");
     server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database can be made");
     let (base, _) = url.rsplit_once('/').expect("the URL names a database");
     format!("{base}/{name}")
@@ -93,7 +92,12 @@ impl Platform {
     pub async fn start(binary: &str, shape: Shape) -> Self {
         let settings = match shape {
             Shape::Embedded => Vec::new(),
-            _ => vec!["--database".into(), database().await, "--nats".into(), variable("NATS_URL")],
+            _ => vec![
+                "--database".into(),
+                database_on(&variable("DATABASE_URL")).await,
+                "--nats".into(),
+                variable("NATS_URL"),
+            ],
         };
         let own = tempfile::tempdir().expect("a folder can be made");
         let mut platform = Self::at(binary, own.path(), settings);
@@ -134,6 +138,12 @@ impl Platform {
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// The numbers of its processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        self.processes.iter().map(|process| process.child.id()).collect()
     }
 
     /// The name of the node's key, and the key.
