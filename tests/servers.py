@@ -49,6 +49,8 @@ POSTGRES_SETTINGS = {
     "max_wal_size": "2GB",
     "checkpoint_timeout": "30min",
     "jit": "off",
+    # After a crash: one sync of the whole file system instead of one a file.
+    "recovery_init_sync_method": "syncfs",
     "unix_socket_directories": "",
     "listen_addresses": "127.0.0.1",
     "log_min_messages": "warning",

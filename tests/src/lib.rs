@@ -4,16 +4,22 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod cities;
+pub mod dice;
 pub mod filler;
 pub mod hostile;
+pub mod load;
 pub mod people;
 pub mod platform;
 pub mod raw;
 pub mod refusals;
+pub mod servers;
 pub mod world;
 
+pub use dice::{Dice, budget};
+pub use load::Load;
 pub use people::{Caller, Client};
 pub use platform::{Platform, Shape};
+pub use servers::Servers;
 
 use std::time::{Duration, Instant};
 use tonic::Status;

@@ -1,14 +1,17 @@
 //! A running platform: processes of the real program on real databases and a real broker.
 
 use crate::{Caller, SOON};
-use hansa_kernel::Role;
-use sea_orm::{ConnectionTrait, Database};
+use ed25519_dalek::{SigningKey, VerifyingKey};
+use hansa_kernel::{Role, TenantId, envelope};
+use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -24,22 +27,29 @@ pub enum Shape {
     ProcessAService,
 }
 
+/// Longest that a caller waits for an answer.
+const CALL: Duration = Duration::from_secs(20);
+
 /// The services of the platform.
 pub const SERVICES: [&str; 3] = ["register", "partnerships", "strategy"];
 
 /// Processes that make up a platform. They end with it.
 pub struct Platform {
     binary: PathBuf,
-    data: TempDir,
+    data: PathBuf,
     settings: Vec<String>,
+    /// What its processes say, where it shall not mix with what the test says.
+    log: Option<PathBuf>,
+    /// What each process serves, and where: the same after a restart, so that callers find it again.
+    groups: Vec<(Vec<&'static str>, String)>,
     processes: Vec<Process>,
+    /// Removed with the platform, where it is its own.
+    own: Option<TempDir>,
     channels: HashMap<&'static str, Channel>,
 }
 
 struct Process {
     child: Child,
-    address: String,
-    services: Vec<&'static str>,
 }
 
 impl Drop for Process {
@@ -49,15 +59,29 @@ impl Drop for Process {
     }
 }
 
+impl Drop for Platform {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.log());
+        }
+    }
+}
+
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("these tests need real servers: run them with `make test` ({name})"))
 }
 
-/// A database of the test's own.
-async fn database() -> String {
-    let url = variable("DATABASE_URL");
+/// An address that nobody listens on, below the ports that systems hand out to clients.
+fn free_address() -> String {
+    let from = 10_000 + uuid::Uuid::new_v4().as_u128() as u16 % 9_000;
+    let free = (from..20_000).map(|port| format!("127.0.0.1:{port}"));
+    free.into_iter().find(|address| TcpListener::bind(address).is_ok()).expect("a port is free")
+}
+
+/// A database of the test's own, on the server of a URL.
+pub async fn database_on(url: &str) -> String {
     let name = format!("hansa_{}", uuid::Uuid::now_v7().simple());
-    let server = Database::connect(&url).await.expect("PostgreSQL answers");
+    let server = Database::connect(url).await.expect("PostgreSQL answers");
     server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database can be made");
     let (base, _) = url.rsplit_once('/').expect("the URL names a database");
     format!("{base}/{name}")
@@ -68,36 +92,58 @@ impl Platform {
     pub async fn start(binary: &str, shape: Shape) -> Self {
         let settings = match shape {
             Shape::Embedded => Vec::new(),
-            _ => vec!["--database".into(), database().await, "--nats".into(), variable("NATS_URL")],
+            _ => vec![
+                "--database".into(),
+                database_on(&variable("DATABASE_URL")).await,
+                "--nats".into(),
+                variable("NATS_URL"),
+            ],
         };
-        let mut platform = Self {
-            binary: binary.into(),
-            data: tempfile::tempdir().expect("a folder can be made"),
-            settings,
-            processes: Vec::new(),
-            channels: HashMap::new(),
-        };
+        let own = tempfile::tempdir().expect("a folder can be made");
+        let mut platform = Self::at(binary, own.path(), settings);
+        platform.own = Some(own);
         match shape {
             Shape::ProcessAService => {
                 for service in SERVICES {
-                    platform.launch(&[service]).await;
+                    platform.first(&[service]).await;
                 }
             }
-            _ => platform.launch(&SERVICES).await,
+            _ => platform.first(&SERVICES).await,
         }
         platform
     }
 
-    /// The data folder.
+    fn at(binary: &str, data: &Path, settings: Vec<String>) -> Self {
+        Self {
+            binary: binary.into(),
+            data: data.into(),
+            settings,
+            log: None,
+            groups: Vec::new(),
+            processes: Vec::new(),
+            own: None,
+            channels: HashMap::new(),
+        }
+    }
+
+    /// Starts one process in a folder and with settings that are the test's. What it says goes to a file beside the folder.
+    pub async fn on(binary: &str, data: &Path, settings: &[String]) -> Self {
+        let mut platform = Self::at(binary, data, settings.to_vec());
+        platform.log = Some(data.with_extension("log"));
+        platform.first(&SERVICES).await;
+        platform
+    }
+
+    /// Its data folder.
     #[must_use]
     pub fn data(&self) -> &Path {
-        self.data.path()
+        &self.data
     }
 
     /// Where the first process serves.
     #[must_use]
     pub fn address(&self) -> &str {
-        &self.processes[0].address
+        &self.groups[0].1
     }
 
     /// The first process, as the operating system numbers it.
@@ -106,46 +152,118 @@ impl Platform {
         self.processes[0].child.id()
     }
 
+    /// The numbers of its processes.
+    #[must_use]
+    pub fn processes(&self) -> Vec<u32> {
+        self.processes.iter().map(|process| process.child.id()).collect()
+    }
+
+    /// The name of the node's key, and the key.
+    #[must_use]
+    pub fn key(&self) -> (String, VerifyingKey) {
+        let text = std::fs::read_to_string(self.data.join("node.key")).expect("the node has a key");
+        let secret = hex::decode(text.trim()).expect("it is hex").try_into().expect("it has 32 bytes");
+        let key = SigningKey::from_bytes(&secret).verifying_key();
+        let node = TenantId::from_key(key.as_bytes());
+        (format!("nodes/{node}/keys/{}", envelope::fingerprint(&key)), key)
+    }
+
+    /// The database of a service, as it lies there.
+    pub async fn database(&self, service: &'static str) -> DatabaseConnection {
+        let options = match self.settings.iter().position(|setting| setting == "--database") {
+            Some(at) => {
+                let mut options = ConnectOptions::new(&self.settings[at + 1]);
+                options.set_schema_search_path(service);
+                options
+            }
+            None => ConnectOptions::new(format!("sqlite://{}/{service}.db", self.data.display())),
+        };
+        Database::connect(options).await.expect("the database can be read")
+    }
+
     /// A command of the program, on this platform's data.
     #[must_use]
     pub fn hansa(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(arguments).arg("--data").arg(self.data.path()).args(&self.settings);
+        command.args(arguments).arg("--data").arg(&self.data).args(&self.settings);
         command.env_remove("HANSA_SERVER").env_remove("HANSA_TOKEN");
         command
     }
 
-    async fn launch(&mut self, services: &[&'static str]) {
+    /// Starts a process at an address that is free.
+    async fn first(&mut self, services: &[&'static str]) {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let address = free_address();
+            match self.launch(services, &address).await {
+                Ok(()) => return self.groups.push((services.to_vec(), address)),
+                // Another test may have taken the address.
+                Err(ended) => assert!(Instant::now() < deadline, "it does not start: {ended}\n{}", self.log()),
+            }
+        }
+    }
+
+    /// Starts a process. Fails where it ends instead of serving.
+    async fn launch(&mut self, services: &[&'static str], address: &str) -> Result<(), String> {
         let only = services.join(",");
-        let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
+        let mut arguments = vec!["serve", "--listen", address];
         if services.len() < SERVICES.len() {
             arguments.extend(["--only", &only]);
         }
-        let mut child = self.hansa(&arguments).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut command = self.hansa(&arguments);
+        if let Some(log) = &self.log {
+            let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log can be written");
+            command.stderr(log);
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
         let output = child.stdout.take().expect("its output is piped");
+        let process = Process { child };
         let (send, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 let _ = send.send(line);
             }
         });
-        let first = lines.recv_timeout(SOON).expect("it says where it serves");
-        let address = first.rsplit(' ').next().expect("an address").to_owned();
+        lines.recv_timeout(SOON).map_err(|_| format!("{services:?} ended, or said nothing"))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
-        let channel = endpoint.connect().await.expect("it answers");
+        let endpoint = endpoint.connect_timeout(Duration::from_secs(2)).timeout(CALL);
+        let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
         for service in services {
             self.channels.insert(service, channel.clone());
         }
-        self.processes.push(Process { child, address, services: services.to_vec() });
+        self.processes.push(process);
+        Ok(())
+    }
+
+    /// Ends all processes as a crash would.
+    pub fn kill(&mut self) {
+        self.processes.clear();
+    }
+
+    /// Starts the processes that were killed or stopped, again and again where they end because a server is away: as what
+    /// supervises them would.
+    pub async fn revive(&mut self) {
+        for (services, address) in self.groups.clone() {
+            let deadline = Instant::now() + SOON;
+            while let Err(ended) = self.launch(&services, &address).await {
+                assert!(Instant::now() < deadline, "it does not come back: {ended}\n{}", self.log());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
 
     /// Ends all processes as a crash would, and starts them again.
     pub async fn crash_and_restart(&mut self) {
-        let services: Vec<Vec<&'static str>> =
-            self.processes.drain(..).map(|process| process.services.clone()).collect();
-        for group in services {
-            self.launch(&group).await;
-        }
+        self.kill();
+        self.revive().await;
+    }
+
+    /// The end of what its processes have said.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let text = self.log.as_ref().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
     /// Asks all processes to end, and waits until they have; each must end well.
@@ -171,17 +289,6 @@ impl Platform {
         if let Some(tenant) = tenant {
             arguments.extend(["--tenant", tenant]);
         }
-        let output = self.hansa(&arguments).output().expect("the program runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
-    }
-
-    /// A token for a role by its name, with a program's scopes.
-    #[must_use]
-    pub fn token_for(&self, tenant: Option<&str>, role: &str, scopes: &[&str]) -> String {
-        let mut arguments = vec!["token", "--subject", "test", "--role", role];
-        arguments.extend(tenant.iter().flat_map(|tenant| ["--tenant", tenant]));
-        arguments.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
         let output = self.hansa(&arguments).output().expect("the program runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()

@@ -138,8 +138,15 @@ impl Node {
         routes.add_service(Changes::server(journals.clone(), policy.clone(), stop.clone()));
         let bus = match &self.config.nats {
             Some(url) => {
-                let bus = Bus::connect(url, &self.keys, self.config.nats_replicas).await;
-                Some(bus.context("NATS cannot be used")?)
+                let bus =
+                    Bus::connect(url, &self.keys, self.config.nats_replicas).await.context("NATS cannot be used")?;
+                if let Err(why) = bus.answers().await {
+                    tracing::warn!(
+                        why,
+                        "NATS is away: serving all the same; the services hear of each other once it is there"
+                    );
+                }
+                Some(bus)
             }
             None => None,
         };

@@ -1,9 +1,13 @@
 //! The broker: one JetStream stream a service, subjects by a hash of the record, so that a record's changes stay in order
 //! under parallel consumers. It is transport; the journals are the truth.
 
-use crate::{keys::NodeKeys, limits::STREAM_AGE};
+use crate::{
+    keys::NodeKeys,
+    limits::{BROKER_GREETING, BROKER_WAIT, STREAM_AGE},
+};
 use async_nats::{
-    ConnectOptions,
+    ConnectOptions, Event,
+    connection::State,
     jetstream::{self, stream},
 };
 use hansa_kernel::{Reason, RecordId, Refusal};
@@ -30,23 +34,45 @@ pub(crate) fn broker(error: &impl Display) -> Refusal {
 }
 
 impl Bus {
-    /// Connects. A broker that is away later is waited for; one that is away now is an error, so that a wrong address is
-    /// seen. `replicas` is how many servers keep each stream.
+    /// Connects. A broker that is away, now or later, is waited for: what was committed is published when it is there.
+    /// `replicas` is how many servers keep each stream.
     ///
     /// # Errors
-    /// Where the broker is away or refuses.
+    /// Where the address is malformed or the broker refuses.
     pub async fn connect(url: &str, node: &NodeKeys, replicas: usize) -> Result<Self, async_nats::ConnectError> {
         let client = ConnectOptions::new()
             .name("hansa")
+            .retry_on_initial_connect()
             .max_reconnects(None)
             .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
+            .event_callback(|event| async move {
+                match event {
+                    Event::Connected => tracing::info!("connected to the broker"),
+                    event => tracing::warn!(%event, "the broker"),
+                }
+            })
             .connect(url)
             .await?;
         let mut context = jetstream::new(client.clone());
-        context.set_timeout(Duration::from_secs(5));
+        context.set_timeout(BROKER_WAIT);
         // Nodes that share a broker do not see each other's subjects.
         let id = node.name().trim_start_matches("nodes/").split('-').next().unwrap_or_default().to_owned();
         Ok(Self { client, context, prefix: format!("hansa-{id}"), replicas })
+    }
+
+    /// Whether the broker answers, JetStream included. Gives a connection that has only begun a moment.
+    ///
+    /// # Errors
+    /// In words, where it does not.
+    pub async fn answers(&self) -> Result<(), String> {
+        let deadline = tokio::time::Instant::now() + BROKER_GREETING;
+        while self.client.connection_state() != State::Connected {
+            if tokio::time::Instant::now() > deadline {
+                return Err("nobody answers at its address".into());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.context.query_account().await.map(drop).map_err(|error| error.to_string())
     }
 
     /// The name of a service's stream.

@@ -13,6 +13,7 @@ mod journal;
 pub mod keys;
 mod kind;
 pub mod limits;
+mod marks;
 mod migrations;
 pub mod mirror;
 mod queue;

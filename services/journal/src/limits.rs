@@ -36,6 +36,14 @@ pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
 pub const SCRUB_TRIES: u32 = 3;
 /// Most texts that one erasure takes; a message about it must fit through the broker.
 pub const ERASED_TEXTS: usize = 10_000;
+/// How long a caller waits for a connection to PostgreSQL before it is told that the database is away.
+pub const POSTGRES_WAIT: Duration = Duration::from_secs(5);
+/// How long the broker may take to answer.
+pub const BROKER_WAIT: Duration = Duration::from_secs(5);
+/// How long a connection to the broker may take to come up before it counts as away.
+pub const BROKER_GREETING: Duration = Duration::from_secs(2);
+/// A change that the broker does not have after so long tells that the relay does not get through.
+pub const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
 /// How long a stream keeps messages. Who was away longer has everything published again.
 pub const STREAM_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// Changes on their way to the broker at once.
@@ -53,7 +61,7 @@ pub const HISTORY_REPLY_BYTES: usize = 512 * 1024;
 /// How long a subscriber waits for it.
 pub const HISTORY_WAIT: Duration = Duration::from_secs(5);
 /// How long the broker waits for an acknowledgement.
-pub const ACK_WAIT: Duration = Duration::from_secs(30);
+pub const ACK_WAIT: Duration = Duration::from_secs(10);
 /// Messages of a subscription that are not acknowledged yet.
 pub const ACK_PENDING: i64 = 5_000;
 /// Connections of a service to PostgreSQL: one for the writer, the rest for readers.

@@ -5,7 +5,7 @@ use sea_orm_migration::{prelude::*, schema::*};
 /// The journal's steps; a service appends its own.
 #[must_use]
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Journal0001)]
+    vec![Box::new(Journal0001), Box::new(JournalMarks)]
 }
 
 struct Journal0001;
@@ -36,6 +36,31 @@ impl MigrationTrait for Journal0001 {
 
     async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
         Err(DbErr::Migration("the journal's first step is not taken back".into()))
+    }
+}
+
+/// One sequence of the broker's stream stands for one change, which is looked up. Files had no index of it: without a broker
+/// nothing is marked, and this one then holds nothing.
+struct JournalMarks;
+
+impl MigrationName for JournalMarks {
+    fn name(&self) -> &'static str {
+        "journal_marks"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for JournalMarks {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        if manager.get_database_backend() == sea_orm::DbBackend::Sqlite {
+            let index = "CREATE INDEX changes_published ON changes (published) WHERE published IS NOT NULL";
+            manager.get_connection().execute_unprepared(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("the journal's steps are not taken back".into()))
     }
 }
 

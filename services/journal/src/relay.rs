@@ -4,9 +4,10 @@
 use crate::{
     bus::{Bus, broker},
     journal::Journal,
-    limits::{HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD, SWEEP_ROWS},
-    store::{Backend, StoreError, storage},
-    tables::{change, cursor},
+    limits::{HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD},
+    marks::{Mark, mark, unpublished},
+    store::storage,
+    tables::change,
 };
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -14,16 +15,10 @@ use futures::{StreamExt, stream};
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set,
-    sea_query::Expr,
-};
+use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-/// Where the relay keeps which stream it publishes to.
-const EPOCH: &str = "relay-stream-created";
 
 /// A committed change on its way to the broker.
 #[derive(Clone, Debug)]
@@ -47,6 +42,8 @@ pub struct Relay {
     journal: Journal,
     bus: Bus,
     fresh: mpsc::Receiver<Vec<Outgoing>>,
+    /// Where the stream began when it was last looked at.
+    first: AtomicI64,
 }
 
 impl std::fmt::Debug for Relay {
@@ -62,17 +59,18 @@ impl Relay {
         let (outbox, fresh) = mpsc::channel(RELAY_BACKLOG);
         // A second relay of one journal gets nothing fresh; its sweep still works.
         let _ = journal.inner.outbox.set(outbox);
-        Self { journal: journal.clone(), bus: bus.clone(), fresh }
+        Self { journal: journal.clone(), bus: bus.clone(), fresh, first: AtomicI64::new(0) }
     }
 
     /// Publishes until it is told to stop, and answers subscribers that miss something.
     pub async fn run(mut self, stop: CancellationToken) {
         let answering = tokio::spawn(answer(self.journal.clone(), self.bus.clone(), stop.clone()));
+        let numbering = tokio::spawn(number(self.journal.clone(), stop.clone()));
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            // Whatever is ready has its turn by chance: a flood of fresh changes must not keep the sweep away.
             let outcome = tokio::select! {
-                biased;
                 () = stop.cancelled() => break,
                 Some(fresh) = self.fresh.recv() => self.publish(fresh).await,
                 _ = sweep.tick() => self.sweep().await.map(drop),
@@ -81,7 +79,7 @@ impl Relay {
                 tracing::warn!(service = self.journal.service(), %refusal, "the relay waits; the sweep will catch up");
             }
         }
-        let _ = answering.await;
+        let _ = tokio::join!(answering, numbering);
     }
 
     /// Publishes changes, many on their way at once, and marks those that the broker has.
@@ -90,15 +88,33 @@ impl Relay {
         let (mut marks, mut failed) = (Vec::new(), None);
         while let Some(outcome) = sent.next().await {
             match outcome {
-                Ok(mark) => marks.push(mark),
+                Ok(mark) => marks.extend(mark),
                 Err(refusal) => failed = Some(refusal),
             }
         }
-        mark(&self.journal, &marks).await.map_err(|e| storage(&e))?;
+        if !marks.is_empty() {
+            let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+            let twice = mark(&tx, &marks).await.map_err(|e| storage(&e))?;
+            tx.commit().await.map_err(|e| storage(&e))?;
+            self.after(twice).await?;
+        }
         failed.map_or(Ok(()), Err)
     }
 
-    async fn send(&self, change: Outgoing) -> Result<(Uuid, i64, i64), Refusal> {
+    /// What a sequence that was claimed twice leads to.
+    async fn after(&self, twice: bool) -> Result<(), Refusal> {
+        if twice {
+            tracing::warn!(
+                service = self.journal.service(),
+                "the stream lost its end; what it lost is published again"
+            );
+            self.journal.begin_anew(&self.bus).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing where the broker remembers the change and has dropped it: for a while it takes it for a repetition.
+    async fn send(&self, change: Outgoing) -> Result<Option<Mark>, Refusal> {
         let envelope = ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?;
         let name = RecordName::parse_any(&envelope.record, "record")?;
         let headers = headers(&envelope, &name, change.trace.as_deref());
@@ -107,7 +123,9 @@ impl Relay {
         let subject = self.bus.subject(self.journal.service(), name.id);
         let published = self.bus.context.publish_with_headers(subject, headers, Bytes::from(body)).await;
         let ack = published.map_err(|e| broker(&e))?.await.map_err(|e| broker(&e))?;
-        Ok((change.record, change.version, ack.sequence.cast_signed()))
+        let sequence = ack.sequence.cast_signed();
+        let dropped = ack.duplicate && sequence < self.first.load(Ordering::Relaxed);
+        Ok((!dropped).then_some(Mark { record: change.record, version: change.version, sequence }))
     }
 
     /// Looks whether the broker still has what it was given, then publishes what it has not. Answers how much that was.
@@ -115,8 +133,8 @@ impl Relay {
     /// # Errors
     /// Where the broker or the database is away.
     pub async fn sweep(&self) -> Result<usize, Refusal> {
-        self.check_stream().await?;
-        self.journal.number_feed().await.map_err(|e| storage(&e))?;
+        let first = self.journal.check_stream(&self.bus).await?;
+        self.first.store(first, Ordering::Relaxed);
         let before = self.journal.clock().now().timestamp_micros() - SWEEP_AFTER.as_micros() as i64;
         let mut swept = 0;
         loop {
@@ -130,85 +148,32 @@ impl Relay {
             let mut sent = stream::iter(outgoing.into_iter().map(|change| self.send(change))).buffered(PUBLISH_WINDOW);
             let mut marks = Vec::new();
             while let Some(outcome) = sent.next().await {
-                marks.push(outcome?);
+                marks.extend(outcome?);
             }
-            mark_in(&tx, &marks).await.map_err(|e| storage(&e))?;
+            if marks.is_empty() {
+                return Ok(swept);
+            }
+            let twice = mark(&tx, &marks).await.map_err(|e| storage(&e))?;
             tx.commit().await.map_err(|e| storage(&e))?;
-        }
-    }
-
-    /// A stream that was made anew has nothing, one that is shorter than what was acknowledged has lost its end: what is
-    /// missing counts as unpublished again.
-    async fn check_stream(&self) -> Result<(), Refusal> {
-        let stream = self.bus.stream(self.journal.service()).await?;
-        let info = stream.get_info().await.map_err(|e| broker(&e))?;
-        let created = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or_default();
-        let last = info.state.last_sequence.cast_signed();
-        let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
-        let known = cursor::Entity::find_by_id(EPOCH).one(&tx).await.map_err(|e| storage(&e))?;
-        let mut forget = change::Entity::update_many().col_expr(change::Column::Published, Expr::value(None::<i64>));
-        if known.is_some_and(|known| known.position == created) {
-            forget = forget.filter(change::Column::Published.gt(last));
-        } else {
-            forget = forget.filter(change::Column::Published.is_not_null());
-            let row = cursor::ActiveModel { subscription: Set(EPOCH.to_owned()), position: Set(created) };
-            crate::store::upsert::<cursor::Entity, _>(&tx, vec![row]).await.map_err(|e| storage(&e))?;
-        }
-        let forgotten = forget.exec(&tx).await.map_err(|e| storage(&e))?.rows_affected;
-        tx.commit().await.map_err(|e| storage(&e))?;
-        if forgotten > 0 {
-            tracing::warn!(
-                service = self.journal.service(),
-                forgotten,
-                "the broker lost changes; they are published again"
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Changes that the broker does not have, oldest first. Other replicas pass over those that one has claimed.
-async fn unpublished(
-    tx: &DatabaseTransaction,
-    backend: Backend,
-    before: i64,
-) -> Result<Vec<change::Model>, StoreError> {
-    let query = change::Entity::find()
-        .filter(change::Column::Published.is_null())
-        .filter(change::Column::ReceivedAt.lte(before))
-        .order_by_asc(change::Column::Seq)
-        .limit(SWEEP_ROWS);
-    match backend {
-        Backend::Sqlite => query.all(tx).await,
-        Backend::Postgres => {
-            use sea_orm::sea_query::{LockBehavior, LockType};
-            query.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked).all(tx).await
+            self.after(twice).await?;
         }
     }
 }
 
-async fn mark(journal: &Journal, marks: &[(Uuid, i64, i64)]) -> Result<(), StoreError> {
-    if marks.is_empty() {
-        return Ok(());
+/// Numbers the feed, whether or not the broker is there.
+async fn number(journal: Journal, stop: CancellationToken) {
+    let mut tick = tokio::time::interval(SWEEP_PERIOD);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => {}
+        }
+        if let Err(error) = journal.number_feed().await {
+            let refusal = storage(&error);
+            tracing::warn!(service = journal.service(), %refusal, "the feed waits for its numbers");
+        }
     }
-    let tx = journal.store().begin().await?;
-    mark_in(&tx, marks).await?;
-    tx.commit().await
-}
-
-/// Marks changes with their sequence in the stream. One statement for many: the highest sequence stands for all of them,
-/// which errs on the side of publishing again.
-async fn mark_in(tx: &impl ConnectionTrait, marks: &[(Uuid, i64, i64)]) -> Result<(), StoreError> {
-    for chunk in marks.chunks(1_000) {
-        let highest = chunk.iter().map(|(_, _, sequence)| *sequence).max().unwrap_or_default();
-        let these = change::these(chunk.iter().map(|(record, version, _)| (*record, *version)));
-        change::Entity::update_many()
-            .col_expr(change::Column::Published, Expr::value(Some(highest)))
-            .filter(these)
-            .exec(tx)
-            .await?;
-    }
-    Ok(())
 }
 
 /// CloudEvents attributes as NATS headers, the message id, and the trace.
@@ -268,13 +233,11 @@ async fn answer_until_lost(journal: &Journal, bus: &Bus) -> Result<(), Refusal> 
                 }
             }
             asked = again.next() => {
-                if asked.is_none() { return Ok(()) }
-                let all = change::Entity::update_many()
-                    .col_expr(change::Column::Published, Expr::value(None::<i64>))
-                    .filter(change::Column::Published.is_not_null());
-                let tx = journal.store().begin().await.map_err(|e| storage(&e))?;
-                all.exec(&tx).await.map_err(|e| storage(&e))?;
-                tx.commit().await.map_err(|e| storage(&e))?;
+                let Some(asked) = asked else { return Ok(()) };
+                journal.unpublish_all().await.map_err(|e| storage(&e))?;
+                if let Some(reply) = asked.reply.clone() {
+                    bus.client.publish(reply, Bytes::new()).await.map_err(|e| broker(&e))?;
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
 
-use crate::limits::{BIND_VARIABLES, POSTGRES_CONNECTIONS, SCRUB_TRIES, SQLITE_BUSY};
+use crate::limits::{BIND_VARIABLES, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY};
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
@@ -71,6 +71,7 @@ impl Store {
         let options = |connections: u32| {
             let mut options = ConnectOptions::new(url);
             options.max_connections(connections).min_connections(1).sqlx_logging(false);
+            options.acquire_timeout(POSTGRES_WAIT).connect_timeout(POSTGRES_WAIT);
             options.set_schema_search_path(schema).set_application_name(format!("hansa-{schema}"));
             options
         };
@@ -136,7 +137,8 @@ impl Store {
 #[must_use]
 pub fn storage(error: &StoreError) -> Refusal {
     tracing::error!(%error, "the database failed");
-    Refusal::because(Reason::Unavailable, "PL-4", "the database is away").help("Nothing was changed. Try again.")
+    Refusal::because(Reason::Unavailable, "PL-4", "the database is away")
+        .help("Send the same again, with the same request_id: what was done already is not done twice.")
 }
 
 /// Inserts rows, as many a statement as the engine takes.

@@ -40,8 +40,9 @@ impl StreamSource {
 
     /// Asks the owner to publish everything again.
     async fn ask_again(&self) -> Result<(), Refusal> {
-        let subject = self.bus.replay_subject(self.service);
-        self.bus.client.publish(subject, Vec::new().into()).await.map_err(|e| broker(&e))
+        let request = self.bus.client.request(self.bus.replay_subject(self.service), Vec::new().into());
+        let heard = tokio::time::timeout(HISTORY_WAIT, request).await.map_err(|e| broker(&e))?;
+        heard.map(drop).map_err(|e| broker(&e))
     }
 
     async fn open(&self) -> Result<pull::Stream, Refusal> {
@@ -53,10 +54,18 @@ impl StreamSource {
             max_ack_pending: ACK_PENDING,
             ..Default::default()
         };
-        let mut consumer = stream.get_or_create_consumer(self.durable, config).await.map_err(|e| broker(&e))?;
-        let seen = consumer.info().await.map_err(|e| broker(&e))?.delivered.stream_sequence;
+        let mut consumer = stream.get_or_create_consumer(self.durable, config.clone()).await.map_err(|e| broker(&e))?;
+        let mut seen = consumer.info().await.map_err(|e| broker(&e))?.delivered.stream_sequence;
         let state = stream.get_info().await.map_err(|e| broker(&e))?.state;
-        // The stream keeps messages for a while. What is older than that, the owner publishes again.
+        if seen > state.last_sequence {
+            // The stream lost its end and the consumer did not: it would pass over what takes those places.
+            tracing::warn!(durable = self.durable, "the stream ends before what was seen; reading all of it again");
+            stream.delete_consumer(self.durable).await.map_err(|e| broker(&e))?;
+            consumer = stream.get_or_create_consumer(self.durable, config).await.map_err(|e| broker(&e))?;
+            seen = 0;
+        }
+        // The stream keeps messages for a while. What is older than that, the owner publishes again. It must have heard:
+        // who asked in vain asks again.
         if state.first_sequence > seen + 1 {
             tracing::warn!(
                 durable = self.durable,

@@ -24,7 +24,7 @@ pub mod change {
         pub received_at: i64,
         /// W3C trace context of the command.
         pub trace: Option<String>,
-        /// Its sequence in the broker's stream, or a later one; nothing where the broker does not have it.
+        /// Its sequence in the broker's stream; nothing where the broker does not have it.
         pub published: Option<i64>,
     }
     /// None.

@@ -3,7 +3,7 @@
 use crate::{node::Node, output};
 use anyhow::bail;
 use hansa_chassis::Config;
-use hansa_journal::SystemClock;
+use hansa_journal::{Bus, Clock, Journal, SystemClock, limits::PUBLISHED_WITHIN};
 use std::sync::Arc;
 
 struct Look {
@@ -17,6 +17,9 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let mut looks = vec![key(&config)];
     let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
     looks.push(Look { what: "the public key, for verify --key".into(), well: true, found: node.keys.public_hex() });
+    if let Some(url) = &node.config.nats {
+        looks.push(broker(url, &node).await);
+    }
     for module in &node.modules {
         let state = module.journal.health().await?;
         let look =
@@ -24,6 +27,10 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         looks.push(look("records", true, state.records.to_string()));
         looks.push(look("frozen records", state.frozen == 0, state.frozen.to_string()));
         looks.push(look("timers overdue by an hour", state.overdue == 0, state.overdue.to_string()));
+        if node.config.nats.is_some() {
+            let waiting = waiting(&module.journal).await?;
+            looks.push(look("changes that NATS should have", waiting == 0, waiting.to_string()));
+        }
         for (_, subscription) in &module.subscriptions {
             let stuck = subscription.quarantined().await?.len();
             looks.push(look(&format!("quarantine of {}", subscription.name()), stuck == 0, stuck.to_string()));
@@ -47,6 +54,22 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         bail!("{unwell} things are not well");
     }
     Ok(())
+}
+
+/// NATS must answer, or the services do not hear of each other. Nothing is lost meanwhile.
+async fn broker(url: &str, node: &Node) -> Look {
+    let answer = match Bus::connect(url, &node.keys, node.config.nats_replicas).await {
+        Ok(bus) => bus.answers().await,
+        Err(error) => Err(error.to_string()),
+    };
+    let well = answer.is_ok();
+    let found = answer.map_or_else(|why| format!("away: {why}"), |()| "answers".into());
+    Look { what: "NATS".into(), well, found }
+}
+
+/// What the relay has not got through for a while.
+async fn waiting(journal: &Journal) -> anyhow::Result<u64> {
+    Ok(journal.unpublished_since(SystemClock.now() - PUBLISHED_WITHIN).await?)
 }
 
 /// The key must be its owner's alone: who holds it can sign for the node.

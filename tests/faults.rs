@@ -1,0 +1,184 @@
+//! a full disk, a folder that cannot be written, a database or a broker that goes and comes back, an end in the middle
+//! of work. The program says so, goes on by itself, and loses nothing.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use hansa_proto::register::{GetCityRequest, RenameCityRequest};
+use hansa_tests::{Caller, Dice, Load, Platform, Servers, cities, eventually, request_id, rule};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+use tonic::{Code, Status};
+
+const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
+
+/// A city that no caller of the load renames.
+const OWN: &str = "999";
+
+fn data(folder: &TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+/// One rename of the test's own city.
+async fn rename(steward: &Caller, to: &str) -> Result<(), Status> {
+    let request = RenameCityRequest {
+        name: cities::name(OWN),
+        display_name: to.into(),
+        correction: true,
+        request_id: request_id(),
+        ..Default::default()
+    };
+    steward.cities().rename_city(request).await.map(drop)
+}
+
+async fn name(reader: &Caller) -> Result<String, Status> {
+    let request = GetCityRequest { name: cities::name(OWN), as_of_date: None };
+    Ok(reader.cities().get_city(request).await?.into_inner().display_name)
+}
+
+/// What the doctor says, and whether all is well.
+fn doctor(platform: &Platform) -> (bool, String) {
+    let output = platform.hansa(&["doctor", "--json"]).output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+/// A script that runs the program in some way.
+fn script(folder: &TempDir, lines: &str) -> String {
+    let path = folder.path().join("hansa.sh");
+    fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn r_8_a_folder_that_cannot_be_written_is_named() {
+    // Not even root makes a folder there.
+    let output =
+        Command::new(HANSA).args(["serve", "--listen", "127.0.0.1:0", "--data", "/proc/hansa"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("/proc/hansa"), "{said}");
+}
+
+/// Says how large a file the running process may write: the disk is full, or has room again.
+fn room(process: u32, bytes: &str) {
+    let set = format!("import resource as r; r.prlimit({process}, r.RLIMIT_FSIZE, ({bytes}, r.RLIM_INFINITY))");
+    let output = Command::new("python3").args(["-c", &set]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_8_a_full_disk_refuses_writes_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    // Without the trap the signal that comes with the limit would end the program; a full disk sends none.
+    let binary = script(&folder, &format!("trap '' XFSZ\nexec {HANSA} \"$@\""));
+    let mut platform = Platform::on(&binary, &data(&folder), &[]).await;
+    let mut dice = Dice::new("full disk");
+    cities::enter(&platform, &[(OWN, "Own", "DE")], &[]).await;
+    let mut load = Load::on(&platform).await;
+    let steward = platform.steward();
+    for round in 0..3 {
+        load.begin(&platform, &mut dice);
+        load.more(10 + dice.below(20)).await;
+        // At once, or after some more pages.
+        let bytes = fs::metadata(platform.data().join("register.db-wal")).unwrap().len() + dice.below(3) * 40_000;
+        room(platform.processes()[0], &bytes.to_string());
+        let full = eventually("the disk is full", async || rename(&steward, "Full").await.err()).await;
+        assert_eq!((full.code(), rule(&full).as_str()), (Code::Unavailable, "PL-4"), "{full:?}");
+        name(&steward).await.unwrap();
+        room(platform.processes()[0], "r.RLIM_INFINITY");
+        load.more(20).await;
+        load.end().await;
+        let to = format!("Round {round}");
+        eventually("it is as before", async || rename(&steward, &to).await.ok()).await;
+        assert_eq!(name(&steward).await.unwrap(), to);
+    }
+    println!("full disk, 3 times: {}", load.account());
+    load.check(&platform).await;
+    platform.stop();
+    load.examine(&platform);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_8_servers_go_and_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = Servers::start();
+    // NATS is away when the program starts: it serves all the same.
+    servers.kill("nats");
+    let start = Instant::now();
+    let mut platform = Platform::on(HANSA, &data(&folder), &servers.settings()).await;
+    println!("serves without NATS after {:.1} s", start.elapsed().as_secs_f64());
+    cities::enter(&platform, &[(OWN, "Own", "DE")], &[]).await;
+    let (well, said) = doctor(&platform);
+    assert!(!well && said.contains("nobody answers"), "the doctor names the broker: {said}");
+    servers.revive("nats");
+    let mut dice = Dice::new("servers go and come back");
+    let mut load = Load::on(&platform).await;
+    load.converge(&platform).await;
+    let (well, said) = doctor(&platform);
+    assert!(well, "{said}");
+
+    // The database goes: callers are told soon, and again served once it is back.
+    let steward = platform.steward();
+    servers.kill("postgres");
+    let start = Instant::now();
+    let away = rename(&steward, "Away").await.unwrap_err();
+    assert_eq!((away.code(), rule(&away).as_str()), (Code::Unavailable, "PL-4"), "{away:?}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert_eq!(name(&steward).await.unwrap_err().code(), Code::Unavailable);
+    println!("PostgreSQL away: told after {:.1} s", start.elapsed().as_secs_f64());
+    servers.revive("postgres");
+    let start = Instant::now();
+    eventually("it is as before", async || rename(&steward, "Back").await.ok()).await;
+    println!("PostgreSQL back: served after {:.1} s", start.elapsed().as_secs_f64());
+
+    // The broker goes: nobody notices, and the services hear of it later.
+    servers.kill("nats");
+    load.begin(&platform, &mut dice);
+    load.more(40).await;
+    servers.revive("nats");
+    load.more(10).await;
+    load.end().await;
+    load.check(&platform).await;
+    platform.stop();
+    load.examine(&platform);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_8_an_end_under_load_is_clean_embedded() {
+    let folder = tempfile::tempdir().unwrap();
+    let platform = Platform::on(HANSA, &data(&folder), &[]).await;
+    ends_cleanly(platform).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_8_an_end_under_load_is_clean_on_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = Servers::start();
+    let platform = Platform::on(HANSA, &data(&folder), &servers.settings()).await;
+    ends_cleanly(platform).await;
+}
+
+/// SIGTERM under load: the program ends well and in time, and what it acknowledged is there.
+async fn ends_cleanly(mut platform: Platform) {
+    let mut dice = Dice::new("ends");
+    let mut load = Load::on(&platform).await;
+    load.begin(&platform, &mut dice);
+    for _ in 0..3 {
+        load.more(10 + dice.below(30)).await;
+        let start = Instant::now();
+        platform.stop();
+        println!("ended after {:.2} s", start.elapsed().as_secs_f64());
+        platform.revive().await;
+    }
+    load.more(5).await;
+    load.end().await;
+    println!("{}", load.account());
+    load.check(&platform).await;
+    platform.stop();
+    load.examine(&platform);
+}

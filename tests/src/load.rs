@@ -1,0 +1,401 @@
+//! A world under load whose callers never give up, and the account of what they were told: what was acknowledged must be
+//! there, once.
+
+use crate::{Caller, Dice, Platform, cities, eventually, request_id, text, today};
+use hansa_kernel::{RecordId, Role, envelope};
+use hansa_proto::{
+    changes::ListRecordChangesRequest,
+    partnerships::{Activity, ActivityKind, ListActivitiesRequest, RecordActivityRequest, Sector},
+    register::{
+        BatchImportCitiesRequest, CityRenamed, CityRow, CityTier, ImportOutcome, RegimeClass, RenameCityRequest,
+    },
+    strategy::GetEvaluationRequest,
+    types::{Change, SignedChange},
+};
+use sea_orm::{ConnectionTrait, Statement};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// How long a caller asks for the same thing before the test fails.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Cities that are renamed now and then, beside the one that everybody renames.
+const MANY: usize = 40;
+/// Cities of one import.
+const ROWS: usize = 10;
+
+/// What was acknowledged.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// City and name.
+    renames: Vec<(String, String)>,
+    /// Titles of activities of the one agreement.
+    activities: Vec<String>,
+    /// Source keys.
+    imports: Vec<String>,
+    /// How often a call failed and was made again.
+    again: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    ledger: Mutex<Ledger>,
+    acknowledged: AtomicU64,
+    stop: AtomicBool,
+}
+
+impl Shared {
+    fn note(&self, what: impl FnOnce(&mut Ledger)) {
+        what(&mut self.ledger.lock().unwrap());
+        self.acknowledged.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Two cities with an agreement in force, many other cities, and callers.
+pub struct Load {
+    cities: [cities::City; 2],
+    many: Vec<String>,
+    agreement: String,
+    shared: Arc<Shared>,
+    callers: JoinSet<()>,
+}
+
+impl std::fmt::Debug for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Load").field("agreement", &self.agreement).finish_non_exhaustive()
+    }
+}
+
+/// Whether a failure is one after which a caller sends the same request again: something was away, or others were faster.
+fn passes(status: &Status) -> bool {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted | Code::Cancelled => true,
+        // The connection broke under the call: the client library says so, the program would have given a reason.
+        Code::Unknown | Code::Internal => status.get_details_error_info().is_none(),
+        _ => false,
+    }
+}
+
+/// Makes a call until it is acknowledged.
+async fn insist<T, F>(shared: Arc<Shared>, what: &'static str, call: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match call().await {
+            Ok(answer) => return answer,
+            Err(status) if passes(&status) => {
+                assert!(Instant::now() < deadline, "{what}: never acknowledged, at last {status:?}");
+                shared.ledger.lock().unwrap().again += 1;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(status) => panic!("{what}: {status:?}"),
+        }
+    }
+}
+
+impl Load {
+    /// Makes the world. Nobody calls yet.
+    pub async fn on(platform: &Platform) -> Self {
+        let keys: Vec<String> = (1..=MANY).map(|n| n.to_string()).collect();
+        let entered: Vec<(&str, &str, &str)> = keys
+            .iter()
+            .enumerate()
+            .map(|(n, key)| (key.as_str(), "A city", if n == 1 { "FR" } else { "DE" }))
+            .collect();
+        let regimes = [("DE", RegimeClass::LiberalDemocracy), ("FR", RegimeClass::LiberalDemocracy)];
+        cities::enter(platform, &entered, &regimes).await;
+        let sides = [cities::join(platform, "1").await, cities::join(platform, "2").await];
+        // The agreements must have heard that both have joined, or the partner could not answer.
+        mirrored(platform, "register", "cities", "partnerships").await;
+        let agreement = cities::propose(&sides[0], &sides[1]).await.name;
+        cities::prepare(&sides[0], &sides[1], &agreement).await;
+        for side in &sides {
+            side.mayor.agreements().sign_agreement(cities::signature(&agreement)).await.unwrap();
+        }
+        // Those that have joined rename themselves.
+        let many = keys.iter().skip(2).map(|key| cities::name(key)).collect();
+        Self { cities: sides, many, agreement, shared: Arc::default(), callers: JoinSet::new() }
+    }
+
+    /// Lets callers begin: two rename one city each in turn with many others, one records activities, one imports.
+    pub fn begin(&mut self, platform: &Platform, dice: &mut Dice) {
+        self.shared.stop.store(false, Ordering::Relaxed);
+        let steward = platform.steward();
+        for _ in 0..3 {
+            let (shared, many) = (self.shared.clone(), self.many.clone());
+            self.callers.spawn(rename(shared, steward.clone(), many, dice.fork()));
+        }
+        let office = platform.caller(Some(&self.cities[0].tenant), &[Role::IrOfficer]);
+        let agreement = self.agreement.clone();
+        self.callers.spawn(record(self.shared.clone(), office, agreement));
+        self.callers.spawn(import(self.shared.clone(), steward));
+    }
+
+    /// How much was acknowledged so far.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so much more was acknowledged.
+    pub async fn more(&mut self, acknowledged: u64) {
+        let wanted = self.acknowledged() + acknowledged;
+        let deadline = Instant::now() + PATIENCE;
+        while self.acknowledged() < wanted {
+            if let Some(ended) = self.callers.try_join_next() {
+                ended.expect("a caller goes on");
+            }
+            assert!(Instant::now() < deadline, "the callers get no answers");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Lets every caller finish what it has begun.
+    pub async fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.callers.join_next().await {
+            ended.expect("a caller goes on");
+        }
+    }
+
+    /// What was acknowledged, in words.
+    #[must_use]
+    pub fn account(&self) -> String {
+        let ledger = self.shared.ledger.lock().unwrap();
+        format!(
+            "{} renames, {} activities, {} imported cities acknowledged; {} calls made again",
+            ledger.renames.len(),
+            ledger.activities.len(),
+            ledger.imports.len(),
+            ledger.again
+        )
+    }
+
+    /// Everything acknowledged is there once, histories hold, and the other services have heard of all of it.
+    pub async fn check(&self, platform: &Platform) {
+        let ledger = std::mem::take(&mut *self.shared.ledger.lock().unwrap());
+        let steward = platform.steward();
+        let mut renames: BTreeMap<(String, String), u32> = BTreeMap::new();
+        for city in &self.many {
+            for change in history(&steward, "register", city, platform).await {
+                if change.r#type.ends_with("CityRenamed") {
+                    let renamed: CityRenamed =
+                        prost::Message::decode(change.payload.as_ref().unwrap().value.as_slice()).unwrap();
+                    *renames.entry((city.clone(), renamed.display_name)).or_default() += 1;
+                }
+            }
+        }
+        for rename in &ledger.renames {
+            assert_eq!(renames.get(rename), Some(&1), "{rename:?} was acknowledged");
+        }
+        assert_eq!(renames.len(), ledger.renames.len(), "and nothing else was done");
+        let cities = pairs(platform, "register", "SELECT record, version FROM records").await;
+        for key in &ledger.imports {
+            let id = RecordId::from_source("geonames", key).0;
+            assert_eq!(cities.get(&id), Some(&1), "{key} was imported once");
+        }
+        let office = platform.caller(Some(&self.cities[0].tenant), &[Role::IrOfficer]);
+        let past = history(&office, "partnerships", &self.agreement, platform).await;
+        let recorded = past.iter().filter(|change| change.r#type.ends_with("ActivityRecorded")).count();
+        assert_eq!(recorded, ledger.activities.len(), "each activity once");
+        let mut titles = activities(&office, &self.agreement).await;
+        let mut expected = ledger.activities.clone();
+        titles.sort();
+        expected.sort();
+        assert_eq!(titles, expected);
+        let kept = count(platform, "register", "SELECT COUNT(*) AS n FROM requests WHERE version > 1").await;
+        assert!(kept as usize >= ledger.renames.len(), "{kept} request ids of {} renames", ledger.renames.len());
+        self.converge(platform).await;
+        for side in &self.cities {
+            let observer = platform.caller(Some(&side.tenant), &[Role::Observer]);
+            let request = GetEvaluationRequest { city: side.city.clone(), ..Default::default() };
+            let evaluation = observer.evaluations().get_evaluation(request).await.unwrap().into_inner();
+            assert!(!evaluation.findings.is_empty(), "an evaluation can be read");
+        }
+        *self.shared.ledger.lock().unwrap() = ledger;
+    }
+
+    /// Every mirror is as far as its record, no queue holds anything, and nothing is in quarantine.
+    pub async fn converge(&self, platform: &Platform) {
+        for (owner, collection, readers) in [
+            ("register", "cities", &["partnerships", "strategy"][..]),
+            ("register", "countries", &["partnerships", "strategy"][..]),
+            ("partnerships", "agreements", &["strategy"][..]),
+        ] {
+            for reader in readers {
+                mirrored(platform, owner, collection, reader).await;
+            }
+        }
+        for service in ["partnerships", "strategy"] {
+            eventually("the queues are worked off", async || {
+                (count(platform, service, "SELECT COUNT(*) AS n FROM dirty").await == 0).then_some(())
+            })
+            .await;
+            assert_eq!(count(platform, service, "SELECT COUNT(*) AS n FROM quarantine").await, 0, "quarantine");
+        }
+    }
+
+    /// The stopped platform is well by its own word: nothing differs from what the journal says.
+    pub fn examine(&self, platform: &Platform) {
+        for command in ["rebuild", "doctor"] {
+            let output = platform.hansa(&[command]).output().expect("the program runs");
+            let said = [output.stdout, output.stderr].concat();
+            assert!(output.status.success(), "hansa {command}: {}", String::from_utf8_lossy(&said));
+        }
+    }
+}
+
+async fn rename(shared: Arc<Shared>, steward: Caller, many: Vec<String>, mut dice: Dice) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        // Every other time the same city: many callers on one record.
+        let city = if dice.below(2) == 0 { many[0].clone() } else { dice.pick(&many).clone() };
+        let display_name = format!("City {}", request_id());
+        let request = RenameCityRequest {
+            name: city.clone(),
+            display_name: display_name.clone(),
+            correction: true,
+            request_id: request_id(),
+            ..Default::default()
+        };
+        let call = || {
+            let (mut cities, request) = (steward.cities(), request.clone());
+            async move { cities.rename_city(request).await }
+        };
+        insist(shared.clone(), "a rename", call).await;
+        shared.note(|ledger| ledger.renames.push((city, display_name)));
+    }
+}
+
+async fn record(shared: Arc<Shared>, office: Caller, agreement: String) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let title = format!("Visit {}", request_id());
+        let activity = Activity {
+            kind: ActivityKind::InstitutionalVisit as i32,
+            title: text(&title),
+            start_date: Some(today()),
+            sectors: vec![Sector::Climate as i32],
+            ..Default::default()
+        };
+        let request = RecordActivityRequest {
+            name: agreement.clone(),
+            activity: Some(activity),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        let call = || {
+            let (mut agreements, request) = (office.agreements(), request.clone());
+            async move { agreements.record_activity(request).await }
+        };
+        insist(shared.clone(), "an activity", call).await;
+        shared.note(|ledger| ledger.activities.push(title));
+    }
+}
+
+async fn import(shared: Arc<Shared>, steward: Caller) {
+    while !shared.stop.load(Ordering::Relaxed) {
+        let keys: Vec<String> = (0..ROWS).map(|_| request_id().replace('-', "")).collect();
+        let rows = keys.iter().map(|key| CityRow {
+            source_scheme: "geonames".into(),
+            source_key: key.clone(),
+            display_name: "An imported city".into(),
+            country_code: "DE".into(),
+            tier: CityTier::Municipality as i32,
+            ..Default::default()
+        });
+        let request = BatchImportCitiesRequest {
+            rows: rows.collect(),
+            source: "a test".into(),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        let call = || {
+            let (mut cities, request) = (steward.cities(), request.clone());
+            async move {
+                let answer = cities.batch_import_cities(request).await?.into_inner();
+                let done = |outcome| matches!(outcome, ImportOutcome::Created | ImportOutcome::Unchanged);
+                match answer.rows.iter().find(|row| !done(row.outcome())) {
+                    None => Ok(()),
+                    // A row may fail for itself while the call succeeds.
+                    Some(row) if row.reason.contains("is away") => Err(Status::unavailable(row.reason.clone())),
+                    Some(row) => Err(Status::failed_precondition(format!("{row:?}"))),
+                }
+            }
+        };
+        insist(shared.clone(), "an import", call).await;
+        shared.note(|ledger| ledger.imports.extend(keys));
+    }
+}
+
+/// A whole history, whose chain and signatures hold.
+async fn history(caller: &Caller, service: &str, record: &str, platform: &Platform) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListRecordChangesRequest { record: record.into(), page_size: 1_000, page_token };
+        let page = caller.changes(service).list_record_changes(request).await.unwrap().into_inner();
+        changes.extend(page.changes);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    let signed: Vec<SignedChange> = changes.iter().map(|change| change.signed.clone().unwrap()).collect();
+    let (holder, key) = platform.key();
+    let held = envelope::verify_chain(&signed, |name| (name == holder).then_some(key));
+    assert_eq!(held.unwrap_or_else(|broken| panic!("{record}: {broken}")).len(), changes.len());
+    changes
+}
+
+async fn activities(caller: &Caller, agreement: &str) -> Vec<String> {
+    let mut titles = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListActivitiesRequest { parent: agreement.into(), page_size: 1_000, page_token };
+        let page = caller.agreements().list_activities(request).await.unwrap().into_inner();
+        titles.extend(page.activities.into_iter().map(|activity| activity.title[0].text.clone()));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return titles;
+        }
+    }
+}
+
+/// Waits until a service keeps every record of a collection as it is now.
+async fn mirrored(platform: &Platform, owner: &'static str, collection: &str, reader: &'static str) {
+    let records = format!("SELECT record, version FROM records WHERE name LIKE '{collection}/%'");
+    let records = pairs(platform, owner, &records).await;
+    assert!(!records.is_empty());
+    let mirrors = format!("SELECT record, version FROM mirrors WHERE subscription = '{collection}'");
+    eventually(&format!("{reader} has heard of all {collection}"), async || {
+        (pairs(platform, reader, &mirrors).await == records).then_some(())
+    })
+    .await;
+}
+
+async fn pairs(platform: &Platform, service: &'static str, sql: &str) -> BTreeMap<uuid::Uuid, i64> {
+    let db = platform.database(service).await;
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+    let pairs = rows.iter().map(|row| (row.try_get("", "record").unwrap(), row.try_get("", "version").unwrap()));
+    let pairs = pairs.collect();
+    db.close().await.unwrap();
+    pairs
+}
+
+/// A number out of a service's database.
+pub async fn count(platform: &Platform, service: &'static str, sql: &str) -> i64 {
+    let db = platform.database(service).await;
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap().unwrap();
+    let count = row.try_get("", "n").unwrap();
+    db.close().await.unwrap();
+    count
+}
