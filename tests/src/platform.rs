@@ -32,6 +32,7 @@ pub struct Platform {
     binary: PathBuf,
     data: TempDir,
     settings: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     processes: Vec<Process>,
     channels: HashMap<&'static str, Channel>,
 }
@@ -65,6 +66,11 @@ async fn database() -> String {
 impl Platform {
     /// Starts the program in a shape and waits until it serves.
     pub async fn start(binary: &str, shape: Shape) -> Self {
+        Self::start_with(binary, shape, Vec::new()).await
+    }
+
+    /// The same, with variables for the servers.
+    pub async fn start_with(binary: &str, shape: Shape, environment: Vec<(&'static str, String)>) -> Self {
         let settings = match shape {
             Shape::Embedded => Vec::new(),
             _ => vec!["--database".into(), database().await, "--nats".into(), variable("NATS_URL")],
@@ -73,6 +79,7 @@ impl Platform {
             binary: binary.into(),
             data: tempfile::tempdir().expect("a folder can be made"),
             settings,
+            environment,
             processes: Vec::new(),
             channels: HashMap::new(),
         };
@@ -108,7 +115,9 @@ impl Platform {
         if services.len() < SERVICES.len() {
             arguments.extend(["--only", &only]);
         }
-        let mut child = self.hansa(&arguments).stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut command = self.hansa(&arguments);
+        command.envs(self.environment.iter().cloned()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
         let output = child.stdout.take().expect("its output is piped");
         let (send, lines) = mpsc::channel();
         std::thread::spawn(move || {

@@ -127,7 +127,7 @@ enum Keys {
     /// The embedded issuer's one.
     Own(DecodingKey),
     Set(KeySet),
-    Asked(Discovered),
+    Asked(Box<Discovered>),
 }
 
 /// An accepted issuer.
@@ -183,7 +183,7 @@ impl Verifier {
                 let set = std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
                 Keys::Set(KeySet::read(&set).with_context(|| format!("{} is no key set", file.display()))?)
             }
-            None => Keys::Asked(Discovered::of(&how.issuer, self.clock.clone())?),
+            None => Keys::Asked(Box::new(Discovered::of(&how.issuer, self.clock.clone())?)),
         };
         let tenants = how.tenants.iter().map(|name| TenantId::parse(name, "issuers.tenants"));
         let tenants = tenants.collect::<Result<_, _>>()?;

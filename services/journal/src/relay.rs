@@ -4,7 +4,10 @@
 use crate::{
     bus::{Bus, broker},
     journal::Journal,
-    limits::{HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD, SWEEP_ROWS},
+    limits::{
+        BACKLOG_PERIOD, HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD, SWEEP_ROWS,
+    },
+    metrics,
     store::{Backend, StoreError, storage},
     tables::{change, cursor},
 };
@@ -15,8 +18,8 @@ use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    QuerySelect, Set, sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, ExprTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect, Set, sea_query::Expr,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -70,10 +73,12 @@ impl Relay {
         let answering = tokio::spawn(answer(self.journal.clone(), self.bus.clone(), stop.clone()));
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(BACKLOG_PERIOD);
         loop {
             let outcome = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                _ = look.tick() => self.measure().await,
                 Some(fresh) = self.fresh.recv() => self.publish(fresh).await,
                 _ = sweep.tick() => self.sweep().await.map(drop),
             };
@@ -82,6 +87,14 @@ impl Relay {
             }
         }
         let _ = answering.await;
+    }
+
+    /// Tells how much the broker lacks.
+    async fn measure(&self) -> Result<(), Refusal> {
+        let lacking = change::Entity::find().filter(change::Column::Published.is_null());
+        let count = lacking.count(self.journal.store().reader()).await.map_err(|e| storage(&e))?;
+        metrics::backlog(self.journal.service(), count);
+        Ok(())
     }
 
     /// Publishes changes, many on their way at once, and marks those that the broker has.
