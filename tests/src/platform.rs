@@ -42,6 +42,7 @@ pub struct Platform {
     log: Option<PathBuf>,
     /// What each process serves, and where: the same after a restart, so that callers find it again.
     groups: Vec<(Vec<&'static str>, String)>,
+    environment: Vec<(&'static str, String)>,
     processes: Vec<Process>,
     /// Removed with the platform, where it is its own.
     own: Option<TempDir>,
@@ -90,6 +91,11 @@ pub async fn database_on(url: &str) -> String {
 impl Platform {
     /// Starts the program in a shape and waits until it serves.
     pub async fn start(binary: &str, shape: Shape) -> Self {
+        Self::start_with(binary, shape, Vec::new()).await
+    }
+
+    /// The same, with variables for the servers.
+    pub async fn start_with(binary: &str, shape: Shape, environment: Vec<(&'static str, String)>) -> Self {
         let settings = match shape {
             Shape::Embedded => Vec::new(),
             _ => vec![
@@ -102,6 +108,7 @@ impl Platform {
         let own = tempfile::tempdir().expect("a folder can be made");
         let mut platform = Self::at(binary, own.path(), settings);
         platform.own = Some(own);
+        platform.environment = environment;
         match shape {
             Shape::ProcessAService => {
                 for service in SERVICES {
@@ -120,6 +127,7 @@ impl Platform {
             settings,
             log: None,
             groups: Vec::new(),
+            environment: Vec::new(),
             processes: Vec::new(),
             own: None,
             channels: HashMap::new(),
@@ -215,7 +223,8 @@ impl Platform {
             let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log can be written");
             command.stderr(log);
         }
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        command.envs(self.environment.iter().cloned()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the program starts");
         let output = child.stdout.take().expect("its output is piped");
         let process = Process { child };
         let (send, lines) = mpsc::channel();
@@ -289,6 +298,17 @@ impl Platform {
         if let Some(tenant) = tenant {
             arguments.extend(["--tenant", tenant]);
         }
+        let output = self.hansa(&arguments).output().expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
+    }
+
+    /// A token for a role by its name, with a program's scopes.
+    #[must_use]
+    pub fn token_for(&self, tenant: Option<&str>, role: &str, scopes: &[&str]) -> String {
+        let mut arguments = vec!["token", "--subject", "test", "--role", role];
+        arguments.extend(tenant.iter().flat_map(|tenant| ["--tenant", tenant]));
+        arguments.extend(scopes.iter().flat_map(|scope| ["--scope", scope]));
         let output = self.hansa(&arguments).output().expect("the program runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()

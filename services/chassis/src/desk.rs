@@ -111,7 +111,8 @@ impl Desk {
         Q: WriteRequest + Texts + Message + Clone + Default,
     {
         let (caller, rpc) = caller_of(&request)?;
-        let trace = request.metadata().get("traceparent").and_then(|t| t.to_str().ok()).map(str::to_owned);
+        // Of the span of this call: what it leads to hangs below it, and not beside it.
+        let trace = hansa_journal::trace::current();
         let mut request = request.into_inner();
         let validate_only = request.validate_only();
         let key = self.key(&caller, &rpc, &request)?;

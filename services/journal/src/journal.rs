@@ -4,14 +4,16 @@ use crate::{
     clock::Clock,
     command::{AnyCommand, Command, Receipt},
     erasure::Erasure,
+    job::{Done, Job, Work},
     keys::NodeKeys,
     kind::{AnyKind, AnyState, KindOf, shared},
     limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
     relay::Outgoing,
     store::{Store, StoreError},
     tables::feed,
+    trace,
     view::View,
-    writer::{self, Done, Job, Work},
+    writer,
 };
 use hansa_kernel::{Reason, Record, RecordName, Refusal};
 use moka::sync::Cache;
@@ -256,7 +258,7 @@ impl Journal {
 
     pub(crate) async fn fire(&self, name: RecordName, due: chrono::DateTime<chrono::Utc>) -> Result<(), Refusal> {
         let (answer, wait) = oneshot::channel();
-        let job = Job { work: Work::Timer { name, due }, answer, tries: 0 };
+        let job = Job { work: Work::Timer { name, due, trace: trace::current() }, answer, tries: 0 };
         self.queue.send(job).await.map_err(|_| closed())?;
         wait.await.map_err(|_| closed())?.map(|_| ())
     }

@@ -52,6 +52,8 @@ pub const PUBLISH_WINDOW: usize = 256;
 pub const RELAY_BACKLOG: usize = 1_024;
 /// How often the relay looks for what was left behind.
 pub const SWEEP_PERIOD: Duration = Duration::from_millis(500);
+/// How often it is counted what the broker lacks, for those who watch.
+pub const BACKLOG_PERIOD: Duration = Duration::from_secs(10);
 /// How long a change may wait for the process that committed it before the sweep takes it.
 pub const SWEEP_AFTER: Duration = Duration::from_secs(1);
 /// Changes that one sweep claims at once.

@@ -4,6 +4,7 @@
 use crate::{
     journal::Journal,
     limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    metrics,
     store::{StoreError, storage},
     tables::dirty,
     trace,
@@ -131,6 +132,7 @@ impl Journal {
         W: Future<Output = Result<(), Refusal>> + Send,
     {
         let waiting = self.waiting(queue, SUBSCRIPTION_BATCH).await?;
+        metrics::queue(self.service(), queue, waiting.len());
         let mut done = Vec::with_capacity(waiting.len());
         for row in waiting {
             let span = tracing::info_span!("work", queue, key = %row.key);

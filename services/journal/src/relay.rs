@@ -4,8 +4,9 @@
 use crate::{
     bus::{Bus, broker},
     journal::Journal,
-    limits::{HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD},
+    limits::{BACKLOG_PERIOD, HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD},
     marks::{Mark, mark, unpublished},
+    metrics,
     store::storage,
     tables::change,
 };
@@ -15,6 +16,7 @@ use futures::{StreamExt, stream};
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
+use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use std::sync::atomic::{AtomicI64, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -68,10 +70,12 @@ impl Relay {
         let numbering = tokio::spawn(number(self.journal.clone(), stop.clone()));
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(BACKLOG_PERIOD);
         loop {
             // Whatever is ready has its turn by chance: a flood of fresh changes must not keep the sweep away.
             let outcome = tokio::select! {
                 () = stop.cancelled() => break,
+                _ = look.tick() => self.measure().await,
                 Some(fresh) = self.fresh.recv() => self.publish(fresh).await,
                 _ = sweep.tick() => self.sweep().await.map(drop),
             };
@@ -80,6 +84,14 @@ impl Relay {
             }
         }
         let _ = tokio::join!(answering, numbering);
+    }
+
+    /// Tells how much the broker lacks.
+    async fn measure(&self) -> Result<(), Refusal> {
+        let lacking = change::Entity::find().filter(change::Column::Published.is_null());
+        let count = lacking.count(self.journal.store().reader()).await.map_err(|e| storage(&e))?;
+        metrics::backlog(self.journal.service(), count);
+        Ok(())
     }
 
     /// Publishes changes, many on their way at once, and marks those that the broker has.

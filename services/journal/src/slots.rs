@@ -1,11 +1,11 @@
 //! What a batch must know before it decides: the present state of its records, and the requests that were made before.
 
 use crate::{
+    job::{Job, Work},
     journal::Inner,
     kind::{AnyKind, AnyState},
     store::{Backend, StoreError},
     tables::{record, request},
-    writer::{Job, Work},
 };
 use hansa_kernel::RecordName;
 use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect};

@@ -6,6 +6,7 @@
 use crate::{
     journal::Journal,
     limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    metrics,
     mirror::{AnyMirror, Mirror, MirrorOf, write_mirrors, write_quarantine},
     queue::{Marks, mark_dirty},
     store::{Backend, storage},
@@ -253,6 +254,12 @@ impl Subscription {
         if dirty {
             self.journal.wake();
         }
+        if let Some(at) =
+            deliveries.iter().filter_map(|delivery| delivery.envelope.claimed_time).map(seconds).reduce(f64::max)
+        {
+            let now = self.journal.clock().now().timestamp_micros() as f64 / 1e6;
+            metrics::lag(self.name, (now - at).max(0.0));
+        }
         Ok(())
     }
 
@@ -424,6 +431,10 @@ impl Subscription {
         self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))
     }
+}
+
+fn seconds(at: prost_types::Timestamp) -> f64 {
+    at.seconds as f64 + f64::from(at.nanos) / 1e9
 }
 
 /// One transaction's worth of deliveries.

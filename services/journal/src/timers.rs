@@ -11,6 +11,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use hansa_kernel::{RecordName, Refusal};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 impl Journal {
     /// Fires what is due, in the order of its instants. Answers how many timers it looked at; what a firing makes due
@@ -31,7 +32,8 @@ impl Journal {
         let mut firing = FuturesUnordered::new();
         for row in due {
             let at = row.due_at.and_then(DateTime::from_timestamp_micros).unwrap_or_default();
-            firing.push(self.fire(RecordName::parse_any(&row.name, "record")?, at));
+            let span = tracing::info_span!("timer", record = %row.name);
+            firing.push(self.fire(RecordName::parse_any(&row.name, "record")?, at).instrument(span));
         }
         let mut fired = 0;
         while let Some(outcome) = firing.next().await {

@@ -3,9 +3,11 @@
 use crate::{
     command::{AnyCommand, within_audience_limit},
     erasure::{self, Erasing},
+    job::{Done, Job, Work},
     journal::Inner,
-    kind::{AnyKind, AnyState, Collectors, Step},
+    kind::{AnyKind, Collectors, Step},
     limits::{BATCH_COMMANDS, COMMAND_TRIES},
+    metrics,
     relay::Outgoing,
     slots::{Slot, load_requests, load_slots},
     store::{Backend, StoreError, insert, storage, upsert},
@@ -25,35 +27,11 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// The feed of everyone.
 pub(crate) const PUBLIC: Uuid = Uuid::nil();
-
-/// What is asked of the writer.
-pub(crate) enum Work {
-    /// Commands that take effect together or not at all.
-    Commands { commands: Vec<Box<dyn AnyCommand>>, validate_only: bool },
-    /// What time does to a record.
-    Timer { name: RecordName, due: DateTime<Utc> },
-}
-
-pub(crate) struct Job {
-    pub work: Work,
-    pub answer: oneshot::Sender<Result<Vec<Done>, Refusal>>,
-    pub tries: u32,
-}
-
-/// What became of one record.
-pub(crate) struct Done {
-    pub name: RecordName,
-    pub version: u64,
-    pub head: Vec<u8>,
-    /// `None` where a repeated request answered with an older version, which is then folded again.
-    pub state: Option<AnyState>,
-    pub repeated: bool,
-}
 
 /// The rows that a batch writes, beside records and views.
 #[derive(Default)]
@@ -106,6 +84,7 @@ struct Batch<'a> {
 pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::with_capacity(BATCH_COMMANDS);
     while queue.recv_many(&mut jobs, BATCH_COMMANDS).await > 0 {
+        metrics::batch(inner.service, jobs.len(), queue.len());
         let mut waiting = std::mem::take(&mut jobs);
         while !waiting.is_empty() {
             waiting = attempt(&inner, waiting).await;
@@ -118,16 +97,15 @@ async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
     match decide_and_commit(inner, &jobs).await {
         Ok(answers) => {
             for (job, answer) in jobs.into_iter().zip(answers) {
-                // A caller that has hung up does not want its answer; the act stands.
-                let _ = job.answer.send(answer);
+                job.answered(inner, answer);
             }
             Vec::new()
         }
-        Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(again).collect(),
+        Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(|job| again(inner, job)).collect(),
         Err(error) => {
             let refusal = storage(&error);
             for job in jobs {
-                let _ = job.answer.send(Err(refusal.clone()));
+                job.answered(inner, Err(refusal.clone()));
             }
             Vec::new()
         }
@@ -141,13 +119,13 @@ fn lost_a_race(error: &StoreError) -> bool {
         || text.contains("could not serialize")
 }
 
-fn again(mut job: Job) -> Option<Job> {
+fn again(inner: &Inner, mut job: Job) -> Option<Job> {
     job.tries += 1;
     if job.tries < COMMAND_TRIES {
         return Some(job);
     }
     let refusal = Refusal::because(Reason::Stale, "PL-4", "others kept changing the same record");
-    let _ = job.answer.send(Err(refusal.help("Nothing was changed. Read the record and try again.")));
+    job.answered(inner, Err(refusal.help("Nothing was changed. Read the record and try again.")));
     None
 }
 
@@ -189,7 +167,7 @@ impl Batch<'_> {
     fn run(&mut self, work: &Work) -> Result<Vec<Done>, Refusal> {
         match work {
             Work::Commands { commands, validate_only } => self.commands(commands, *validate_only),
-            Work::Timer { name, due } => self.timer(name, *due),
+            Work::Timer { name, due, trace } => self.timer(name, *due, trace.as_deref()),
         }
     }
 
@@ -327,7 +305,7 @@ impl Batch<'_> {
 
     /// What time does. The state itself says what is due, and moves on with the change: so each firing has effect once,
     /// on any number of replicas.
-    fn timer(&mut self, name: &RecordName, due: DateTime<Utc>) -> Result<Vec<Done>, Refusal> {
+    fn timer(&mut self, name: &RecordName, due: DateTime<Utc>, trace: Option<&str>) -> Result<Vec<Done>, Refusal> {
         let Some(mut slot) = self.slots.get(&name.id.0).cloned() else { return Err(Refusal::not_found(name)) };
         let Some(state) = slot.state.clone().filter(|s| slot.kind.due(s) == Some(due)) else { return Ok(Vec::new()) };
         let stamp = Stamp {
@@ -349,7 +327,7 @@ impl Batch<'_> {
         }
         let mut output = Output::default();
         for step in steps {
-            self.append(&mut slot, step, &[], &stamp, None, &mut output)?;
+            self.append(&mut slot, step, &[], &stamp, trace, &mut output)?;
         }
         self.slots.insert(name.id.0, slot);
         self.keep(output);

@@ -18,7 +18,7 @@ use hansa_kernel::{Caller, PersonId, RecordId, RecordName, Refusal, Role, Tenant
 use hansa_partnerships_domain::agreement::{Agreement, Both};
 use hansa_proto::{
     ChangeSet,
-    changes::{ListChangesRequest, ListRecordChangesRequest, change_service_server::ChangeService},
+    changes::{EraseTextsRequest, ListChangesRequest, ListRecordChangesRequest, change_service_server::ChangeService},
     google::r#type::Date,
     partnerships::{self as p, AgreementKind, AgreementState, agreement_service_server::AgreementService},
     register::{CityImported, CityJoined, CityRow, CityTier, city_change},
@@ -390,7 +390,15 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     assert!(house.desk.end_agreements(call(&fresh)).await.unwrap().into_inner().outcomes.is_empty());
     // The reason was sealed for each record by itself, so that it can be erased in one and stays in the other.
     let [one, other] = [0, 1].map(|at| RecordName::parse_any(&names[at], "name").unwrap());
-    house.journal.erase(&one, A, &[]).await.unwrap();
+    let erase = EraseTextsRequest { record: names[0].clone(), ..Default::default() };
+    let mut erase = by(A, Role::Mayor, "", erase);
+    erase.extensions_mut().insert(Rpc("/hansa.changes.v1.ChangeService/EraseTexts".into()));
+    let mut policy = Policy::default();
+    let [(package, text)] = hansa_chassis::changes::POLICIES else { panic!("the changes have one package") };
+    policy.add(package, text).unwrap();
+    let journals = HashMap::from([(crate::NAME, house.journal.clone())]);
+    let changes = Changes::new(journals, Arc::new(policy), CancellationToken::new());
+    assert_eq!(changes.erase_texts(erase).await.unwrap().into_inner().erased_count, 1);
     let texts = |openings: Vec<hansa_kernel::seal::Sealed>| openings.iter().map(|o| o.value.len()).collect::<Vec<_>>();
     assert_eq!(texts(house.journal.openings(one.id).await.unwrap()).len(), 1, "the steward's title remains");
     assert_eq!(texts(house.journal.openings(other.id).await.unwrap()).len(), 2);

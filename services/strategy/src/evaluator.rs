@@ -6,7 +6,7 @@ use crate::{
     views::joined_city,
 };
 use chrono::NaiveDate;
-use hansa_journal::{Author, Command, Journal, Mirrors};
+use hansa_journal::{Author, Command, Journal, Mirrors, trace};
 use hansa_kernel::{RecordId, RecordName, Refused};
 use hansa_strategy_domain::{Rubric, evaluate, evaluation};
 use std::{sync::Arc, time::Duration};
@@ -74,7 +74,7 @@ impl Evaluator {
         let result = evaluate(&self.rubric, &standing.portfolio, standing.strategy.as_deref(), today);
         let name = evaluation::name_of(&RecordName::new("cities", RecordId(city)));
         let tenant = standing.tenant;
-        let author = Author { tenant: Some(tenant), ..Author::default() };
+        let author = Author { tenant: Some(tenant), trace: trace::current(), ..Author::default() };
         let command = Command::new(name, author, move |state, _| evaluation::record(state, result.clone(), tenant));
         self.journal.submit(command, false).await.map(drop)
     }

@@ -1,7 +1,7 @@
 //! A stronger agreement that enters into force takes the place of the one that it names (AG-3). The two are records of
 //! their own, so the second step follows from the first one's changes, as soon as may be and once.
 
-use hansa_journal::{Author, Command, Journal, Mirror};
+use hansa_journal::{Author, Command, Journal, Mirror, trace};
 use hansa_kernel::{Misfit, Reason, RecordId, RecordName, Refusal, Stamp};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Change};
 use serde::{Deserialize, Serialize};
@@ -55,7 +55,8 @@ pub async fn supersede(journal: Journal, id: Uuid) -> Result<(), Refusal> {
     let Some(old) = new.state.supersedes() else { return Ok(()) };
     let old = RecordName::new(COLLECTION, old);
     let target = old.clone();
-    let command = Command::new(old, Author::default(), move |old: Option<&Agreement>, at| {
+    let author = Author { trace: trace::current(), ..Author::default() };
+    let command = Command::new(old, author, move |old: Option<&Agreement>, at| {
         let old = old.ok_or_else(|| Refusal::not_found(&target))?;
         agreement::supersede(old, &target, &new.state, &new.name, at)
     });

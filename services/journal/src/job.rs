@@ -1,0 +1,39 @@
+//! What is asked of the writer, and what became of it.
+
+use crate::{command::AnyCommand, journal::Inner, kind::AnyState, metrics};
+use chrono::{DateTime, Utc};
+use hansa_kernel::{RecordName, Refusal};
+use tokio::sync::oneshot;
+
+/// What is asked of the writer.
+pub(crate) enum Work {
+    /// Commands that take effect together or not at all.
+    Commands { commands: Vec<Box<dyn AnyCommand>>, validate_only: bool },
+    /// What time does to a record.
+    Timer { name: RecordName, due: DateTime<Utc>, trace: Option<String> },
+}
+
+pub(crate) struct Job {
+    pub work: Work,
+    pub answer: oneshot::Sender<Result<Vec<Done>, Refusal>>,
+    pub tries: u32,
+}
+
+impl Job {
+    /// Answers, and counts the answer.
+    pub fn answered(self, inner: &Inner, answer: Result<Vec<Done>, Refusal>) {
+        metrics::answered(inner.service, &self.work, &answer);
+        // A caller that has hung up does not want its answer; the act stands.
+        let _ = self.answer.send(answer);
+    }
+}
+
+/// What became of one record.
+pub(crate) struct Done {
+    pub name: RecordName,
+    pub version: u64,
+    pub head: Vec<u8>,
+    /// `None` where a repeated request answered with an older version, which is then folded again.
+    pub state: Option<AnyState>,
+    pub repeated: bool,
+}
