@@ -284,7 +284,7 @@ async fn r6_bad_connections_do_not_hurt_the_others() {
     let noise: Vec<u8> = (0..4_096).flat_map(|_| dice.roll().to_le_bytes()).collect();
     // A frame that says it has sixteen million bytes, headers that never end, a stream that is reset at once, over and over.
     let oversize = [preface, settings, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]].concat();
-    let unending = [preface, settings, &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82].repeat(1)].concat();
+    let unending = [preface, settings, &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]].concat();
     let resets: Vec<u8> = (0..2_000u32)
         .flat_map(|n| {
             let id = (2 * n + 1).to_be_bytes();
