@@ -12,7 +12,8 @@ use hansa_proto::{
 };
 use hansa_tests::{
     Caller, Platform, Shape, cities,
-    hostile::{Dice, HARMS, Harm, request},
+    filler::fill,
+    hostile::{Dice, HARMS, Harm, request, with_each_text},
     raw::{Raw, methods, path, short},
     refusals::brief,
     rule,
@@ -147,6 +148,38 @@ async fn r6_a_storm_in_earnest_on_postgres_keeps_everything_in_order() {
         let output = platform.hansa(&[looks, "--json"]).output().unwrap();
         assert!(output.status.success(), "{looks}: {}", String::from_utf8_lossy(&output.stdout));
     }
+}
+
+/// Every text of every request, one at a time, with what a database or a log may stumble over; commands are done in earnest.
+#[tokio::test(flavor = "multi_thread")]
+async fn r6_no_text_is_too_strange_for_postgres() {
+    let mut platform = Platform::start(HANSA, Shape::OneProcess).await;
+    let world = World::on(&platform).await;
+    let (steward, known, mut wrong, mut count) = (platform.steward(), world.known(), Vec::new(), 0);
+    for method in methods() {
+        let whole = fill(&method.input(), &known);
+        for strange in ["a\0b", "\u{ffff}\u{200b}", "\r\n\u{1b}[31m"] {
+            for message in with_each_text(&whole, strange) {
+                let mut bytes = message.encode_to_vec();
+                last_word(&method, Harm::Random, false, &mut bytes);
+                for (who, caller) in [("mayor", &world.a.mayor), ("steward", &steward)] {
+                    let answer = caller.call(&method, bytes.clone()).await;
+                    count += 1;
+                    // A command that comes as far as the database takes others of its batch with it.
+                    let late = method.input().get_field_by_name("validate_only").is_some()
+                        && answer.as_ref().is_err_and(|status| status.message().starts_with("request:"));
+                    if late || !bearable(&answer) {
+                        wrong.push(format!("{} as {who} with {message:?}: {}", short(&method), brief(&answer)));
+                    }
+                }
+            }
+        }
+    }
+    println!("{count} messages");
+    assert!(count > 1_000, "{count}");
+    assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
+    platform.stop();
+    assert!(platform.hansa(&["rebuild"]).output().unwrap().status.success());
 }
 
 async fn the_journey_still_works(platform: &Platform, world: &World) {
