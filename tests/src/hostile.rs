@@ -142,6 +142,33 @@ pub fn request(dice: &mut Dice, method: &MethodDescriptor, harm: Harm, known: &H
     }
 }
 
+/// The message once for each of its texts, at any depth, with that text replaced.
+#[must_use]
+pub fn with_each_text(message: &DynamicMessage, text: &str) -> Vec<DynamicMessage> {
+    let mut out = Vec::new();
+    for (field, value) in message.fields() {
+        let changed: Vec<Value> = match value {
+            Value::String(_) => vec![Value::String(text.to_owned())],
+            Value::Message(inner) => with_each_text(inner, text).into_iter().map(Value::Message).collect(),
+            Value::List(items) => match items.first() {
+                Some(Value::String(_)) => vec![Value::List(vec![Value::String(text.to_owned())])],
+                Some(Value::Message(inner)) => {
+                    let changed = with_each_text(inner, text).into_iter();
+                    changed.map(|inner| Value::List(vec![Value::Message(inner)])).collect()
+                }
+                _ => Vec::new(),
+            },
+            _ => Vec::new(),
+        };
+        for value in changed {
+            let mut message = message.clone();
+            message.set_field(&field, value);
+            out.push(message);
+        }
+    }
+    out
+}
+
 fn text(dice: &mut Dice, known: &HashMap<&str, String>) -> String {
     match dice.below(6) {
         0 => "x".repeat(dice.below(5_000)),

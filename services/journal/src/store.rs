@@ -133,9 +133,16 @@ impl Store {
     }
 }
 
+/// What is said of a text that PostgreSQL does not take.
+const UNSTORABLE: &str = "holds a character that no text of a record has";
+
 /// A failure of the database as a caller sees it. What the database said is logged, never answered.
 #[must_use]
 pub fn storage(error: &StoreError) -> Refusal {
+    // PostgreSQL's texts know no NUL. Rules keep it out of records; a list may be asked for it.
+    if error.to_string().contains("invalid byte sequence for encoding") {
+        return Refusal::field("request", UNSTORABLE);
+    }
     tracing::error!(%error, "the database failed");
     Refusal::because(Reason::Unavailable, "PL-4", "the database is away")
         .help("Send the same again, with the same request_id: what was done already is not done twice.")
