@@ -96,10 +96,11 @@ async fn module(config: &Config, name: &str, keys: &NodeKeys, clock: &Arc<dyn Cl
 impl Node {
     /// Opens the services named in `only`, all where it is empty.
     pub async fn open(config: Config, only: &[String], clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        let mut names: Vec<&str> =
-            if only.is_empty() { SERVICES.to_vec() } else { only.iter().map(String::as_str).collect() };
-        names.sort_unstable();
-        names.dedup();
+        if let Some(other) = only.iter().find(|name| !SERVICES.contains(&name.as_str())) {
+            bail!("there is no service `{other}`. There are: {}", SERVICES.join(", "));
+        }
+        let wanted = |name: &&str| only.is_empty() || only.iter().any(|one| one == name);
+        let names: Vec<&str> = SERVICES.into_iter().filter(wanted).collect();
         if config.nats.is_none() && names.len() < SERVICES.len() {
             bail!(
                 "a service of its own needs NATS to learn of the others. Give --database and --nats, or leave --only out."
