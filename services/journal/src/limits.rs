@@ -29,7 +29,7 @@ pub const PAGE_MOST: u64 = 1_000;
 /// How long SQLite waits for a lock.
 pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
 /// How long a caller waits for a connection to PostgreSQL before it is told that the database is away.
-pub const POSTGRES_WAIT: Duration = Duration::from_secs(5);
+pub const POSTGRES_WAIT: Duration = Duration::from_secs(3);
 /// How long the broker may take to answer.
 pub const BROKER_WAIT: Duration = Duration::from_secs(5);
 /// How long a connection to the broker may take to come up before it counts as away.

@@ -4,7 +4,7 @@ use crate::limits::{BIND_VARIABLES, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SQLITE_
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, Iterable,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sea_query::OnConflict,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sea_query::OnConflict, sqlx::Connection,
 };
 use sea_orm_migration::MigratorTrait;
 use std::path::Path;
@@ -47,6 +47,14 @@ impl Store {
                     .pragma("journal_mode", "WAL")
                     .pragma("synchronous", "FULL")
                     .pragma("cache_size", "-16000")
+            });
+            // SQLite takes a transaction back by itself where the disk fails, and sqlx then still counts it as open: what
+            // follows would be a part of it, acknowledged and never committed. Such a connection is not used again.
+            options.map_sqlx_sqlite_pool_opts(|pool| {
+                pool.before_acquire(|connection, _| {
+                    let clean = !connection.is_in_transaction();
+                    Box::pin(async move { Ok(clean) })
+                })
             });
             Database::connect(options)
         };

@@ -108,6 +108,8 @@ async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
         Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(again).collect(),
         Err(error) => {
             let refusal = storage(&error);
+            // Where the commit itself failed, it is not known what stands.
+            names(&jobs).keys().for_each(|id| inner.cache.invalidate(id));
             for job in jobs {
                 let _ = job.answer.send(Err(refusal.clone()));
             }
