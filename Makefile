@@ -1,9 +1,11 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt proto breaking check-real servers servers-stop
+.PHONY: help run test soak lint fmt proto breaking check-real servers servers-stop
 
 PYTHON ?= python3
 CARGO  ?= cargo
+# How many seconds each reliability test of `make soak` tries.
+SECONDS ?= 300
 # The commit whose contract `make breaking` compares with.
 BASE   ?= HEAD~1
 
@@ -15,6 +17,9 @@ run: ## Run Hansa with a small invented world; nothing to install, nothing to se
 
 test: ## Run every test, with a real PostgreSQL and nats-server
 	$(PYTHON) tests/servers.py run -- $(CARGO) test --workspace
+
+soak: ## Try for long what `make test` tries for seconds: kills, lost streams, faults (SECONDS each, TEST_SEED repeats)
+	TEST_SOAK=$(SECONDS) $(PYTHON) tests/servers.py run -- $(CARGO) test -p hansa -p hansa-journal --test kills --test lost_stream --test faults --test replicas -- --nocapture --test-threads=1
 
 lint: ## Check format and lints of the Rust code
 	$(CARGO) fmt --all --check

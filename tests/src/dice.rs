@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Dice(u64);
 
 impl Dice {
-    /// Dice with the seed of `HANSA_SEED`, or a fresh one. Says how to run the test again with the same.
+    /// Dice with the seed of `TEST_SEED`, or a fresh one. Says how to run the test again with the same.
     #[must_use]
     pub fn new(test: &str) -> Self {
         let fresh =
             || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64 % 1_000_000_007);
-        let seed = std::env::var("HANSA_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);
-        println!("{test}: again with HANSA_SEED={seed}");
+        let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);
+        println!("{test}: again with TEST_SEED={seed}");
         Self(seed)
     }
 
@@ -42,8 +42,8 @@ impl Dice {
     }
 }
 
-/// How long a test tries: a few seconds, or with `HANSA_SOAK` (`make soak`) as many as that says.
+/// How long a test tries: a few seconds, or with `TEST_SOAK` (`make soak`) as many as that says.
 #[must_use]
 pub fn budget(seconds: u64) -> Duration {
-    Duration::from_secs(std::env::var("HANSA_SOAK").ok().and_then(|soak| soak.parse().ok()).unwrap_or(seconds))
+    Duration::from_secs(std::env::var("TEST_SOAK").ok().and_then(|soak| soak.parse().ok()).unwrap_or(seconds))
 }

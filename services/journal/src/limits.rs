@@ -37,7 +37,7 @@ pub const SCRUB_TRIES: u32 = 3;
 /// Most texts that one erasure takes; a message about it must fit through the broker.
 pub const ERASED_TEXTS: usize = 10_000;
 /// How long a caller waits for a connection to PostgreSQL before it is told that the database is away.
-pub const POSTGRES_WAIT: Duration = Duration::from_secs(5);
+pub const POSTGRES_WAIT: Duration = Duration::from_secs(3);
 /// How long the broker may take to answer.
 pub const BROKER_WAIT: Duration = Duration::from_secs(5);
 /// How long a connection to the broker may take to come up before it counts as away.

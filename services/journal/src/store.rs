@@ -5,6 +5,7 @@ use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
     Iterable, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sea_query::OnConflict,
+    sqlx::Connection,
 };
 use sea_orm_migration::MigratorTrait;
 use std::path::Path;
@@ -52,6 +53,14 @@ impl Store {
                     .pragma("synchronous", "FULL")
                     .pragma("secure_delete", "ON")
                     .pragma("cache_size", "-16000")
+            });
+            // SQLite takes a transaction back by itself where the disk fails, and sqlx then still counts it as open: what
+            // follows would be a part of it, acknowledged and never committed. Such a connection is not used again.
+            options.map_sqlx_sqlite_pool_opts(|pool| {
+                pool.before_acquire(|connection, _| {
+                    let clean = !connection.is_in_transaction();
+                    Box::pin(async move { Ok(clean) })
+                })
             });
             Database::connect(options)
         };

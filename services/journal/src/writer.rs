@@ -104,6 +104,8 @@ async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
         Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(|job| again(inner, job)).collect(),
         Err(error) => {
             let refusal = storage(&error);
+            // Where the commit itself failed, it is not known what stands.
+            names(&jobs).keys().for_each(|id| inner.cache.invalidate(id));
             for job in jobs {
                 job.answered(inner, Err(refusal.clone()));
             }

@@ -1,6 +1,8 @@
 //! The service over a real store: what follows from what, across restarts.
 #![allow(clippy::unwrap_used)]
 
+mod timers;
+
 use crate::{
     Migrator,
     api::{agreement::Agreements, facts},
@@ -110,7 +112,10 @@ struct House {
 
 impl House {
     async fn open(folder: &Path, now: DateTime<Utc>) -> Self {
-        let store = Store::sqlite::<Migrator>(&folder.join("partnerships.db")).await.unwrap();
+        Self::on(Store::sqlite::<Migrator>(&folder.join("partnerships.db")).await.unwrap(), now).await
+    }
+
+    async fn on(store: Store, now: DateTime<Utc>) -> Self {
         let clock = ManualClock::at(now);
         let node = NodeKeys::from_secret(&[7; 32]);
         let journal = crate::journal().open(store, node, Arc::new(clock.clone())).await.unwrap();
@@ -177,8 +182,12 @@ fn proposal(kind: AgreementKind, supersedes: &str) -> p::CreateAgreementRequest 
 
 /// From the proposal to both signatures.
 async fn concluded(house: &House, kind: AgreementKind, supersedes: &str) -> String {
+    conclude(house, kind, proposal(kind, supersedes)).await
+}
+
+async fn conclude(house: &House, kind: AgreementKind, asked: p::CreateAgreementRequest) -> String {
     let desk = &house.desk;
-    let made = desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", proposal(kind, supersedes))).await;
+    let made = desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await;
     let name = made.unwrap().into_inner().name;
     let asked = p::OpenDialogueRequest { name: name.clone(), ..Default::default() };
     desk.open_dialogue(by(B, Role::IrOfficer, "OpenDialogue", asked)).await.unwrap();

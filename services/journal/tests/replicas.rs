@@ -1,0 +1,209 @@
+//! R-3: several writers on one database, slow transactions among them, and readers that miss nothing all the same.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use async_nats::jetstream;
+use fixture::{Fixture, enter, name, rename, request, tenant};
+use futures::StreamExt;
+use hansa_journal::{Bus, Journal, NodeKeys, Relay};
+use hansa_kernel::Reason;
+use hansa_tests::{Dice, budget};
+use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+const SECONDS: u64 = 4;
+const RECORDS: u64 = 30;
+const WRITERS: u64 = 6;
+
+/// A change by its record and version.
+type Place = (Uuid, i64);
+
+/// A third of the transactions that write a change take a while between that and their commit: their place in the order of
+/// insertion is taken, and nobody sees it yet.
+const SLOW: &str = "
+    CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF abs(hashtext(pg_current_xact_id()::text)) % 3 = 0 THEN
+            PERFORM pg_sleep(0.01 + abs(hashtext(pg_current_xact_id()::text)) % 60 / 1000.0);
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER dawdle AFTER INSERT ON changes FOR EACH STATEMENT EXECUTE FUNCTION dawdle();";
+
+async fn places(journal: &Journal, sql: &str) -> Vec<(i64, Place)> {
+    let db = journal.store().reader();
+    let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+    let read = |row: &sea_orm::QueryResult| {
+        let at = row.try_get::<Option<i64>>("", "at").unwrap().unwrap_or_default();
+        (at, (row.try_get("", "record").unwrap(), row.try_get("", "version").unwrap()))
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Writes until told to stop. Answers how many of its commands were acknowledged.
+async fn write(journal: Journal, writer: u64, mut dice: Dice, stop: &AtomicBool) -> u64 {
+    let mut acknowledged = 0;
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let record = if dice.below(3) == 0 { 0 } else { dice.below(RECORDS) };
+        let key = format!("c{record}");
+        let command = rename(&key, &format!("{writer} {n}")).once(request(u128::from(writer << 32 | n), 1));
+        match journal.submit(command, false).await {
+            Ok(_) => acknowledged += 1,
+            Err(refusal) => assert_eq!(refusal.reason, Reason::Stale, "{refusal}"),
+        }
+    }
+    acknowledged
+}
+
+/// Holds some records' rows for a while, again and again, as a long transaction of an operator would.
+async fn hold(journal: Journal, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let tx = journal.store().reader().begin().await.unwrap();
+        tx.execute_unprepared("SELECT * FROM records ORDER BY record LIMIT 5 FOR UPDATE").await.unwrap();
+        tx.execute_unprepared("SELECT pg_sleep(0.15)").await.unwrap();
+        tx.commit().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Follows the order of insertion by the highest that it has seen: what must not be done.
+async fn naive(journal: Journal, done: &AtomicBool) -> BTreeSet<Place> {
+    let (mut after, mut seen) = (0, BTreeSet::new());
+    loop {
+        let last = done.load(Ordering::Relaxed);
+        let sql = format!("SELECT seq AS at, record, version FROM changes WHERE seq > {after} ORDER BY seq LIMIT 200");
+        let page = places(&journal, &sql).await;
+        if page.is_empty() && last {
+            return seen;
+        }
+        for (at, place) in page {
+            after = at;
+            seen.insert(place);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Follows the feed as a caller does, while both replicas number it.
+async fn follow(journal: Journal, other: Journal, done: &AtomicBool) -> Vec<(u64, Place)> {
+    let (mut after, mut seen) = (0, Vec::new());
+    loop {
+        let last = done.load(Ordering::Relaxed);
+        let (one, two) = tokio::join!(journal.number_feed(), other.number_feed());
+        (one.unwrap(), two.unwrap());
+        let page = journal.feed(tenant(99), after, 200).await.unwrap();
+        if page.is_empty() && last {
+            return seen;
+        }
+        for entry in page {
+            after = entry.position;
+            let record = hansa_kernel::RecordName::parse_any(&entry.change.envelope.record, "record").unwrap().id.0;
+            seen.push((entry.position, (record, entry.change.envelope.version.cast_signed())));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_3_writers_of_two_replicas_and_slow_transactions() {
+    let mut dice = Dice::new("replicas");
+    let f = Fixture::postgres().await;
+    let other = f.again().await;
+    f.journal.store().reader().execute_unprepared(SLOW).await.unwrap();
+    for n in 0..RECORDS {
+        f.journal.submit(enter(&format!("c{n}"), "x"), false).await.unwrap();
+    }
+    let node = NodeKeys::from_secret(&Uuid::now_v7().as_u128().to_be_bytes().repeat(2).try_into().unwrap());
+    let url = std::env::var("NATS_URL").expect("these tests need a nats-server: run them with `make test`");
+    let relays = tokio_util::sync::CancellationToken::new();
+    let mut relaying = Vec::new();
+    for journal in [&f.journal, &other] {
+        let bus = Bus::connect(&url, &node, 1).await.unwrap();
+        relaying.push(tokio::spawn(Relay::of(journal, &bus).run(relays.clone())));
+    }
+
+    let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
+    let start = Instant::now();
+    let writing = async {
+        let writers = (0..WRITERS).map(|n| {
+            let journal = if n % 2 == 0 { &f.journal } else { &other };
+            write(journal.clone(), n, dice.fork(), &stop)
+        });
+        let writers: Vec<_> = writers.collect();
+        let over = async {
+            while start.elapsed() < budget(SECONDS) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            stop.store(true, Ordering::Relaxed);
+        };
+        let (acknowledged, (), ()) =
+            tokio::join!(futures::future::join_all(writers), hold(f.again().await, &stop), over);
+        done.store(true, Ordering::Relaxed);
+        acknowledged.into_iter().sum::<u64>()
+    };
+    let (acknowledged, naive, feed) =
+        tokio::join!(writing, naive(f.again().await, &done), follow(f.journal.clone(), other.clone(), &done));
+
+    let all = places(&f.journal, "SELECT seq AS at, record, version FROM changes").await;
+    let all: BTreeSet<Place> = all.into_iter().map(|(_, place)| place).collect();
+    assert_eq!(all.len() as u64, acknowledged + RECORDS, "what was acknowledged is there, and nothing else");
+
+    let positions: Vec<u64> = feed.iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions, (1..=all.len() as u64).collect::<Vec<_>>(), "each place of the feed once, in order");
+    let mut versions: BTreeMap<Uuid, i64> = BTreeMap::new();
+    for (position, (record, version)) in &feed {
+        let before = versions.insert(*record, *version).unwrap_or(0);
+        assert_eq!(*version, before + 1, "at {position}: a record's changes come in order, each once");
+    }
+    let missed = all.difference(&naive).count();
+    assert!(missed > 0, "a naive cursor must be seen to fail, or this test proves nothing");
+
+    // The sweep looks for what has waited for a while.
+    f.clock.set(fixture::start() + Duration::from_secs(3_600));
+    let published = published(&f.journal, &url, &node, &all).await;
+    relays.cancel();
+    futures::future::join_all(relaying).await;
+    println!(
+        "{} changes by {WRITERS} writers of 2 replicas in {:.1} s: the feed has all, the broker all ({} messages), a naive cursor missed {missed}",
+        all.len(),
+        start.elapsed().as_secs_f64(),
+        published,
+    );
+    let last = f.journal.load::<hansa_register_domain::City>(&name("c0")).await.unwrap().unwrap();
+    assert_eq!(last.version.cast_signed(), versions[&name("c0").id.0]);
+}
+
+/// Waits until every change is marked as published, and reads the stream: all of them are there. Answers how many messages.
+async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet<Place>) -> usize {
+    hansa_tests::eventually("everything is published", async || {
+        let waiting = "SELECT seq AS at, record, version FROM changes WHERE published IS NULL";
+        places(journal, waiting).await.is_empty().then_some(())
+    })
+    .await;
+    let marks = places(journal, "SELECT published AS at, record, version FROM changes").await;
+    let sequences: BTreeSet<i64> = marks.iter().map(|(sequence, _)| *sequence).collect();
+    assert_eq!(sequences.len(), all.len(), "one sequence for one change");
+    let id = node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
+    let context = jetstream::new(async_nats::connect(url).await.unwrap());
+    let stream = context.get_stream(format!("hansa-{id}-register")).await.unwrap();
+    let messages = stream.cached_info().state.messages;
+    let consumer = stream.create_consumer(jetstream::consumer::pull::Config::default()).await.unwrap();
+    let mut batch = consumer.fetch().max_messages(messages as usize).messages().await.unwrap();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    while let Some(message) = batch.next().await {
+        let message = message.unwrap();
+        let id = message.headers.as_ref().unwrap().get("Nats-Msg-Id").unwrap().to_string();
+        *seen.entry(id).or_default() += 1;
+    }
+    assert_eq!(seen.len(), all.len(), "the broker has every change");
+    context.delete_stream(format!("hansa-{id}-register")).await.unwrap();
+    seen.values().sum()
+}
