@@ -28,7 +28,7 @@ pub(crate) struct Slot {
     pub touched: bool,
 }
 
-fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
+pub(crate) fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
     let mut names = BTreeMap::new();
     for job in jobs {
         match &job.work {

@@ -105,7 +105,7 @@ async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
         Err(error) => {
             let refusal = storage(&error);
             // Where the commit itself failed, it is not known what stands.
-            names(&jobs).keys().for_each(|id| inner.cache.invalidate(id));
+            crate::slots::names(&jobs).keys().for_each(|id| inner.cache.invalidate(id));
             for job in jobs {
                 job.answered(inner, Err(refusal.clone()));
             }

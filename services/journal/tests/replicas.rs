@@ -99,7 +99,8 @@ async fn follow(journal: Journal, other: Journal, done: &AtomicBool) -> Vec<(u64
     loop {
         let last = done.load(Ordering::Relaxed);
         let (one, two) = tokio::join!(journal.number_feed(), other.number_feed());
-        (one.unwrap(), two.unwrap());
+        one.unwrap();
+        two.unwrap();
         let page = journal.feed(tenant(99), after, 200).await.unwrap();
         if page.is_empty() && last {
             return seen;
