@@ -6,10 +6,10 @@ use crate::{
     data,
     floors::sqlite,
     load,
-    node::{self, Node},
+    node::{self, Node, number},
     table::{Must, Row},
 };
-use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
+use sea_orm::ConnectionTrait;
 use std::time::Duration;
 
 /// Renames every city once.
@@ -28,14 +28,10 @@ async fn rename_all(node: &Node, options: &Options, turn: usize) -> anyhow::Resu
     while let Some(ended) = loops.join_next().await {
         ended??;
     }
-    // Until the others have heard of it and the broker has it.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // And the relay's last marks are there.
+    node.settled().await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     Ok(())
-}
-
-async fn number(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64> {
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await?;
-    Ok(row.map(|row| row.try_get_by_index::<f64>(0)).transpose()?.unwrap_or_default())
 }
 
 async fn streamed() -> anyhow::Result<f64> {

@@ -6,7 +6,7 @@ use crate::{
     data,
     floors::stream,
     load,
-    node::{self, Node},
+    node::{self, Node, number},
     table::{Must, Row, median, part},
 };
 use anyhow::Context;
@@ -15,7 +15,7 @@ use hansa_proto::{
     strategy::{FindingCode, GetEvaluationRequest},
 };
 use hansa_tests::{Caller, request_id};
-use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
+use sea_orm::DatabaseConnection;
 use std::time::{Duration, Instant};
 use tonic::Status;
 
@@ -25,11 +25,6 @@ const CITIES: usize = 200;
 const PROBES: usize = 4;
 /// Part of the rate of Q-1 at which commands come.
 const SHARE: f64 = 0.3;
-
-async fn number(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64> {
-    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await?;
-    Ok(row.map(|row| row.try_get_by_index::<f64>(0)).transpose()?.unwrap_or_default())
-}
 
 /// A joined city and its office's people.
 #[derive(Clone)]

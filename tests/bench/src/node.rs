@@ -1,9 +1,9 @@
 //! A running program: where it listens, what it uses, and who calls it.
 
-use crate::Options;
+use crate::{Options, floors::sqlite};
 use anyhow::{Context, bail};
 use hansa_tests::Caller;
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, Statement};
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader},
@@ -69,6 +69,15 @@ impl Process {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("the system says no VmRSS")?;
         let kib: f64 = line.split_whitespace().nth(1).context("VmRSS has a value")?.parse()?;
         Ok(kib / 1024.0)
+    }
+
+    /// Seconds that its threads have had a core for.
+    pub fn on_core(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // After the name, which stands in brackets: state, ten others, then user and system time in hundredths.
+        let (_, rest) = stat.rsplit_once(')').context("the system says no stat")?;
+        let times: Vec<f64> = rest.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(times.iter().sum::<f64>() / 100.0)
     }
 
     /// Asks it to end, and waits.
@@ -164,10 +173,43 @@ impl Node {
         self.callers(&token, 1).await?.pop().context("one caller")
     }
 
+    /// Waits until the other services have applied what the register committed, so that nothing goes on beside.
+    pub async fn settled(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(120);
+        while !self.caught_up().await? {
+            anyhow::ensure!(Instant::now() < deadline, "the services do not catch up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    async fn caught_up(&self) -> anyhow::Result<bool> {
+        let made = "SELECT coalesce(sum(version), 0) FROM records WHERE name LIKE 'cities/%'";
+        let heard = "SELECT coalesce(sum(version), 0) FROM mirrors WHERE subscription = 'cities'";
+        let mut versions = Vec::new();
+        for (service, query) in [("register", made), ("partnerships", heard), ("strategy", heard)] {
+            versions.push(match &self.database {
+                None => sqlite::number(&self.folder.join(format!("{service}.db")), query)?,
+                Some(_) => {
+                    let query = query.replace("FROM ", &format!("FROM {service}."));
+                    number(&self.connect().await?, &query.replace("sum(version), 0)", "sum(version), 0)::float8"))
+                        .await?
+                }
+            });
+        }
+        Ok(versions[1..].iter().all(|heard| *heard >= versions[0]))
+    }
+
     /// Its database.
     pub async fn connect(&self) -> anyhow::Result<DatabaseConnection> {
         Ok(Database::connect(self.database.as_deref().context("the node is embedded")?).await?)
     }
+}
+
+/// One number that a query answers.
+pub async fn number(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64> {
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await?;
+    Ok(row.map(|row| row.try_get_by_index::<f64>(0)).transpose()?.unwrap_or_default())
 }
 
 /// Callers of a process, on connections of their own.

@@ -26,11 +26,16 @@ pub struct Sample {
     pub feed: i64,
 }
 
-const QUERY: &str = "SELECT c.kind, c.envelope, c.signatures, r.head, r.state, v.sort_name, \
-    (SELECT count(*) FROM seals s WHERE s.record = c.record), \
-    (SELECT count(*) FROM feed f WHERE f.record = c.record AND f.version = c.version) \
-    FROM changes c JOIN records r ON r.record = c.record JOIN cities v ON v.record = c.record \
-    WHERE c.version > 1 ORDER BY c.seq DESC LIMIT 1";
+/// Asks for the newest rename; `at` is the schema of the register's tables, with a dot, where they are in one.
+fn query(at: &str) -> String {
+    format!(
+        "SELECT c.kind, c.envelope, c.signatures, r.head, r.state, v.sort_name, \
+         (SELECT count(*) FROM {at}seals s WHERE s.record = c.record), \
+         (SELECT count(*) FROM {at}feed f WHERE f.record = c.record AND f.version = c.version) \
+         FROM {at}changes c JOIN {at}records r ON r.record = c.record JOIN {at}cities v ON v.record = c.record \
+         WHERE c.version > 1 ORDER BY c.seq DESC LIMIT 1"
+    )
+}
 
 impl Sample {
     /// Of the newest rename in a file.
@@ -47,13 +52,12 @@ impl Sample {
                 feed: row.get(7)?,
             })
         };
-        Connection::open(file)?.query_row(QUERY, [], row)?.expected()
+        Connection::open(file)?.query_row(&query(""), [], row)?.expected()
     }
 
     /// Of the newest rename on a server.
     pub async fn server(db: &DatabaseConnection) -> anyhow::Result<Self> {
-        db.execute_unprepared("SET search_path TO register").await?;
-        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), QUERY)).await?;
+        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query("register."))).await?;
         let row = row.context("there is a rename")?;
         Self {
             kind: row.try_get_by_index(0)?,
