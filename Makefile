@@ -1,6 +1,6 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt proto breaking check-real servers servers-stop
+.PHONY: help run test soak lint fmt proto breaking check-real bench servers servers-stop
 
 PYTHON ?= python3
 CARGO  ?= cargo
@@ -12,7 +12,7 @@ BASE   ?= HEAD~1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: ## Run Hansa with a small invented world; nothing to install, nothing to set up
+run: ## Show what Hansa does on a sample of real cities, and leave the server up
 	$(CARGO) run --quiet -p hansa -- demo
 
 test: ## Run every test, with a real PostgreSQL and nats-server
@@ -42,6 +42,11 @@ check-real: ## Import real data and check it: make check-real DATA=folder
 	$(CARGO) build --quiet -p hansa
 	$(CARGO) run --quiet -p hansa -- check-real "$(DATA)"
 	$(PYTHON) tests/servers.py run -- sh -c '$(CARGO) run --quiet -p hansa -- check-real "$(DATA)" --database "$$DATABASE_URL" --nats "$$NATS_URL"'
+
+bench: ## Measure the program beside its floors: make bench, or make bench ONLY=Q-1,Q-3
+	$(CARGO) build --release --quiet -p hansa -p hansa-bench
+	@PGBENCH="$$($(PYTHON) tests/servers.py tool pgbench)" $(PYTHON) tests/servers.py run -- \
+	"$${CARGO_TARGET_DIR:-target}/release/hansa-bench" $(if $(ONLY),--only $(ONLY))
 
 servers: ## Start PostgreSQL and nats-server and leave them running (variables in .servers/env)
 	$(PYTHON) tests/servers.py start

@@ -190,9 +190,9 @@ fn without_comment(line: &str) -> String {
     begins.map_or(line, |(at, _)| &line[..at]).to_owned()
 }
 
-/// Every Rust file of every package but the tests.
+/// Every Rust file of every package but the tests and the bench.
 fn product_sources() -> Vec<Source> {
-    PACKAGES.iter().filter(|p| p.name != "hansa-tests").flat_map(Package::sources).collect()
+    PACKAGES.iter().filter(|p| !p.folder().starts_with("tests")).flat_map(Package::sources).collect()
 }
 
 /// Fails with all findings at once.

@@ -276,8 +276,13 @@ async fn rename(shared: Arc<Shared>, steward: Caller, many: Vec<String>, mut dic
     }
 }
 
+/// An agreement takes 1,000 activities, however long the test may run.
+const ACTIVITIES: usize = 300;
+
 async fn record(shared: Arc<Shared>, office: Caller, agreement: String) {
-    while !shared.stop.load(Ordering::Relaxed) {
+    let mut recorded = 0;
+    while recorded < ACTIVITIES && !shared.stop.load(Ordering::Relaxed) {
+        recorded += 1;
         let title = format!("Visit {}", request_id());
         let activity = Activity {
             kind: ActivityKind::InstitutionalVisit as i32,

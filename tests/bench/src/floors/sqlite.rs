@@ -1,0 +1,199 @@
+//! SQLite by its own interface, from one thread, without a driver's pool or a runtime.
+
+use super::sample::Sample;
+use rusqlite::{Connection, params, types::Value};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// A file with the program's tables.
+pub struct Floor {
+    db: Connection,
+    sample: Sample,
+    records: usize,
+    turn: i64,
+}
+
+/// Opens or makes a file as durable as the program's.
+fn open(file: &Path) -> anyhow::Result<Connection> {
+    let db = Connection::open(file)?;
+    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000;")?;
+    db.set_prepared_statement_cache_capacity(64);
+    Ok(db)
+}
+
+/// The statements that make the tables and indexes of a file.
+fn schema(db: &Connection) -> anyhow::Result<Vec<String>> {
+    let mut found = db.prepare(
+        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, rowid",
+    )?;
+    let rows = found.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+    Ok(rows)
+}
+
+/// An id as scattered as those of the program, from a number.
+fn id(number: i64) -> [u8; 16] {
+    let spread = (i128::from(number) + 1).cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    Uuid::from_u128(spread).into_bytes()
+}
+
+impl Floor {
+    /// Makes a file with the tables of `like`, and records.
+    pub fn make(file: &Path, like: &Path, records: usize) -> anyhow::Result<Self> {
+        let sample = Sample::file(like)?;
+        let db = open(file)?;
+        for statement in schema(&Connection::open(like)?)? {
+            db.execute_batch(&statement)?;
+        }
+        let floor = Self { db, sample, records, turn: 0 };
+        floor.db.execute_batch("BEGIN")?;
+        for number in 0..i64::try_from(records)? {
+            floor.entry(number, 1)?;
+        }
+        floor.db.execute_batch("COMMIT")?;
+        Ok(floor)
+    }
+
+    fn entry(&self, number: i64, version: i64) -> anyhow::Result<()> {
+        let Sample { head, state, sort_name, .. } = &self.sample;
+        let record = id(number);
+        self.db
+            .prepare_cached(
+                "INSERT INTO records (record, name, version, head, revision, state, due_at, frozen) \
+                 VALUES (?1, ?2, ?3, ?4, 1, ?5, NULL, NULL) ON CONFLICT (record) DO UPDATE SET name = excluded.name, \
+                 version = excluded.version, head = excluded.head, revision = excluded.revision, \
+                 state = excluded.state, due_at = excluded.due_at, frozen = excluded.frozen",
+            )?
+            .execute(params![record, "cities/01234567-89ab-cdef-0123-456789abcdef", version, head, state])?;
+        self.db
+            .prepare_cached(
+                "INSERT INTO cities (record, sort_name, country, tier, size_class, joined, linked) \
+                 VALUES (?1, ?2, 'DE', 1, 1, 0, 1) ON CONFLICT (record) DO UPDATE SET sort_name = excluded.sort_name, \
+                 country = excluded.country, tier = excluded.tier, size_class = excluded.size_class, \
+                 joined = excluded.joined, linked = excluded.linked",
+            )?
+            .execute(params![record, sort_name])?;
+        Ok(())
+    }
+
+    fn command(&mut self) -> anyhow::Result<()> {
+        self.turn += 1;
+        let turn = self.turn;
+        let number = turn % i64::try_from(self.records)?;
+        let record = id(number);
+        let Sample { kind, envelope, signatures, .. } = &self.sample;
+        self.db
+            .prepare_cached(
+                "INSERT INTO changes (record, version, kind, envelope, signatures, received_at, trace, published) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?2, NULL, NULL)",
+            )?
+            .execute(params![record, turn, kind, envelope, signatures])?;
+        let request = Uuid::now_v7().into_bytes();
+        self.db
+            .prepare_cached(
+                "INSERT INTO requests (tenant, request, fingerprint, record, version, created_at) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+            )?
+            .execute(params![[7_u8; 16], request, [9_u8; 16], record, turn])?;
+        self.db
+            .prepare_cached("INSERT INTO feed (position, tenant, record, version) VALUES (?1, ?2, ?3, ?1)")?
+            .execute(params![turn, [0_u8; 16], record])?;
+        self.entry(number, turn)
+    }
+
+    /// Commands a second, with so many in a commit.
+    pub fn run(&mut self, long: Duration, together: usize) -> anyhow::Result<f64> {
+        let began = Instant::now();
+        let mut done = 0.0;
+        while began.elapsed() < long {
+            self.db.execute_batch("BEGIN IMMEDIATE")?;
+            for _ in 0..together {
+                self.command()?;
+                done += 1.0;
+            }
+            self.db.execute_batch("COMMIT")?;
+        }
+        Ok(done / began.elapsed().as_secs_f64())
+    }
+}
+
+/// All rows of a file, by table, to be written again.
+pub struct Rows {
+    schema: Vec<String>,
+    tables: Vec<(String, Vec<Vec<Value>>)>,
+}
+
+impl Rows {
+    /// Reads the rows of some tables.
+    pub fn read(file: &Path, tables: &[&str]) -> anyhow::Result<Self> {
+        let db = Connection::open(file)?;
+        let mut out = Self { schema: schema(&db)?, tables: Vec::new() };
+        for table in tables {
+            let mut query = db.prepare(&format!("SELECT * FROM {table}"))?;
+            let columns = query.column_count();
+            let rows = query
+                .query_map([], |row| (0..columns).map(|at| row.get(at)).collect::<Result<Vec<Value>, _>>())?
+                .collect::<Result<Vec<_>, _>>()?;
+            out.tables.push(((*table).to_owned(), rows));
+        }
+        Ok(out)
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(|(_, rows)| rows.len()).sum()
+    }
+
+    /// Seconds to write them all to a fresh file, with so many of each table in a commit.
+    pub fn write(&self, file: &Path, batch: usize) -> anyhow::Result<f64> {
+        let db = open(file)?;
+        for statement in &self.schema {
+            db.execute_batch(statement)?;
+        }
+        let most = self.tables.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
+        let began = Instant::now();
+        for from in (0..most).step_by(batch) {
+            db.execute_batch("BEGIN IMMEDIATE")?;
+            for (table, rows) in &self.tables {
+                for row in rows.iter().skip(from).take(batch) {
+                    let places = vec!["?"; row.len()].join(", ");
+                    db.prepare_cached(&format!("INSERT INTO {table} VALUES ({places})"))?
+                        .execute(rusqlite::params_from_iter(row))?;
+                }
+            }
+            db.execute_batch("COMMIT")?;
+        }
+        Ok(began.elapsed().as_secs_f64())
+    }
+}
+
+/// Seconds to read a journal's changes and nothing else, and how many there are.
+pub fn read_changes(file: &Path) -> anyhow::Result<(f64, usize)> {
+    let db = open(file)?;
+    let began = Instant::now();
+    let mut query = db.prepare("SELECT seq, record, version, kind, envelope, signatures FROM changes ORDER BY seq")?;
+    let mut rows = query.query([])?;
+    let mut count = 0;
+    let mut bytes = 0;
+    while let Some(row) = rows.next()? {
+        bytes += row.get::<_, Vec<u8>>(4)?.len() + row.get::<_, Vec<u8>>(5)?.len() + row.get::<_, String>(3)?.len();
+        count += 1;
+    }
+    std::hint::black_box(bytes);
+    Ok((began.elapsed().as_secs_f64(), count))
+}
+
+/// Bytes of all pages of a file that hold something, after the log was brought into it.
+pub fn bytes(file: &Path) -> anyhow::Result<f64> {
+    let db = Connection::open(file)?;
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, f64>(0));
+    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+}
+
+/// One number that a query answers.
+pub fn number(file: &Path, query: &str) -> anyhow::Result<f64> {
+    Ok(Connection::open(file)?.query_row(query, [], |row| row.get(0))?)
+}

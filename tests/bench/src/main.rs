@@ -1,0 +1,117 @@
+//! The bench: how fast the program is beside what the machine can do at all, both measured in one run (quality.md).
+//!
+//! It starts the real program on real databases and a real broker, loads it over gRPC, and puts each figure beside its
+//! floor. Floors and figures take turns, run by run, so that whatever else the machine does falls on both.
+
+mod bytes;
+mod commands;
+mod data;
+mod evaluation;
+mod files;
+mod floors;
+mod load;
+mod moves;
+mod node;
+mod overload;
+mod reads;
+mod table;
+
+use anyhow::Context;
+use clap::Parser;
+use std::{path::PathBuf, time::Duration};
+use table::Row;
+
+/// What is measured, in the order of the list.
+const ALL: [&str; 11] = ["Q-1", "Q-2", "Q-3", "Q-4", "Q-6", "Q-7", "Q-8", "Q-9", "Q-11", "Q-13", "Q-15"];
+
+/// Measures the program beside its floors and prints a table.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "hansa-bench")]
+pub(crate) struct Options {
+    /// The program [default: `hansa` beside this one]
+    #[arg(long)]
+    hansa: Option<PathBuf>,
+    /// PostgreSQL's pgbench
+    #[arg(long, env = "PGBENCH", default_value = "pgbench")]
+    pgbench: PathBuf,
+    /// Measure these alone, such as
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Runs of each figure; the median counts
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Seconds a run
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// Records that commands and reads are about
+    #[arg(long, default_value_t = 5_000)]
+    records: usize,
+    /// Cities of the large node
+    #[arg(long, default_value_t = 170_923)]
+    cities: usize,
+    /// Ties of an import and of the large node
+    #[arg(long, default_value_t = 23_890)]
+    ties: usize,
+    /// Where the table is written as JSON
+    #[arg(long, default_value = "target/bench.json")]
+    output: PathBuf,
+    /// Serve bare answers instead of measuring; the bench starts itself so
+    #[arg(long, hide = true, value_name = "HEX")]
+    echo: Option<String>,
+}
+
+impl Options {
+    fn run(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+
+    fn program(&self) -> anyhow::Result<PathBuf> {
+        match &self.hansa {
+            Some(given) => Ok(given.clone()),
+            None => Ok(std::env::current_exe()?.with_file_name("hansa")),
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    if let Some(answer) = &options.echo {
+        return floors::echo::serve(answer).await;
+    }
+    let program = options.program()?;
+    anyhow::ensure!(program.exists(), "{} is not there: build it in release first", program.display());
+    let wanted: Vec<&str> =
+        ALL.into_iter().filter(|id| options.only.is_empty() || options.only.iter().any(|only| only == id)).collect();
+    anyhow::ensure!(!wanted.is_empty(), "there are {}", ALL.join(", "));
+    let mut rows: Vec<Row> = Vec::new();
+    for id in wanted {
+        eprintln!("bench: {id}");
+        match measure(&options, id).await {
+            Ok(measured) => rows.extend(measured),
+            Err(error) => rows.push(Row::failed(id, &error)),
+        }
+    }
+    println!("{}", table::print(&rows));
+    if let Some(folder) = options.output.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&options.output, table::json(&rows, &options)?)
+        .with_context(|| format!("{} cannot be written", options.output.display()))
+}
+
+async fn measure(options: &Options, id: &str) -> anyhow::Result<Vec<Row>> {
+    match id {
+        "Q-1" => commands::postgres(options).await,
+        "Q-2" => commands::embedded(options).await,
+        "Q-3" => reads::measure(options).await,
+        "Q-4" => moves::evaluation(options).await,
+        "Q-6" => evaluation::measure(options),
+        "Q-7" => files::rebuild(options).await,
+        "Q-8" => files::import(options).await,
+        "Q-9" => files::start(options).await,
+        "Q-11" => bytes::measure(options).await,
+        "Q-13" => moves::relay(options).await,
+        _ => overload::measure(options).await,
+    }
+}
