@@ -210,7 +210,8 @@ impl Load {
         assert_eq!(recorded, ledger.activities.len(), "each activity once");
         let mut titles = activities(&office, &self.agreement).await;
         let mut expected = ledger.activities.clone();
-        (titles.sort(), expected.sort());
+        titles.sort();
+        expected.sort();
         assert_eq!(titles, expected);
         let kept = count(platform, "register", "SELECT COUNT(*) AS n FROM requests WHERE version > 1").await;
         assert!(kept as usize >= ledger.renames.len(), "{kept} request ids of {} renames", ledger.renames.len());

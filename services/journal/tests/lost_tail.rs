@@ -49,7 +49,7 @@ async fn held(servers: &Servers, stream: &str) -> BTreeSet<String> {
     let mut batch = consumer.fetch().max_messages(messages).messages().await.unwrap();
     let mut held = BTreeSet::new();
     while let Some(message) = batch.next().await {
-        held.insert(message.unwrap().headers.as_ref().unwrap().get("Nats-Msg-Id").unwrap().to_string());
+        held.insert(message.unwrap().headers.as_ref().unwrap().get("ce-id").unwrap().to_string());
     }
     held
 }
