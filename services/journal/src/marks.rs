@@ -129,7 +129,7 @@ impl Journal {
 
     /// Looks whether the stream still holds what is marked, and takes the marks off what it does not. Answers where the stream
     /// begins.
-    pub(crate) async fn check_stream(&self, bus: &Bus) -> Result<i64, Refusal> {
+    pub(crate) async fn check_stream(&self, bus: &Bus) -> Result<u64, Refusal> {
         let stream = bus.stream(self.service()).await?;
         let info = stream.get_info().await.map_err(|e| broker(&e))?;
         let created = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or_default();
@@ -139,7 +139,7 @@ impl Journal {
             tracing::warn!(service = self.service(), lost, "the broker lost changes; they are published again");
             self.begin_anew(bus).await?;
         }
-        Ok(first)
+        Ok(info.state.first_sequence)
     }
 
     async fn forget_lost(&self, created: i64, first: i64, last: i64) -> Result<u64, StoreError> {

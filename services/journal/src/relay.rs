@@ -10,14 +10,14 @@ use crate::{
     store::storage,
     tables::change,
 };
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, jetstream::publish::PublishAck};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -45,7 +45,7 @@ pub struct Relay {
     bus: Bus,
     fresh: mpsc::Receiver<Vec<Outgoing>>,
     /// Where the stream began when it was last looked at.
-    first: AtomicI64,
+    first: AtomicU64,
 }
 
 impl std::fmt::Debug for Relay {
@@ -61,7 +61,7 @@ impl Relay {
         let (outbox, fresh) = mpsc::channel(RELAY_BACKLOG);
         // A second relay of one journal gets nothing fresh; its sweep still works.
         let _ = journal.inner.outbox.set(outbox);
-        Self { journal: journal.clone(), bus: bus.clone(), fresh, first: AtomicI64::new(0) }
+        Self { journal: journal.clone(), bus: bus.clone(), fresh, first: AtomicU64::new(0) }
     }
 
     /// Publishes until it is told to stop, and answers subscribers that miss something.
@@ -100,7 +100,7 @@ impl Relay {
         let (mut marks, mut failed) = (Vec::new(), None);
         while let Some(outcome) = sent.next().await {
             match outcome {
-                Ok(mark) => marks.extend(mark),
+                Ok(mark) => marks.push(mark),
                 Err(refusal) => failed = Some(refusal),
             }
         }
@@ -125,19 +125,27 @@ impl Relay {
         Ok(())
     }
 
-    /// Nothing where the broker remembers the change and has dropped it: for a while it takes it for a repetition.
-    async fn send(&self, change: Outgoing) -> Result<Option<Mark>, Refusal> {
+    async fn send(&self, change: Outgoing) -> Result<Mark, Refusal> {
         let envelope = ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?;
         let name = RecordName::parse_any(&envelope.record, "record")?;
         let headers = headers(&envelope, &name, change.trace.as_deref());
         let signatures = SignedChange::decode(change.signatures.as_slice()).map_err(|e| broker(&e))?.signatures;
-        let body = SignedChange { envelope: change.envelope, signatures }.encode_to_vec();
+        let body = Bytes::from(SignedChange { envelope: change.envelope, signatures }.encode_to_vec());
         let subject = self.bus.subject(self.journal.service(), name.id);
-        let published = self.bus.context.publish_with_headers(subject, headers, Bytes::from(body)).await;
-        let ack = published.map_err(|e| broker(&e))?.await.map_err(|e| broker(&e))?;
-        let sequence = ack.sequence.cast_signed();
-        let dropped = ack.duplicate && sequence < self.first.load(Ordering::Relaxed);
-        Ok((!dropped).then_some(Mark { record: change.record, version: change.version, sequence }))
+        let mut ack = self.put(&subject, headers.clone(), &body).await?;
+        let first = self.first.load(Ordering::Relaxed);
+        if ack.duplicate && ack.sequence < first {
+            // For a while the broker remembers also what was taken out of the stream, and takes it for a repetition.
+            let mut headers = headers;
+            headers.insert("Nats-Msg-Id", format!("{}@{first}", name.change(envelope.version)).as_str());
+            ack = self.put(&subject, headers, &body).await?;
+        }
+        Ok(Mark { record: change.record, version: change.version, sequence: ack.sequence.cast_signed() })
+    }
+
+    async fn put(&self, subject: &str, headers: HeaderMap, body: &Bytes) -> Result<PublishAck, Refusal> {
+        let sent = self.bus.context.publish_with_headers(subject.to_owned(), headers, body.clone()).await;
+        sent.map_err(|e| broker(&e))?.await.map_err(|e| broker(&e))
     }
 
     /// Looks whether the broker still has what it was given, then publishes what it has not. Answers how much that was.
@@ -160,10 +168,7 @@ impl Relay {
             let mut sent = stream::iter(outgoing.into_iter().map(|change| self.send(change))).buffered(PUBLISH_WINDOW);
             let mut marks = Vec::new();
             while let Some(outcome) = sent.next().await {
-                marks.extend(outcome?);
-            }
-            if marks.is_empty() {
-                return Ok(swept);
+                marks.push(outcome?);
             }
             let twice = mark(&tx, &marks).await.map_err(|e| storage(&e))?;
             tx.commit().await.map_err(|e| storage(&e))?;

@@ -77,7 +77,8 @@ impl StreamSource {
             .stream()
             .max_messages_per_batch(usize::try_from(SUBSCRIPTION_BATCH).unwrap_or(usize::MAX))
             .expires(Duration::from_secs(30))
-            .heartbeat(Duration::from_secs(5))
+            // A consumer that is gone is noticed after two of these.
+            .heartbeat(Duration::from_secs(2))
             .messages()
             .await
             .map_err(|e| broker(&e))

@@ -201,7 +201,7 @@ async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     while let Some(message) = batch.next().await {
         let message = message.unwrap();
-        let id = message.headers.as_ref().unwrap().get("Nats-Msg-Id").unwrap().to_string();
+        let id = message.headers.as_ref().unwrap().get("ce-id").unwrap().to_string();
         *seen.entry(id).or_default() += 1;
     }
     assert_eq!(seen.len(), all.len(), "the broker has every change");

@@ -1,0 +1,113 @@
+//! R-2, what chance does not bring about: a stream that lost its end and grew past it again before anyone looked (no account
+//! of the stream shows that; one sequence that two changes claim does), and one that was emptied before anyone had read it.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use async_nats::jetstream;
+use fixture::{Fixture, enter};
+use futures::StreamExt;
+use hansa_journal::{Bus, Relay};
+use hansa_tests::Servers;
+use sea_orm::{ConnectionTrait, Statement};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+async fn submit(f: &Fixture, from: u32, to: u32) {
+    let commands = (from..to).map(|n| enter(&format!("c{n}"), "x")).collect();
+    assert!(f.journal.submit_each(commands, false).await.iter().all(Result::is_ok));
+}
+
+async fn all_published(f: &Fixture) {
+    hansa_tests::eventually("everything is published", async || {
+        let db = f.journal.store().reader();
+        let sql = "SELECT COUNT(*) AS n FROM changes WHERE published IS NULL";
+        let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap().unwrap();
+        (row.try_get::<i64>("", "n").unwrap() == 0).then_some(())
+    })
+    .await;
+}
+
+/// The message ids that the stream holds.
+async fn held(servers: &Servers, stream: &str) -> BTreeSet<String> {
+    let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
+    let stream = context.get_stream(stream).await.unwrap();
+    let messages = stream.cached_info().state.messages as usize;
+    let consumer = stream.create_consumer(jetstream::consumer::pull::Config::default()).await.unwrap();
+    let mut batch = consumer.fetch().max_messages(messages).messages().await.unwrap();
+    let mut held = BTreeSet::new();
+    while let Some(message) = batch.next().await {
+        held.insert(message.unwrap().headers.as_ref().unwrap().get("ce-id").unwrap().to_string());
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_2_a_lost_end_is_noticed_although_the_stream_is_long_again() {
+    let servers = Servers::start();
+    let f = Fixture::sqlite().await;
+    let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
+    let stop = CancellationToken::new();
+    let relay = tokio::spawn(Relay::of(&f.journal, &bus).run(stop.clone()));
+    // From here on the clock stands an hour later than what the first changes say, so that the sweep takes what waits.
+    submit(&f, 0, 5).await;
+    f.clock.set(fixture::start() + Duration::from_secs(3_600));
+    all_published(&f).await;
+    let (store, older) = (servers.nats_store(), tempfile::tempdir().unwrap());
+    servers.kill("nats");
+    copy(&store, older.path());
+    servers.revive("nats");
+    submit(&f, 5, 20).await;
+    all_published(&f).await;
+
+    servers.kill("nats");
+    fs::remove_dir_all(&store).unwrap();
+    copy(older.path(), &store);
+    // These are on their way before the relay can look at the stream, and take the places of the fifteen that it lost.
+    submit(&f, 20, 220).await;
+    servers.revive("nats");
+    f.clock.set(fixture::start() + Duration::from_secs(7_200));
+    all_published(&f).await;
+    let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
+    let held = held(&servers, &format!("hansa-{id}-register")).await;
+    assert_eq!(held.len(), 220, "the broker has every change");
+    stop.cancel();
+    relay.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_2_what_someone_takes_out_is_put_in_again() {
+    let servers = Servers::start();
+    let f = Fixture::sqlite().await;
+    let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
+    let stop = CancellationToken::new();
+    let relay = tokio::spawn(Relay::of(&f.journal, &bus).run(stop.clone()));
+    submit(&f, 0, 20).await;
+    f.clock.set(fixture::start() + Duration::from_secs(3_600));
+    all_published(&f).await;
+    let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
+    let name = format!("hansa-{id}-register");
+    assert_eq!(held(&servers, &name).await.len(), 20);
+    let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
+    context.get_stream(&name).await.unwrap().purge().await.unwrap();
+    hansa_tests::eventually("the broker has every change again", async || {
+        let held = context.get_stream(&name).await.unwrap().cached_info().state.messages;
+        (held >= 20).then_some(())
+    })
+    .await;
+    assert_eq!(held(&servers, &name).await.len(), 20);
+    stop.cancel();
+    relay.await.unwrap();
+}
