@@ -98,6 +98,8 @@ pub struct Node {
     /// Its database, where it is not embedded.
     pub database: Option<String>,
     nats: Option<String>,
+    /// The one service that it runs, where it does not run all.
+    only: Option<&'static str>,
     /// The running process.
     pub process: Process,
 }
@@ -129,20 +131,32 @@ fn command(program: &Path, arguments: &[&str], folder: &Path) -> Command {
 impl Node {
     /// Starts the program embedded on a folder.
     pub async fn embedded(options: &Options, folder: &Path) -> anyhow::Result<Self> {
-        Self::start(options, folder, None).await
+        Self::start(options, folder, None, None).await
     }
 
     /// Starts the program on PostgreSQL and NATS.
     pub async fn on_servers(options: &Options, folder: &Path) -> anyhow::Result<Self> {
-        Self::start(options, folder, Some((database().await?, nats()?))).await
+        Self::start(options, folder, Some((database().await?, nats()?)), None).await
     }
 
-    async fn start(options: &Options, folder: &Path, servers: Option<(String, String)>) -> anyhow::Result<Self> {
+    /// Starts one service of the program alone, on PostgreSQL and NATS.
+    pub async fn one_service(options: &Options, folder: &Path, only: &'static str) -> anyhow::Result<Self> {
+        Self::start(options, folder, Some((database().await?, nats()?)), Some(only)).await
+    }
+
+    async fn start(
+        options: &Options,
+        folder: &Path,
+        servers: Option<(String, String)>,
+        only: Option<&'static str>,
+    ) -> anyhow::Result<Self> {
         let program = options.program()?;
         let (database, nats) = servers.unzip();
-        let process = Process::start(serve(&program, folder, database.as_deref(), nats.as_deref()))?;
+        let mut command = serve(&program, folder, database.as_deref(), nats.as_deref());
+        command.args(only.iter().flat_map(|only| ["--only", *only]));
+        let process = Process::start(command)?;
         process.ready().await?;
-        Ok(Self { program, folder: folder.to_owned(), database, nats, process })
+        Ok(Self { program, folder: folder.to_owned(), database, nats, only, process })
     }
 
     /// A command of the program on this node's data.
@@ -176,7 +190,7 @@ impl Node {
     /// Waits until the other services have applied what the register committed, so that nothing goes on beside.
     pub async fn settled(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(120);
-        while !self.caught_up().await? {
+        while self.only.is_none() && !self.caught_up().await? {
             anyhow::ensure!(Instant::now() < deadline, "the services do not catch up");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }

@@ -101,7 +101,8 @@ impl Row {
     }
 
     fn reached(&self) -> Option<bool> {
-        let is = self.ratio.unwrap_or(self.figure);
+        // As it is printed.
+        let is = (self.ratio.unwrap_or(self.figure) * 100.0).round() / 100.0;
         Some(match self.must? {
             Must::Least(least) => is >= least,
             Must::Most(most) => is <= most,
