@@ -2,7 +2,7 @@
 
 use super::{
     Agreement, Change, Facts, SignedOn, Which,
-    proposing::two_cities,
+    proposing::{two_cities, whole_cities},
     rules::{at_level, role},
     terms::{Terms, last_day},
 };
@@ -24,10 +24,11 @@ pub fn import_id(origin: &AgreementOrigin) -> RecordId {
 /// Brings in an agreement that exists elsewhere, as active.
 ///
 /// # Errors
-/// AG-13 where it lacks a source, lies in the future or was over; AG-4 for one city twice.
+/// CT-2 where an end is a part of a city; AG-13 where it lacks a source, lies in the future or was over; AG-4 for one city twice.
 pub fn import(command: &ImportAgreementRequest, caller: &Caller, facts: &Facts, at: Moment) -> Decision<Change> {
     role(caller, &[Role::Steward])?;
     two_cities(&command.initiator, &command.partner, facts)?;
+    whole_cities(facts)?;
     let origin = origin(command.origin.as_ref())?;
     let mut terms = Terms::read(&command.terms.clone().unwrap_or_default())?;
     signed_before(command, at)?;

@@ -67,14 +67,21 @@ pub(super) fn two_cities(initiator: &str, partner: &str, facts: &Facts) -> Refus
     }
 }
 
+/// Parts of cities are no parties, whether an agreement is proposed or brought in.
+pub(super) fn whole_cities(facts: &Facts) -> Refused<()> {
+    let part = |which: &Which| facts.cities[*which].tier == Tier::SubMunicipal;
+    match Which::ALL.into_iter().find(part).filter(|_| !facts.settings.sub_municipal_parties) {
+        None => Ok(()),
+        Some(which) => Err(Refusal::rule("CT-2", "A part of a city is no party to an agreement")
+            .missing(city_name(facts.cities[which].city), "is a sub-municipal body")
+            .help("Conclude the agreement with the city that it is part of.")),
+    }
+}
+
 fn possible_parties(facts: &Facts) -> Refused<()> {
+    whole_cities(facts)?;
     for which in Which::ALL {
         let city = &facts.cities[which];
-        if city.tier == Tier::SubMunicipal && !facts.settings.sub_municipal_parties {
-            return Err(Refusal::rule("CT-2", "A part of a city is no party to an agreement")
-                .missing(city_name(city.city), "is a sub-municipal body")
-                .help("Conclude the agreement with the city that it is part of."));
-        }
         if let Some(successor) = city.successor {
             return Err(Refusal::rule("CT-11", "The city is no more: it was merged or split")
                 .missing(city_name(city.city), "has ended")

@@ -428,6 +428,14 @@ fn ag_13_an_import_is_the_steward_s_until_the_first_party_takes_it_over() {
     world.act(&mayor(A), super::confirm_attestation(world.agreement(), &confirm, &mayor(A))).unwrap();
 }
 
+// CT-2.
+#[test]
+fn ct_2_an_import_with_a_part_of_a_city_is_refused() {
+    let mut world = World::new();
+    world.facts.cities.partner.tier = super::Tier::SubMunicipal;
+    refused(import(&importing(None, None), &steward(), &world.facts, world.at()), "CT-2");
+}
+
 #[test]
 fn ag_13_an_import_has_a_source_and_is_in_force() {
     let world = World::new();
