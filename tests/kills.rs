@@ -7,7 +7,7 @@ use sea_orm::{ConnectionTrait, Statement};
 use std::{collections::BTreeMap, time::Instant};
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
-const SECONDS: u64 = 8;
+const SECONDS: u64 = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn r_1_the_program_is_killed_embedded() {

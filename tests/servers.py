@@ -482,7 +482,10 @@ def stop_one(state, servers, name):
 
 
 def stop(state):
-    """Ends both and forgets them."""
+    """Ends both and forgets them, and the pairs of their own that tests began below and could not end."""
+    for own in state.glob("own-*"):
+        stop(own)
+        shutil.rmtree(own, ignore_errors=True)
     servers = load(state)
     if not servers:
         return False

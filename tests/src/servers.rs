@@ -30,7 +30,10 @@ impl Servers {
     /// Starts both.
     #[must_use]
     pub fn start() -> Self {
-        let own = Self { folder: tempfile::tempdir().expect("a folder can be made") };
+        // Below those that the tests run with: they end this pair as well where the test is cut off.
+        let below = std::env::var_os("TEST_SERVERS").map_or_else(std::env::temp_dir, PathBuf::from);
+        let folder = tempfile::Builder::new().prefix("own-").tempdir_in(below).expect("a folder can be made");
+        let own = Self { folder };
         own.say(&["start"]);
         own
     }
