@@ -3,6 +3,7 @@
 use crate::{
     erasure::Erasing,
     kind::{AnyState, Step, steps, typed},
+    limits::CHANGE_BYTES,
 };
 use hansa_kernel::{Audience, Decision, Moment, Reason, Record, RecordName, Refusal, Stamp, TenantId, seal::Sealed};
 use hansa_proto::types::Actor;
@@ -173,6 +174,15 @@ impl<R: Record> AnyCommand for Command<R> {
             Refusal::because(Reason::Internal, "PL-3", "the platform contradicts itself; nothing was changed")
         })
     }
+}
+
+/// A change that does not fit through the broker would stop the relay of its service for ever.
+pub(crate) fn within_change_limit(envelope: &[u8]) -> Result<(), Refusal> {
+    if envelope.len() > CHANGE_BYTES {
+        return Err(Refusal::because(Reason::Limit, "PL-4", format!("a change takes at most {CHANGE_BYTES} bytes"))
+            .help("Nothing was changed. Send less in one command."));
+    }
+    Ok(())
 }
 
 /// Checks what every record must hold to before it is written.

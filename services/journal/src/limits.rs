@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const BATCH_COMMANDS: usize = 512;
 /// Most commands that wait for the writer; beyond it a caller is told to try again.
 pub const QUEUED_COMMANDS: usize = 4_096;
+/// Largest change, as it is signed; NATS takes messages of 1 MiB.
+pub const CHANGE_BYTES: usize = 512 * 1024;
 /// Most records that one atomic command may touch.
 pub const COMMAND_RECORDS: usize = 100;
 /// How often a command is tried again when another replica was faster.

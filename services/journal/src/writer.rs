@@ -1,7 +1,7 @@
 //! The one writer of a journal. It takes whatever waits, decides each command in turn, and commits all of it at once.
 
 use crate::{
-    command::{AnyCommand, within_audience_limit},
+    command::{AnyCommand, within_audience_limit, within_change_limit},
     erasure::{self, Erasing},
     job::{Done, Job, Work},
     journal::Inner,
@@ -324,7 +324,6 @@ impl Batch<'_> {
         let steps = slot.kind.fire(&state, due, &stamp).map_err(|misfit| broken(misfit.to_string()))?;
         let moved = steps.last().is_some_and(|step| slot.kind.due(&step.after) != Some(due));
         if !moved {
-            slot.frozen = Some("its timer does not move on".into());
             return Err(broken("it does not move on".into()));
         }
         let mut output = Output::default();
@@ -371,6 +370,7 @@ impl Batch<'_> {
         debug_assert!(instant("claimed_time", envelope.claimed_time.as_ref()).is_ok());
         let SignedChange { envelope: bytes, signatures } =
             envelope::seal(&envelope, self.inner.node.name(), self.inner.node.signing());
+        within_change_limit(&bytes)?;
         let before = slot.state.as_ref().map(|state| slot.kind.audience(state));
         self.feed(slot.name.id.0, version, before.as_ref(), &audience, output);
         slot.head = envelope::hash(&bytes).to_vec();

@@ -4,7 +4,7 @@
 mod fixture;
 
 use fixture::{Fixture, enter, name, rename, tenant};
-use hansa_journal::limits::{COMMAND_RECORDS, PAGE_MOST, QUEUED_COMMANDS};
+use hansa_journal::limits::{CHANGE_BYTES, COMMAND_RECORDS, PAGE_MOST, QUEUED_COMMANDS};
 use hansa_kernel::{Reason, limits::RECORD_CHANGES};
 use sea_orm::ConnectionTrait;
 
@@ -28,6 +28,22 @@ async fn a_record_has_a_bounded_number_of_changes() {
     assert_eq!(journal.submit(rename("a", "b"), false).await.unwrap().version, RECORD_CHANGES);
     let full = journal.submit(rename("a", "c"), false).await.unwrap_err();
     assert_eq!((full.reason, full.rule), (Reason::Limit, "PL-3"));
+}
+
+#[tokio::test]
+async fn a_change_fits_through_the_broker() {
+    use hansa_proto::register::{CityRenamed, city_change::Change};
+    let f = Fixture::sqlite().await;
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    let called = |length: usize| {
+        let change = Change::from(CityRenamed { display_name: "x".repeat(length), ..Default::default() });
+        let author = fixture::author(&fixture::steward());
+        let decide = move |_: Option<&hansa_register_domain::City>, _| hansa_kernel::record::happened(change.clone());
+        hansa_journal::Command::<hansa_register_domain::City>::new(name("a"), author, decide)
+    };
+    let large = f.journal.submit(called(CHANGE_BYTES), false).await.unwrap_err();
+    assert_eq!((large.reason, large.rule), (Reason::Limit, "PL-4"));
+    assert_eq!(f.journal.submit(called(CHANGE_BYTES - 2_000), false).await.unwrap().version, 2);
 }
 
 #[tokio::test]
