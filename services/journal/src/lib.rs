@@ -4,6 +4,7 @@
 //! state, views and request ids in one transaction. Nothing else writes. What was committed travels to other services over
 //! the bus; [`subscription`] applies it there once and in order.
 
+mod bulk;
 mod bus;
 pub mod clock;
 mod command;

@@ -1,14 +1,15 @@
 //! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
 
-use crate::limits::{BIND_VARIABLES, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY};
+use crate::limits::{POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY};
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    Iterable, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sea_query::OnConflict,
-    sqlx::Connection,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sqlx::Connection,
 };
 use sea_orm_migration::MigratorTrait;
 use std::path::Path;
+
+pub(crate) use crate::bulk::{insert, upsert};
 
 /// The database engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,57 +156,4 @@ pub fn storage(error: &StoreError) -> Refusal {
     tracing::error!(%error, "the database failed");
     Refusal::because(Reason::Unavailable, "PL-4", "the database is away")
         .help("Send the same again, with the same request_id: what was done already is not done twice.")
-}
-
-/// Inserts rows, as many a statement as the engine takes.
-pub(crate) async fn insert<E, A>(db: &impl ConnectionTrait, rows: Vec<A>) -> Result<(), StoreError>
-where
-    E: EntityTrait,
-    A: sea_orm::ActiveModelTrait<Entity = E> + Send,
-{
-    for chunk in chunks(rows, E::Column::iter().count()) {
-        E::insert_many(chunk).exec_without_returning(db).await?;
-    }
-    Ok(())
-}
-
-/// Inserts rows, or overwrites those of the same key.
-pub(crate) async fn upsert<E, A>(db: &impl ConnectionTrait, rows: Vec<A>) -> Result<(), StoreError>
-where
-    E: EntityTrait,
-    A: sea_orm::ActiveModelTrait<Entity = E> + Send,
-{
-    let keys: Vec<E::Column> = E::PrimaryKey::iter().map(sea_orm::PrimaryKeyToColumn::into_column).collect();
-    let name = |column: &E::Column| sea_orm::IdenStatic::as_str(column);
-    let others: Vec<E::Column> = E::Column::iter().filter(|c| !keys.iter().any(|k| name(k) == name(c))).collect();
-    let conflict = OnConflict::columns(keys).update_columns(others).to_owned();
-    for chunk in chunks(rows, E::Column::iter().count()) {
-        E::insert_many(chunk).on_conflict(conflict.clone()).exec_without_returning(db).await?;
-    }
-    Ok(())
-}
-
-fn chunks<A>(mut rows: Vec<A>, columns: usize) -> Vec<Vec<A>> {
-    let size = (BIND_VARIABLES / columns.max(1)).max(1);
-    let mut out = Vec::new();
-    while rows.len() > size {
-        let rest = rows.split_off(size);
-        out.push(std::mem::replace(&mut rows, rest));
-    }
-    if !rows.is_empty() {
-        out.push(rows);
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_statement_binds_more_than_the_engine_takes() {
-        let sizes: Vec<usize> = chunks(vec![(); 25_000], 10).iter().map(Vec::len).collect();
-        assert_eq!(sizes, [3_000; 8].into_iter().chain([1_000]).collect::<Vec<_>>());
-        assert!(chunks(Vec::<()>::new(), 3).is_empty());
-    }
 }
