@@ -70,3 +70,5 @@ pub const ACK_WAIT: Duration = Duration::from_secs(10);
 pub const ACK_PENDING: i64 = 5_000;
 /// Connections of a service to PostgreSQL: one for the writer, the rest for readers.
 pub const POSTGRES_CONNECTIONS: u32 = 8;
+/// How long a connection may have been idle and still be taken for alive; after that it is asked first.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);

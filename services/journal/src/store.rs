@@ -1,6 +1,6 @@
 //! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
 
-use crate::limits::{POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY};
+use crate::limits::{CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY};
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
@@ -45,6 +45,8 @@ impl Store {
             let file = file.to_owned();
             let mut options = ConnectOptions::new("sqlite://hansa.db?mode=rwc");
             options.max_connections(connections).min_connections(1).sqlx_logging(false);
+            // A file cannot hang up; the check below is the one that counts.
+            options.test_before_acquire(false);
             options.map_sqlx_sqlite_opts(move |o| {
                 o.filename(&file)
                     .create_if_missing(true)
@@ -82,6 +84,7 @@ impl Store {
             let mut options = ConnectOptions::new(url);
             options.max_connections(connections).min_connections(1).sqlx_logging(false);
             options.acquire_timeout(POSTGRES_WAIT).connect_timeout(POSTGRES_WAIT);
+            options.test_before_acquire_if_idle_for(CONNECTION_IDLE);
             options.set_schema_search_path(schema).set_application_name(format!("hansa-{schema}"));
             options
         };
