@@ -8,6 +8,7 @@ use crate::{
     keys::NodeKeys,
     kind::{AnyKind, AnyState, KindOf, shared},
     limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
+    lookup::Lookup,
     relay::Outgoing,
     store::{Store, StoreError},
     tables::feed,
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub kinds: HashMap<&'static str, Arc<dyn AnyKind>>,
     pub cache: Cache<Uuid, Arc<Known>>,
+    pub lookup: Lookup,
     pub next_position: AtomicI64,
     /// Takes what was committed to the relay, where there is one.
     pub outbox: OnceLock<mpsc::Sender<Vec<Outgoing>>>,
@@ -123,6 +125,7 @@ impl JournalBuilder {
         let (queue, jobs) = mpsc::channel(QUEUED_COMMANDS);
         let inner = Arc::new(Inner {
             service: self.service,
+            lookup: Lookup::start(&store),
             store,
             node,
             clock,

@@ -15,6 +15,7 @@ mod journal;
 pub mod keys;
 mod kind;
 pub mod limits;
+mod lookup;
 mod marks;
 mod metrics;
 mod migrations;

@@ -72,3 +72,7 @@ pub const ACK_PENDING: i64 = 5_000;
 pub const POSTGRES_CONNECTIONS: u32 = 8;
 /// How long a connection may have been idle and still be taken for alive; after that it is asked first.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);
+/// Most records that one look-up reads together.
+pub const LOOKUP_RECORDS: usize = 256;
+/// Look-ups at once.
+pub const LOOKUPS: usize = 2;

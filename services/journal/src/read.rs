@@ -77,7 +77,7 @@ impl Inner {
         if alone && let Some(known) = self.cache.get(&name.id.0) {
             return Ok((known.name == *name).then_some(known));
         }
-        let row = record::Entity::find_by_id(name.id.0).one(self.store.reader()).await.map_err(|e| storage(&e))?;
+        let row = self.lookup.get(name.id.0).await?;
         let Some(row) = row.filter(|row| row.name == name.as_str()) else { return Ok(None) };
         let state = match kind.decode(row.revision, &row.state) {
             Some(state) => state,
