@@ -76,3 +76,5 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 pub const LOOKUP_RECORDS: usize = 256;
 /// Look-ups at once.
 pub const LOOKUPS: usize = 2;
+/// Keys of a queue that are worked on at once.
+pub const QUEUE_AT_ONCE: usize = 32;

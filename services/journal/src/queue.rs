@@ -3,12 +3,13 @@
 
 use crate::{
     journal::Journal,
-    limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    limits::{QUEUE_AT_ONCE, SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
     metrics,
     store::{StoreError, storage},
     tables::dirty,
     trace,
 };
+use futures::{StreamExt, future, stream};
 use hansa_kernel::Refusal;
 use sea_orm::{
     ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Set,
@@ -67,12 +68,17 @@ impl Journal {
     /// # Errors
     /// Where the database is away.
     pub async fn clean(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), Refusal> {
-        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
+        // Most were marked equally often: those go together.
+        let mut by_marks: BTreeMap<i64, Vec<Uuid>> = BTreeMap::new();
         for (key, marks) in keys {
+            by_marks.entry(*marks).or_default().push(*key);
+        }
+        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
+        for (marks, keys) in by_marks {
             dirty::Entity::delete_many()
                 .filter(dirty::Column::Queue.eq(queue))
-                .filter(dirty::Column::Key.eq(*key))
-                .filter(dirty::Column::Marks.eq(*marks))
+                .filter(dirty::Column::Key.is_in(keys))
+                .filter(dirty::Column::Marks.eq(marks))
                 .exec(&tx)
                 .await
                 .map_err(|e| storage(&e))?;
@@ -133,15 +139,19 @@ impl Journal {
     {
         let waiting = self.waiting(queue, SUBSCRIPTION_BATCH).await?;
         metrics::queue(self.service(), queue, waiting.len());
-        let mut done = Vec::with_capacity(waiting.len());
-        for row in waiting {
+        // Some at once, so that what they commit shares transactions.
+        let worked = stream::iter(waiting.into_iter().map(|row| async move {
             let span = tracing::info_span!("work", queue, key = %row.key);
             trace::follow(&span, row.trace.as_deref());
             match work(row.key).instrument(span).await {
-                Ok(()) => done.push((row.key, row.marks)),
-                Err(refusal) => tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits"),
+                Ok(()) => Some((row.key, row.marks)),
+                Err(refusal) => {
+                    tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits");
+                    None
+                }
             }
-        }
+        }));
+        let done: Vec<(Uuid, i64)> = worked.buffer_unordered(QUEUE_AT_ONCE).filter_map(future::ready).collect().await;
         if !done.is_empty() {
             self.clean(queue, &done).await?;
         }
