@@ -91,12 +91,18 @@ async fn main() -> anyhow::Result<()> {
             Ok(measured) => rows.extend(measured),
             Err(error) => rows.push(Row::failed(id, &error)),
         }
+        write(&options, &rows)?;
     }
     println!("{}", table::print(&rows));
+    Ok(())
+}
+
+/// Writes what was measured so far: an interrupted bench has not been for nothing.
+fn write(options: &Options, rows: &[Row]) -> anyhow::Result<()> {
     if let Some(folder) = options.output.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(&options.output, table::json(&rows, &options)?)
+    std::fs::write(&options.output, table::json(rows, options)?)
         .with_context(|| format!("{} cannot be written", options.output.display()))
 }
 
