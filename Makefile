@@ -1,6 +1,6 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt proto breaking check-real bench servers servers-stop
+.PHONY: help run test soak lint fmt proto breaking check-real bench deploy-check alerts trace servers servers-stop
 
 PYTHON ?= python3
 CARGO  ?= cargo
@@ -47,6 +47,16 @@ bench: ## Measure the program beside its floors: make bench, or make bench ONLY=
 	$(CARGO) build --release --quiet -p hansa -p hansa-bench
 	@PGBENCH="$$($(PYTHON) tests/servers.py tool pgbench)" $(PYTHON) tests/servers.py run -- \
 	"$${CARGO_TARGET_DIR:-target}/release/hansa-bench" $(if $(ONLY),--only $(ONLY))
+
+deploy-check: ## Check image, compose file, manifests, alerts and dashboard against the program and their schemas
+	$(CARGO) build --quiet -p hansa
+	$(PYTHON) tests/deploy/check.py $(ONLY)
+
+alerts: ## Write the alerts anew as the Prometheus operator wants them
+	$(PYTHON) tests/deploy/observability.py alerts
+
+trace: ## Draw docs/trace.svg anew, from the spans of a real run
+	TEST_TRACE="$(CURDIR)/docs/trace.svg" $(PYTHON) tests/servers.py run -- $(CARGO) test -p hansa --test tracing one_act
 
 servers: ## Start PostgreSQL and nats-server and leave them running (variables in .servers/env)
 	$(PYTHON) tests/servers.py start

@@ -9,7 +9,10 @@ use hansa_proto::{
     strategy::{Evaluation, FindingCode, GetEvaluationRequest},
     types::Reason,
 };
-use hansa_tests::{Caller, Platform, Shape, cities, eventually, rule};
+use hansa_tests::{
+    Caller, Platform, Shape, cities, collector::Collector, eventually, platform::SERVICES, rule,
+    servers::ComposeServers,
+};
 use std::collections::BTreeSet;
 use tonic::Code;
 use tonic_types::StatusExt;
@@ -30,6 +33,22 @@ async fn one_process_on_postgres_and_nats() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_a_service_on_postgres_and_nats() {
     journey(Platform::start(HANSA, Shape::ProcessAService).await).await;
+}
+
+/// The services of `deploy/compose/compose.yaml` as plain processes: its arguments, variables and files, a user a service on
+/// its PostgreSQL, its nats-server with a password. Telemetry arrives where it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn as_the_compose_file_starts_it() {
+    let (collector, address) = Collector::start().await;
+    let servers = ComposeServers::start(&address);
+    journey(Platform::composed(HANSA, &servers).await).await;
+    let exported = collector.instances();
+    for service in SERVICES {
+        let own = |(name, instance): &&(String, String)| *name == format!("hansa-{service}") && !instance.is_empty();
+        // The journey kills and restarts each of them; one that was killed has told nothing.
+        assert!(exported.iter().any(|one| own(&one)), "{service} tells its metrics: {exported:?}");
+    }
+    assert!(collector.metrics().contains_key("hansa.commands"));
 }
 
 async fn evaluation(caller: &Caller, city: &str, holds: impl Fn(&Evaluation) -> bool) -> Evaluation {

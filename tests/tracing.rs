@@ -3,113 +3,22 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::{
-    register::{Office, OfficeExistence, UpdateOfficeRequest},
+    register::{CreateTenantRequest, Office, OfficeExistence, Tenant, TenantKind, UpdateOfficeRequest},
     strategy::GetEvaluationRequest,
 };
-use hansa_tests::{Platform, Shape, cities, eventually, request_id, text};
-use opentelemetry_proto::tonic::{
-    collector::{
-        logs::v1::{
-            ExportLogsServiceRequest, ExportLogsServiceResponse,
-            logs_service_server::{LogsService, LogsServiceServer},
-        },
-        metrics::v1::{
-            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-            metrics_service_server::{MetricsService, MetricsServiceServer},
-        },
-        trace::v1::{
-            ExportTraceServiceRequest, ExportTraceServiceResponse,
-            trace_service_server::{TraceService, TraceServiceServer},
-        },
-    },
-    trace::v1::Span,
+use hansa_tests::{
+    Platform, Shape, cities,
+    collector::{Collector, Instrument, attribute},
+    eventually,
+    picture::draw,
+    request_id, text,
 };
-use prost::Message;
-use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status, transport::Server};
+use std::{collections::BTreeMap, path::Path};
+use tonic::{Code, Request};
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 const CITIES: [(&str, &str, &str); 1] = [("1", "Dresden", "DE")];
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-
-/// Takes what is exported, as it comes.
-#[derive(Clone, Default)]
-struct Collector {
-    spans: Arc<Mutex<Vec<Span>>>,
-    metrics: Arc<Mutex<Vec<String>>>,
-    /// Everything of all three kinds, byte by byte.
-    bytes: Arc<Mutex<Vec<u8>>>,
-}
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let request = request.into_inner();
-        self.bytes.lock().unwrap().extend(request.encode_to_vec());
-        let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
-        self.spans.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
-        Ok(Response::new(Default::default()))
-    }
-}
-
-#[tonic::async_trait]
-impl MetricsService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        let request = request.into_inner();
-        self.bytes.lock().unwrap().extend(request.encode_to_vec());
-        let scopes = request.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
-        self.metrics.lock().unwrap().extend(scopes.flat_map(|scope| scope.metrics).map(|metric| metric.name));
-        Ok(Response::new(Default::default()))
-    }
-}
-
-#[tonic::async_trait]
-impl LogsService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportLogsServiceRequest>,
-    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        self.bytes.lock().unwrap().extend(request.into_inner().encode_to_vec());
-        Ok(Response::new(Default::default()))
-    }
-}
-
-impl Collector {
-    async fn start() -> (Self, String) {
-        let collector = Self::default();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = Server::builder()
-            .add_service(TraceServiceServer::new(collector.clone()))
-            .add_service(MetricsServiceServer::new(collector.clone()))
-            .add_service(LogsServiceServer::new(collector.clone()));
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        (collector, address)
-    }
-
-    /// The spans of the test's own trace.
-    fn traced(&self) -> Vec<Span> {
-        let spans = self.spans.lock().unwrap();
-        spans.iter().filter(|span| hex::encode(&span.trace_id) == TRACE).cloned().collect()
-    }
-
-    fn holds(&self, text: &str) -> bool {
-        self.bytes.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())
-    }
-}
-
-fn attribute(span: &Span, key: &str) -> String {
-    let found = span.attributes.iter().find(|attribute| attribute.key == key);
-    found.map(|attribute| format!("{:?}", attribute.value)).unwrap_or_default()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_trace_and_no_secret() {
@@ -153,13 +62,13 @@ async fn one_trace_and_no_secret() {
     assert_eq!(unknown.code(), Code::Unauthenticated);
 
     eventually("the trace arrives", async || {
-        let names: Vec<String> = collector.traced().into_iter().map(|span| span.name).collect();
+        let names: Vec<String> = collector.traced(TRACE).into_iter().map(|(_, span)| span.name).collect();
         ["rpc", "apply", "work"].iter().all(|name| names.iter().any(|one| one == name)).then_some(())
     })
     .await;
     platform.stop();
 
-    let spans = collector.traced();
+    let spans: Vec<_> = collector.traced(TRACE).into_iter().map(|(_, span)| span).collect();
     let rpc = spans.iter().find(|span| span.name == "rpc").unwrap();
     assert_eq!(hex::encode(&rpc.parent_span_id), "b7ad6b7169203331");
     assert!(attribute(rpc, "rpc.method").contains("OfficeService/UpdateOffice"));
@@ -173,12 +82,7 @@ async fn one_trace_and_no_secret() {
     let worked = spans.iter().filter(|span| span.name == "work");
     assert!(worked.clone().any(|span| attribute(span, "queue").contains("evaluate")));
 
-    let metrics = collector.metrics.lock().unwrap().clone();
-    for name in
-        ["hansa.commands", "hansa.batch.commands", "hansa.queue.depth", "hansa.relay.backlog", "hansa.subscription.lag"]
-    {
-        assert!(metrics.iter().any(|metric| metric == name), "{name} is missing of {metrics:?}");
-    }
+    the_metrics_are_those_that_are_written_down(&collector);
     let key = std::fs::read_to_string(platform.data().join("node.key")).unwrap();
     let parts: Vec<&str> = token.split('.').collect();
     let secrets = ["xTEXTx", "Ana Müller", "xLONGx", "xODDx", "xLANGUAGEx", "xFORGEDx", parts[1], parts[2], key.trim()];
@@ -186,4 +90,54 @@ async fn one_trace_and_no_secret() {
         assert!(!collector.holds(secret), "{secret} was exported");
     }
     assert!(collector.holds("UpdateOffice"), "the search finds what is there");
+}
+
+/// A city joins: the register makes a tenant and tells of it; partnerships and strategy hear of it over NATS, and strategy
+/// evaluates the city. Each of the three is a process of its own. `make trace` keeps the picture of it in docs/trace.svg.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_act_is_one_trace_across_three_processes() {
+    let (collector, address) = Collector::start().await;
+    let mut platform = Platform::start_with(HANSA, Shape::ProcessAService, vec![("HANSA_OTLP", address)]).await;
+    cities::enter(&platform, &CITIES, &[]).await;
+    let tenant = Tenant { kind: TenantKind::City as i32, city: cities::name("1"), ..Default::default() };
+    let join = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
+    let mut request = Request::new(join);
+    request.metadata_mut().insert("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01").parse().unwrap());
+    platform.steward().tenants().create_tenant(request).await.unwrap();
+    let of = |service: &str, name: &str| {
+        let named = format!("hansa-{service}");
+        collector.traced(TRACE).iter().any(|(found, span)| *found == named && span.name == name)
+    };
+    let whole = [("register", "rpc"), ("partnerships", "apply"), ("strategy", "apply"), ("strategy", "work")];
+    eventually("the trace arrives", async || whole.iter().all(|(service, name)| of(service, name)).then_some(())).await;
+    platform.stop();
+
+    let spans = collector.traced(TRACE);
+    for (service, span) in spans.iter().filter(|(_, span)| span.name != "rpc") {
+        assert!(
+            spans.iter().any(|(_, other)| other.span_id == span.parent_span_id),
+            "{service}: {} hangs in the air",
+            span.name
+        );
+    }
+    let picture = draw("A city joins: one trace across three processes, over NATS", &spans);
+    assert_eq!(picture.matches("rx=\"2\"").count(), spans.len(), "each span has its bar");
+    if let Some(file) = std::env::var_os("TEST_TRACE") {
+        std::fs::write(file, picture).unwrap();
+    }
+}
+
+/// `deploy/observability/metrics.json` is what dashboard and alerts are checked against (tests/deploy/observability.py).
+/// TEST_METRICS=write writes it anew.
+fn the_metrics_are_those_that_are_written_down(collector: &Collector) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/observability/metrics.json");
+    let seen = collector.metrics();
+    if std::env::var_os("TEST_METRICS").is_some_and(|wish| wish == "write") {
+        std::fs::write(&file, serde_json::to_string_pretty(&seen).unwrap() + "\n").unwrap();
+    }
+    let written: BTreeMap<String, Instrument> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(
+        seen, written,
+        "deploy/observability/metrics.json: TEST_METRICS=write cargo test -p hansa --test tracing"
+    );
 }

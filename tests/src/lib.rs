@@ -4,11 +4,13 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod cities;
+pub mod collector;
 pub mod dice;
 pub mod filler;
 pub mod hostile;
 pub mod load;
 pub mod people;
+pub mod picture;
 pub mod platform;
 pub mod raw;
 pub mod refusals;

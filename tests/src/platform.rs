@@ -1,6 +1,6 @@
 //! A running platform: processes of the real program on real databases and a real broker.
 
-use crate::{Caller, SOON};
+use crate::{Caller, SOON, servers::ComposeServers};
 use ed25519_dalek::{SigningKey, VerifyingKey};
 use hansa_kernel::{Role, TenantId, envelope};
 use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection};
@@ -43,14 +43,40 @@ pub struct Platform {
     /// What each process serves, and where: the same after a restart, so that callers find it again.
     groups: Vec<(Vec<&'static str>, String)>,
     environment: Vec<(&'static str, String)>,
+    /// How each service is started, where a file says so and not the test.
+    commands: HashMap<&'static str, Start>,
     processes: Vec<Process>,
     /// Removed with the platform, where it is its own.
     own: Option<TempDir>,
     channels: HashMap<&'static str, Channel>,
 }
 
+/// How to start a service, as `tests/deploy/compose.py` reads it from the compose file.
+#[derive(Clone, Debug, serde::Deserialize)]
+struct Start {
+    service: String,
+    arguments: Vec<String>,
+    environment: HashMap<String, String>,
+    address: String,
+}
+
+/// What the compose file starts.
+#[derive(Debug, serde::Deserialize)]
+struct Composed {
+    processes: Vec<Start>,
+    data: PathBuf,
+}
+
 struct Process {
     child: Child,
+}
+
+impl Start {
+    fn command(&self, binary: &Path) -> Command {
+        let mut command = Command::new(binary);
+        command.args(&self.arguments).envs(&self.environment);
+        command
+    }
 }
 
 impl Drop for Process {
@@ -128,6 +154,7 @@ impl Platform {
             log: None,
             groups: Vec::new(),
             environment: Vec::new(),
+            commands: HashMap::new(),
             processes: Vec::new(),
             own: None,
             channels: HashMap::new(),
@@ -139,6 +166,22 @@ impl Platform {
         let mut platform = Self::at(binary, data, settings.to_vec());
         platform.log = Some(data.with_extension("log"));
         platform.first(&SERVICES).await;
+        platform
+    }
+
+    /// Starts the services of `deploy/compose/compose.yaml` in its order, with its arguments, variables and files, on servers
+    /// that are set up as it says. They end with `servers`.
+    pub async fn composed(binary: &str, servers: &ComposeServers) -> Self {
+        let plan: Composed = serde_json::from_str(&servers.plan).expect("the plan can be read");
+        let mut platform = Self::at(binary, &plan.data, Vec::new());
+        platform.log = Some(plan.data.with_extension("log"));
+        for start in plan.processes {
+            let service = SERVICES.into_iter().find(|one| *one == start.service).expect("a service of the platform");
+            let address = start.address.clone();
+            platform.commands.insert(service, start);
+            platform.launch(&[service], &address).await.unwrap_or_else(|ended| panic!("{ended}\n{}", platform.log()));
+            platform.groups.push((vec![service], address));
+        }
         platform
     }
 
@@ -218,7 +261,10 @@ impl Platform {
         if services.len() < SERVICES.len() {
             arguments.extend(["--only", &only]);
         }
-        let mut command = self.hansa(&arguments);
+        let mut command = match self.commands.get(services[0]) {
+            Some(start) => start.command(&self.binary),
+            None => self.hansa(&arguments),
+        };
         if let Some(log) = &self.log {
             let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log can be written");
             command.stderr(log);

@@ -8,10 +8,21 @@ use tempfile::TempDir;
 
 /// Runs `servers.py`.
 fn servers(arguments: &[&str]) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers.py");
-    let output = Command::new("python3").arg(script).args(arguments).output().expect("python3 runs");
-    assert!(output.status.success(), "servers.py {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    python("servers.py", arguments)
+}
+
+/// Runs a script of the tests.
+fn python(script: &str, arguments: &[&str]) -> Output {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new("python3").arg(path).args(arguments).output().expect("python3 runs");
+    assert!(output.status.success(), "{script} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
+}
+
+/// A folder below those that the tests run with, which end what is below them where a test is cut off.
+fn folder() -> TempDir {
+    let below = std::env::var_os("TEST_SERVERS").map_or_else(std::env::temp_dir, PathBuf::from);
+    tempfile::Builder::new().prefix("own-").tempdir_in(below).expect("a folder can be made")
 }
 
 /// The path of a program that comes with the servers, such as `pg_dump`.
@@ -30,10 +41,7 @@ impl Servers {
     /// Starts both.
     #[must_use]
     pub fn start() -> Self {
-        // Below those that the tests run with: they end this pair as well where the test is cut off.
-        let below = std::env::var_os("TEST_SERVERS").map_or_else(std::env::temp_dir, PathBuf::from);
-        let folder = tempfile::Builder::new().prefix("own-").tempdir_in(below).expect("a folder can be made");
-        let own = Self { folder };
+        let own = Self { folder: folder() };
         own.say(&["start"]);
         own
     }
@@ -88,5 +96,30 @@ impl Drop for Servers {
     fn drop(&mut self) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("servers.py");
         let _ = Command::new("python3").arg(script).arg("--at").arg(self.folder.path()).arg("stop").output();
+    }
+}
+
+/// PostgreSQL and nats-server as the compose file sets them up, and how it starts the services on them. Both end with it.
+#[derive(Debug)]
+pub struct ComposeServers {
+    folder: TempDir,
+    /// What is to be started, as JSON.
+    pub(crate) plan: String,
+}
+
+impl ComposeServers {
+    /// Starts both; telemetry is to go to a collector's address.
+    #[must_use]
+    pub fn start(collector: &str) -> Self {
+        let folder = folder();
+        let at = folder.path().display().to_string();
+        let output = python("deploy/compose.py", &["up", "--at", &at, "--otlp", collector]);
+        Self { folder, plan: String::from_utf8(output.stdout).expect("a plan is text") }
+    }
+}
+
+impl Drop for ComposeServers {
+    fn drop(&mut self) {
+        python("deploy/compose.py", &["down", "--at", &self.folder.path().display().to_string()]);
     }
 }

@@ -141,16 +141,19 @@ impl Config {
     /// # Errors
     /// Where a part is unknown or malformed, or parts contradict each other.
     pub fn read(file: Option<&Path>, overrides: impl Serialize) -> Result<Self, ConfigError> {
+        let config: Self = Self::layers(file, overrides).extract().map_err(Box::new)?;
+        config.checked()
+    }
+
+    /// Where the settings are from, the last wins.
+    pub(crate) fn layers(file: Option<&Path>, overrides: impl Serialize) -> Figment {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        let config: Self = figment
+        figment
             .merge(Env::prefixed("HANSA_").ignore(&["config", "token", "server", "ca"]))
             .merge(Serialized::defaults(overrides))
-            .extract()
-            .map_err(Box::new)?;
-        config.checked()
     }
 
     fn checked(self) -> Result<Self, ConfigError> {

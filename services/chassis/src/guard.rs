@@ -1,6 +1,7 @@
 //! The layer that turns a token into a [`Caller`] before any service sees the call.
 
 use crate::{
+    calls,
     policy::Policy,
     status::to_status,
     streams::{Held, Place, Streams},
@@ -13,6 +14,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -124,16 +126,23 @@ where
         }
         let guard = self.guard.clone();
         Box::pin(async move {
+            let began = Instant::now();
             let (caller, place) = match guard.admit(request.headers(), &path).await {
                 Ok(admitted) => admitted,
-                Err(refusal) => return Ok(answer(&refusal).into_http()),
+                Err(refusal) => {
+                    let answer = answer(&refusal).into_http();
+                    // What stands in no contract is whatever a stranger likes: no label.
+                    calls::answered(if guard.policy.knows(&path) { &path } else { "unknown" }, began, &answer);
+                    return Ok(answer);
+                }
             };
             request.extensions_mut().insert(caller);
             let span = tracing::info_span!("rpc", rpc.method = %path, otel.kind = "server");
             let parent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
             hansa_journal::trace::follow(&span, parent);
-            request.extensions_mut().insert(Rpc(path));
+            request.extensions_mut().insert(Rpc(path.clone()));
             let answer = told(inner.call(request).instrument(span).await?);
+            calls::answered(&path, began, &answer);
             Ok(match place {
                 Some(place) => answer.map(|body| Held::body(body, place)),
                 None => answer,

@@ -3,6 +3,7 @@
 //! A service is a [`Module`]: it says what it mounts. Which modules run together, and on what, is decided by the binary.
 #![allow(clippy::result_large_err)]
 
+mod calls;
 pub mod changes;
 pub mod config;
 pub mod desk;
@@ -14,6 +15,7 @@ pub mod module;
 pub mod page;
 pub mod policy;
 pub mod server;
+pub mod settings;
 pub mod status;
 pub mod streams;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 
 use crate::{config::Config, limits::TELEMETRY_FLUSH};
 use anyhow::Context;
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::{KeyValue, trace::TracerProvider};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
 use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
@@ -24,12 +24,12 @@ pub struct Telemetry {
     metrics: Option<SdkMeterProvider>,
 }
 
-/// Starts logging to standard error and, where a collector is named, exporting by OTLP. A second start is ignored, so
-/// that tests may call it.
+/// Starts logging to standard error and, where a collector is named, exporting by OTLP as the service `name`. A second start
+/// is ignored, so that tests may call it.
 ///
 /// # Errors
 /// Where the collector's address is malformed. One that is away is none: export goes on when it is back.
-pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
+pub fn start(config: &Config, name: &str) -> anyhow::Result<Telemetry> {
     let filter = || EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("warn"));
     let console = fmt::layer().with_writer(std::io::stderr);
     let console = if config.log_json { console.json().boxed() } else { console.compact().boxed() };
@@ -38,7 +38,9 @@ pub fn start(config: &Config) -> anyhow::Result<Telemetry> {
         let _ = registry.try_init();
         return Ok(Telemetry::default());
     };
-    let resource = Resource::builder().with_service_name("hansa").build();
+    // Replicas count for themselves: without an instance of its own each would overwrite what the others have counted.
+    let instance = KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string());
+    let resource = Resource::builder().with_service_name(name.to_owned()).with_attribute(instance).build();
     let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().context("OTLP traces")?;
     let traces = SdkTracerProvider::builder()
         .with_batch_exporter(spans)

@@ -62,7 +62,7 @@ pub struct NodeOptions {
 }
 
 /// What the command line adds to the configuration.
-#[derive(Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<PathBuf>,
@@ -175,6 +175,19 @@ pub enum Command {
     },
     /// Look whether the node is well (opens the data folder, as rebuild does)
     Doctor,
+    /// Bring the database up to what this version needs, and end: before a new version serves
+    ///
+    /// `serve` does the same at its start. Replicas that do it at once take turns. The steps only add, so that the version
+    /// before goes on meanwhile.
+    Migrate {
+        /// For these services alone, by commas
+        #[arg(long, value_delimiter = ',', value_name = "SERVICES")]
+        only: Vec<String>,
+    },
+    /// Ask a running server whether it serves; for probes [default server: the configured address on this machine]
+    Health,
+    /// Print the settings in force, and where each is from
+    Config,
     /// Print who may call what: each rpc, by how the caller's tenant stands to the record, with the roles
     Policy,
     /// Import a folder of real data into a fresh node, and play the demo's journey on it

@@ -160,6 +160,7 @@ impl Node {
         for module in self.modules {
             (module.mount)(&mut routes, policy.clone(), stop.clone());
             tasks.spawn(module.journal.clone().run_timers(beside.clone()));
+            tasks.spawn(module.journal.clone().run_vitals(beside.clone()));
             for task in module.tasks {
                 tasks.spawn(task(beside.clone()));
             }

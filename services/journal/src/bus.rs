@@ -33,6 +33,17 @@ pub(crate) fn broker(error: &impl Display) -> Refusal {
     Refusal::because(Reason::Unavailable, "PL-4", "the broker is away").help("Nothing is lost. It goes on by itself.")
 }
 
+/// User and password, or a token, as they stand in the address: the client by itself heeds neither. They are taken literally.
+fn with_credentials(url: &str) -> Result<ConnectOptions, async_nats::ConnectError> {
+    let address: async_nats::ServerAddr = url.parse()?;
+    let options = ConnectOptions::new();
+    Ok(match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options.user_and_password(user.into(), password.into()),
+        (Some(token), None) => options.token(token.into()),
+        _ => options,
+    })
+}
+
 impl Bus {
     /// Connects. A broker that is away, now or later, is waited for: what was committed is published when it is there.
     /// `replicas` is how many servers keep each stream.
@@ -40,7 +51,7 @@ impl Bus {
     /// # Errors
     /// Where the address is malformed or the broker refuses.
     pub async fn connect(url: &str, node: &NodeKeys, replicas: usize) -> Result<Self, async_nats::ConnectError> {
-        let client = ConnectOptions::new()
+        let client = with_credentials(url)?
             .name("hansa")
             .retry_on_initial_connect()
             .max_reconnects(None)

@@ -33,6 +33,7 @@ pub mod tables;
 mod timers;
 pub mod trace;
 mod view;
+mod vitals;
 mod writer;
 
 pub use bus::Bus;

@@ -56,6 +56,8 @@ pub const RELAY_BACKLOG: usize = 1_024;
 pub const SWEEP_PERIOD: Duration = Duration::from_millis(500);
 /// How often it is counted what the broker lacks, for those who watch.
 pub const BACKLOG_PERIOD: Duration = Duration::from_secs(10);
+/// How often it is counted what somebody must look after: frozen records, timers overdue, quarantine.
+pub const VITALS_PERIOD: Duration = Duration::from_secs(30);
 /// How long a change may wait for the process that committed it before the sweep takes it.
 pub const SWEEP_AFTER: Duration = Duration::from_secs(1);
 /// Changes that one sweep claims at once.

@@ -1,7 +1,10 @@
 //! What a journal counts, for those who run it. Labels are services, subscriptions, queues and outcomes: few, and never of a
 //! record or a tenant. Without an exporter an instrument does nothing.
 
-use crate::job::{Done, Work};
+use crate::{
+    job::{Done, Work},
+    read::Health,
+};
 use hansa_kernel::Refusal;
 use opentelemetry::{
     KeyValue, global,
@@ -19,7 +22,13 @@ struct Instruments {
     queue: Gauge<u64>,
     backlog: Gauge<u64>,
     lag: Histogram<f64>,
+    frozen: Gauge<u64>,
+    overdue: Gauge<u64>,
+    quarantine: Gauge<u64>,
 }
+
+/// Bounds of the lag's buckets, in seconds.
+const LAG: [f64; 11] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3_600.0];
 
 impl Instruments {
     fn new() -> Self {
@@ -33,7 +42,14 @@ impl Instruments {
         let lag = meter
             .f64_histogram("hansa.subscription.lag")
             .with_unit("s")
+            .with_boundaries(LAG.to_vec())
             .with_description("Age of the newest change of a batch once it is applied");
+        let frozen = meter.u64_gauge("hansa.records.frozen").with_description("Records that take no more commands");
+        let overdue = meter
+            .u64_gauge("hansa.timers.overdue")
+            .with_description("Records whose timer should have fired an hour ago");
+        let quarantine =
+            meter.u64_gauge("hansa.quarantine.records").with_description("Records that a subscription could not apply");
         Self {
             commands: commands.build(),
             batch: batch.build(),
@@ -41,6 +57,9 @@ impl Instruments {
             queue: queue.build(),
             backlog: backlog.build(),
             lag: lag.build(),
+            frozen: frozen.build(),
+            overdue: overdue.build(),
+            quarantine: quarantine.build(),
         }
     }
 }
@@ -82,4 +101,12 @@ pub(crate) fn backlog(service: &'static str, changes: u64) {
 /// A subscription applied changes, the newest of which is so old.
 pub(crate) fn lag(subscription: &'static str, seconds: f64) {
     INSTRUMENTS.lag.record(seconds, &[KeyValue::new("subscription", subscription)]);
+}
+
+/// A look at a service found so many records that somebody must look after.
+pub(crate) fn ailing(service: &'static str, health: Health, quarantined: u64) {
+    let service = [KeyValue::new("service", service)];
+    INSTRUMENTS.frozen.record(health.frozen, &service);
+    INSTRUMENTS.overdue.record(health.overdue, &service);
+    INSTRUMENTS.quarantine.record(quarantined, &service);
 }

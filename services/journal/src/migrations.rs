@@ -1,11 +1,36 @@
 //! The steps that make and change the journal's tables. A step that has been released is never edited.
 
+use sea_orm::DatabaseConnection;
 use sea_orm_migration::{prelude::*, schema::*};
+use std::collections::BTreeSet;
 
 /// The journal's steps; a service appends its own.
 #[must_use]
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
     vec![Box::new(Journal0001), Box::new(JournalMarks)]
+}
+
+/// Takes the steps that are still to be taken.
+///
+/// Where a newer version has taken all of these and more, there is nothing to do: its steps only add (expand), and what they
+/// make needless goes with a later version (contract). So a replica of the old version may start while the new one is rolled
+/// out, and after it was taken back. A database that has foreign steps and lacks ours belongs to no version of this line.
+pub(crate) async fn migrate<M: MigratorTrait>(db: &DatabaseConnection) -> Result<(), DbErr> {
+    let ours: BTreeSet<String> = M::migrations().iter().map(|step| step.name().to_owned()).collect();
+    let taken: BTreeSet<String> = M::get_migration_models(db).await?.into_iter().map(|step| step.version).collect();
+    let newer: Vec<&str> = taken.difference(&ours).map(String::as_str).collect();
+    if newer.is_empty() {
+        return M::up(db, None).await;
+    }
+    let lacking: Vec<&str> = ours.difference(&taken).map(String::as_str).collect();
+    if !lacking.is_empty() {
+        let (newer, lacking) = (newer.join(", "), lacking.join(", "));
+        return Err(DbErr::Migration(format!(
+            "the database has steps unknown here ({newer}) and lacks others ({lacking})"
+        )));
+    }
+    tracing::warn!(steps = newer.join(", "), "a newer version has brought the database further; it is used as it is");
+    Ok(())
 }
 
 struct Journal0001;

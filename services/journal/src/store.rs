@@ -1,6 +1,9 @@
 //! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
 
-use crate::limits::{CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY};
+use crate::{
+    limits::{CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY},
+    migrations::migrate,
+};
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
@@ -68,14 +71,14 @@ impl Store {
             Database::connect(options)
         };
         let writer = connect(1).await?;
-        M::up(&writer, None).await?;
+        migrate::<M>(&writer).await?;
         let store = Self { writer, reader: connect(4).await?, backend: Backend::Sqlite };
         store.scrub().await;
         Ok(store)
     }
 
     /// Connects to a server, makes the schema where it is missing, and brings its tables up to date. Replicas that start
-    /// together take turns.
+    /// together take turns. A database that a newer version has brought further is used as it is.
     ///
     /// # Errors
     /// Where the server is away or refuses.
@@ -91,8 +94,12 @@ impl Store {
         let first = Database::connect(options(1)).await?;
         let say = |sql: String| Statement::from_string(first.get_database_backend(), sql);
         first.execute_raw(say("SELECT pg_advisory_lock(7206981)".into())).await?;
-        first.execute_raw(say(format!("CREATE SCHEMA IF NOT EXISTS {schema}"))).await?;
-        M::up(&first, None).await?;
+        // PostgreSQL asks for the right to make schemas even where this one is there: a service's own user need not have it.
+        let there = say(format!("SELECT 1 FROM pg_namespace WHERE nspname = '{schema}'"));
+        if first.query_one_raw(there).await?.is_none() {
+            first.execute_raw(say(format!("CREATE SCHEMA {schema}"))).await?;
+        }
+        migrate::<M>(&first).await?;
         first.execute_raw(say("SELECT pg_advisory_unlock(7206981)".into())).await?;
         first.close().await?;
         let pool = Database::connect(options(POSTGRES_CONNECTIONS)).await?;

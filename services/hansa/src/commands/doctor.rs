@@ -4,7 +4,7 @@ use crate::{node::Node, output};
 use anyhow::bail;
 use hansa_chassis::Config;
 use hansa_journal::{Bus, Clock, Journal, SystemClock, limits::PUBLISHED_WITHIN};
-use std::sync::Arc;
+use std::{os::unix::fs::MetadataExt, sync::Arc};
 
 struct Look {
     what: String,
@@ -72,14 +72,16 @@ async fn waiting(journal: &Journal) -> anyhow::Result<u64> {
     Ok(journal.unpublished_since(SystemClock.now() - PUBLISHED_WITHIN).await?)
 }
 
-/// The key must be its owner's alone: who holds it can sign for the node.
+/// The key must be its owner's alone: who holds it can sign for the node. One that root owns a group may read as well: so it
+/// comes to a program that does not run as root, from whoever keeps its secrets.
 fn key(config: &Config) -> Look {
     let file = config.node_key.clone().unwrap_or_else(|| config.data.join("node.key"));
     let (well, found) = match std::fs::metadata(&file) {
         Err(error) => (error.kind() == std::io::ErrorKind::NotFound, format!("{}: {error}", file.display())),
         Ok(metadata) => {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
-            (mode & 0o077 == 0, format!("{} has mode {mode:o}", file.display()))
+            let mode = metadata.mode() & 0o777;
+            let others = if metadata.uid() == 0 { 0o037 } else { 0o077 };
+            (mode & others == 0, format!("{} has mode {mode:o}", file.display()))
         }
     };
     Look { what: "the node's key".into(), well, found }

@@ -1,12 +1,15 @@
 //! One file a command.
 
 mod check_real;
+mod config;
 mod demo;
 mod doctor;
 mod erase;
 mod export;
+mod health;
 mod history;
 mod import;
+mod migrate;
 mod policy;
 mod rebuild;
 mod replay;
@@ -25,10 +28,18 @@ use hansa_chassis::{Config, telemetry};
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { node, command } = cli;
     let config = Config::read(node.config.as_deref(), node.overrides(None))?;
-    let telemetry = telemetry::start(&config)?;
+    let telemetry = telemetry::start(&config, &service_name(&command))?;
     let outcome = dispatch(node, config, command).await;
     tokio::task::spawn_blocking(|| telemetry.stop()).await?;
     outcome
+}
+
+/// As what a process tells of itself: a service of its own by its name.
+fn service_name(command: &Command) -> String {
+    match command {
+        Command::Serve { only, .. } if !only.is_empty() => format!("hansa-{}", only.join("-")),
+        _ => "hansa".into(),
+    }
 }
 
 async fn dispatch(node: NodeOptions, config: Config, command: Command) -> anyhow::Result<()> {
@@ -55,6 +66,9 @@ async fn dispatch(node: NodeOptions, config: Config, command: Command) -> anyhow
         Command::Rebuild => rebuild::run(config, node.json).await,
         Command::Replay { all } => replay::run(config, all, node.json).await,
         Command::Doctor => doctor::run(config, node.json).await,
+        Command::Migrate { only } => migrate::run(config, &only).await,
+        Command::Health => health::run(&config, &node).await,
+        Command::Config => config::run(&node),
         Command::Policy => policy::run(node.json),
         Command::CheckReal { folder } => check_real::run(config, &folder).await,
     }

@@ -1,0 +1,127 @@
+//! The schema's steps: replicas that start at once, a version that meets the next one's schema, and a user with no more rights
+//! than its own schema's.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use fixture::{Fixture, Migrator, enter, name, request};
+use futures::future::join_all;
+use hansa_journal::Store;
+use sea_orm::{ConnectionTrait, Database, DbErr, Statement};
+use sea_orm_migration::{MigrationName, MigrationTrait, MigratorTrait, SchemaManager};
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+const REPLICAS: usize = 8;
+
+/// A step of a version to come: it only adds.
+struct Added;
+
+impl MigrationName for Added {
+    fn name(&self) -> &'static str {
+        "fixture_0002"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Added {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("ALTER TABLE named ADD COLUMN nickname TEXT").await.map(drop)
+    }
+}
+
+/// The version to come.
+struct Next;
+
+impl MigratorTrait for Next {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        let mut steps = Migrator::migrations();
+        steps.push(Box::new(Added));
+        steps
+    }
+}
+
+/// Another line altogether.
+struct Foreign;
+
+impl MigratorTrait for Foreign {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(Added)]
+    }
+}
+
+fn database_url() -> String {
+    std::env::var("DATABASE_URL").expect("these tests need a PostgreSQL: run them with `make test`")
+}
+
+fn fresh(prefix: &str) -> &'static str {
+    format!("{prefix}_{}", Uuid::now_v7().simple()).leak()
+}
+
+/// The steps that a database says were taken, in order.
+async fn taken(store: &Store) -> Vec<String> {
+    let db = store.reader();
+    let sql =
+        Statement::from_string(db.get_database_backend(), "SELECT version FROM seaql_migrations ORDER BY version");
+    db.query_all_raw(sql).await.unwrap().iter().map(|row| row.try_get("", "version").unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_at_once_take_each_step_once() {
+    let schema = fresh("journal");
+    let url = database_url();
+    let stores = join_all((0..REPLICAS).map(|_| Store::postgres::<Migrator>(&url, schema))).await;
+    for store in stores {
+        let steps = taken(&store.unwrap()).await;
+        let once: BTreeSet<&String> = steps.iter().collect();
+        assert_eq!(steps.len(), Migrator::migrations().len());
+        assert_eq!(once.len(), steps.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_goes_on_where_the_next_one_has_added_to_the_schema() {
+    for old in [Fixture::sqlite().await, Fixture::postgres().await] {
+        old.journal.submit(enter("1", "City").once(request(1, 1)), false).await.unwrap();
+        old.migrate::<Next>().await.unwrap();
+        // The replica that runs already, and one that starts only now: a restart, or the new version taken back.
+        old.journal.submit(enter("2", "City").once(request(2, 1)), false).await.unwrap();
+        let again = old.again().await;
+        again.submit(enter("3", "City").once(request(3, 1)), false).await.unwrap();
+        for city in ["1", "2", "3"] {
+            assert_eq!(again.load::<hansa_register_domain::City>(&name(city)).await.unwrap().unwrap().version, 1);
+        }
+        assert_eq!(taken(again.store()).await.len(), Next::migrations().len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_line_is_refused() {
+    let fixture = Fixture::postgres().await;
+    fixture.migrate::<Next>().await.unwrap();
+    let db = fixture.journal.store().reader();
+    db.execute_unprepared("DELETE FROM seaql_migrations WHERE version = 'fixture_0001'").await.unwrap();
+    let refused = fixture.migrate::<Migrator>().await.unwrap_err().to_string();
+    assert!(refused.contains("fixture_0002") && refused.contains("fixture_0001"), "{refused}");
+    assert!(fixture.migrate::<Foreign>().await.is_ok(), "what is all there lacks nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_needs_no_right_but_to_its_own_schema() {
+    let (own, other) = (fresh("own"), fresh("other"));
+    let admin = Database::connect(database_url()).await.unwrap();
+    for sql in [
+        format!("CREATE ROLE {own} LOGIN PASSWORD 'test'"),
+        format!("CREATE SCHEMA {own} AUTHORIZATION {own}"),
+        format!("CREATE SCHEMA {other}"),
+    ] {
+        admin.execute_unprepared(&sql).await.unwrap();
+    }
+    let url = database_url();
+    let (_, place) = url.split_once('@').unwrap();
+    let url = format!("postgres://{own}:test@{place}");
+    let store = Store::postgres::<Migrator>(&url, own).await.unwrap();
+    assert_eq!(taken(&store).await.len(), Migrator::migrations().len());
+    assert!(Store::postgres::<Migrator>(&url, other).await.is_err(), "another service's schema is not its own");
+    assert!(Store::postgres::<Migrator>(&url, fresh("new")).await.is_err(), "it makes no schemas");
+}
