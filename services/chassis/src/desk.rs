@@ -4,10 +4,10 @@
 use crate::{guard::Rpc, policy::Policy, status::to_status};
 use hansa_journal::{Author, Command, Journal, Loaded, Receipt, RequestKey, Together, seal_texts};
 use hansa_kernel::{
-    Caller, Decision, Moment, Reason, Record, RecordId, RecordName, Refusal, Relation, Role, envelope,
+    Caller, Decision, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused, Relation, Role, envelope,
     seal::{Sealed, seal},
 };
-use hansa_proto::{Texts, WriteRequest};
+use hansa_proto::{Texts, WriteRequest, types::Tombstone};
 use prost::Message;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -166,18 +166,37 @@ impl Desk {
         F: Fn(&R, &Q, &Caller, Moment) -> Decision<R::Change> + Send + Sync + 'static,
     {
         let (caller, request, target) = (act.caller.clone(), act.request.clone(), name.clone());
-        let (policy, rpc, who, subject) = (self.policy.clone(), act.rpc.clone(), act.caller.clone(), name.clone());
-        Command::new(name, self.author(act), move |state: Option<&R>, at| {
+        let command = Command::new(name.clone(), self.author(act), move |state: Option<&R>, at| {
             let state = state.ok_or_else(|| Refusal::not_found(&target))?;
             rule(state, &request, &caller, at)
-        })
-        .authorised(move |state: Option<&R>| {
-            let state = state.ok_or_else(|| Refusal::not_found(&subject))?;
-            Self::authorise(&policy, &rpc, &who, state.relation(&who), subject.as_str())
-        })
-        .if_head(etag)
-        .sealed(act.seals.clone(), act.hash)
-        .once(act.key)
+        });
+        self.about(act, command, name, etag)
+    }
+
+    /// A command that deletes a record, where the rule permits it (PL-8).
+    pub fn delete<R, Q, F>(&self, act: &Act<Q>, name: RecordName, etag: &str, rule: F) -> Command<R>
+    where
+        R: Record,
+        Q: Send + Sync + 'static,
+        F: Fn(&R, &Q, &Caller) -> Refused<Tombstone> + Send + Sync + 'static,
+    {
+        let (caller, request) = (act.caller.clone(), act.request.clone());
+        let command =
+            Command::deletion(name.clone(), self.author(act), move |state: &R, _| rule(state, &request, &caller));
+        self.about(act, command, name, etag)
+    }
+
+    /// What holds for every command on a record that must be there.
+    fn about<R: Record, Q>(&self, act: &Act<Q>, command: Command<R>, name: RecordName, etag: &str) -> Command<R> {
+        let (policy, rpc, who) = (self.policy.clone(), act.rpc.clone(), act.caller.clone());
+        command
+            .authorised(move |state: Option<&R>| {
+                let state = state.ok_or_else(|| Refusal::not_found(&name))?;
+                Self::authorise(&policy, &rpc, &who, state.relation(&who), name.as_str())
+            })
+            .if_head(etag)
+            .sealed(act.seals.clone(), act.hash)
+            .once(act.key)
     }
 
     /// A command that makes a record. Where there is one already, the rule hears of it.
@@ -233,13 +252,16 @@ impl Desk {
     /// Reads a record that the caller may see.
     ///
     /// # Errors
-    /// NOT_FOUND where there is none, or the caller may not see it.
+    /// NOT_FOUND where there is none, or the caller may not see it; by PL-8 where it was deleted.
     pub async fn read<R: Record, Q>(&self, request: &Request<Q>, name: &RecordName) -> Result<Loaded<R>, Status> {
         let read = async {
             let (caller, rpc) = caller_of(request)?;
-            let loaded = self.journal.load::<R>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
+            let loaded = self.journal.load_or_tombstone::<R>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
             Self::authorise(&self.policy, &rpc, &caller, loaded.state.relation(&caller), name.as_str())?;
-            Ok(loaded)
+            match loaded.deleted_at {
+                Some(at) => Err(Refusal::deleted(name, at)),
+                None => Ok(loaded),
+            }
         };
         read.await.map_err(|refusal: Refusal| to_status(&refusal))
     }

@@ -41,7 +41,7 @@ fn code(reason: Reason) -> Code {
     match reason {
         Reason::Rule | Reason::OutOfOrder | Reason::Frozen => Code::FailedPrecondition,
         Reason::InvalidField | Reason::RequestIdReused => Code::InvalidArgument,
-        Reason::NotFound => Code::NotFound,
+        Reason::NotFound | Reason::Deleted => Code::NotFound,
         Reason::AlreadyExists => Code::AlreadyExists,
         Reason::NotPermitted => Code::PermissionDenied,
         Reason::NotAuthenticated => Code::Unauthenticated,

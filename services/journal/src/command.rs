@@ -1,12 +1,17 @@
 //! A command: what is asked of one record, by whom, and the rule that decides it.
 
 use crate::{
+    beside::{Beside, Row},
     erasure::Erasing,
-    kind::{AnyState, Step, steps, typed},
+    kind::{AnyState, Step, bury, steps, typed},
     limits::CHANGE_BYTES,
 };
-use hansa_kernel::{Audience, Decision, Moment, Reason, Record, RecordName, Refusal, Stamp, TenantId, seal::Sealed};
-use hansa_proto::types::Actor;
+use ed25519_dalek::SigningKey;
+use hansa_kernel::{
+    Audience, Decision, Moment, Reason, Record, RecordName, Refusal, Refused, Stamp, TenantId, seal::Sealed,
+};
+use hansa_proto::types::{Actor, Tombstone};
+use sea_orm::ActiveModelTrait;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -32,8 +37,26 @@ pub struct RequestKey {
     pub fingerprint: [u8; 16],
 }
 
+/// Who signs a change beside the node: a tenant, with a key that the node holds for it.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its key.
+    pub key: SigningKey,
+}
+
 type Authorise<R> = dyn Fn(Option<&R>) -> Result<(), Refusal> + Send + Sync;
 type Decide<R> = dyn Fn(Option<&R>, Moment) -> Decision<<R as Record>::Change> + Send + Sync;
+type Judge<R> = dyn Fn(&R, Moment) -> Refused<Tombstone> + Send + Sync;
+
+/// What decides a command.
+enum Rule<R: Record> {
+    /// What happens to the record.
+    Changes(Arc<Decide<R>>),
+    /// Whether it may be deleted, and why it is (PL-8).
+    Deletion(Arc<Judge<R>>),
+}
 
 /// A command on one record.
 pub struct Command<R: Record> {
@@ -45,7 +68,9 @@ pub struct Command<R: Record> {
     pub(crate) command_hash: Vec<u8>,
     pub(crate) erasing: Option<Erasing>,
     pub(crate) authorise: Option<Arc<Authorise<R>>>,
-    pub(crate) decide: Arc<Decide<R>>,
+    pub(crate) beside: Vec<Arc<dyn Beside>>,
+    pub(crate) signers: Vec<Signer>,
+    rule: Rule<R>,
 }
 
 impl<R: Record> Command<R> {
@@ -55,6 +80,19 @@ impl<R: Record> Command<R> {
         author: Author,
         decide: impl Fn(Option<&R>, Moment) -> Decision<R::Change> + Send + Sync + 'static,
     ) -> Self {
+        Self::by(name, author, Rule::Changes(Arc::new(decide)))
+    }
+
+    /// A command that deletes a record, where a rule permits it: its tombstone is its last change (PL-8).
+    pub fn deletion(
+        name: RecordName,
+        author: Author,
+        judge: impl Fn(&R, Moment) -> Refused<Tombstone> + Send + Sync + 'static,
+    ) -> Self {
+        Self::by(name, author, Rule::Deletion(Arc::new(judge)))
+    }
+
+    fn by(name: RecordName, author: Author, rule: Rule<R>) -> Self {
         Self {
             name,
             author,
@@ -64,7 +102,9 @@ impl<R: Record> Command<R> {
             command_hash: Vec::new(),
             erasing: None,
             authorise: None,
-            decide: Arc::new(decide),
+            beside: Vec::new(),
+            signers: Vec::new(),
+            rule,
         }
     }
 
@@ -95,6 +135,20 @@ impl<R: Record> Command<R> {
     pub fn sealed(mut self, seals: Vec<Sealed>, command_hash: [u8; 32]) -> Self {
         self.seals = seals;
         self.command_hash = command_hash.to_vec();
+        self
+    }
+
+    /// A row of the service's own, written or overwritten in the same transaction where the command changes anything.
+    #[must_use]
+    pub fn beside<A: ActiveModelTrait + Clone + Send + Sync + 'static>(mut self, row: A) -> Self {
+        self.beside.push(Arc::new(Row(row)));
+        self
+    }
+
+    /// Who signs the changes beside the node.
+    #[must_use]
+    pub fn signed_by(mut self, signers: Vec<Signer>) -> Self {
+        self.signers = signers;
         self
     }
 
@@ -130,6 +184,8 @@ pub(crate) trait AnyCommand: Send + Sync {
     fn seals(&self) -> &[Sealed];
     fn command_hash(&self) -> &[u8];
     fn erasing(&self) -> Option<&Erasing>;
+    fn beside(&self) -> &[Arc<dyn Beside>];
+    fn signers(&self) -> &[Signer];
     fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal>;
     fn decide(&self, before: Option<&AnyState>, stamp: &Stamp, moment: Moment) -> Result<Vec<Step>, Refusal>;
 }
@@ -163,12 +219,27 @@ impl<R: Record> AnyCommand for Command<R> {
         self.erasing.as_ref()
     }
 
+    fn beside(&self) -> &[Arc<dyn Beside>] {
+        &self.beside
+    }
+
+    fn signers(&self) -> &[Signer] {
+        &self.signers
+    }
+
     fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal> {
         self.authorise.as_ref().map_or(Ok(()), |authorise| authorise(before.map(|state| typed::<R>(state))))
     }
 
     fn decide(&self, before: Option<&AnyState>, stamp: &Stamp, moment: Moment) -> Result<Vec<Step>, Refusal> {
-        let happened = (self.decide)(before.map(|state| typed::<R>(state)), moment)?;
+        let happened = match &self.rule {
+            Rule::Changes(decide) => decide(before.map(|state| typed::<R>(state)), moment)?,
+            Rule::Deletion(judge) => {
+                let before = before.ok_or_else(|| Refusal::not_found(&self.name))?;
+                let tombstone = judge(typed::<R>(before), moment)?;
+                return Ok(vec![bury::<R>(before, &tombstone, stamp)]);
+            }
+        };
         steps::<R>(before, happened, stamp).map_err(|misfit| {
             tracing::error!(record = %self.name, %misfit, "a rule decided what cannot be folded");
             Refusal::because(Reason::Internal, "PL-3", "the platform contradicts itself; nothing was changed")

@@ -5,16 +5,41 @@ use chrono::{DateTime, Utc};
 use hansa_kernel::{Audience, Disclosed, Happened, Misfit, Record, RecordName, Stamp, TenantId, time};
 use hansa_proto::{
     ChangeSet, Texts,
-    types::{ChangeEnvelope, LocalizedText},
+    types::{ChangeEnvelope, LocalizedText, Tombstone},
 };
+use prost::{Message, Name};
 use std::{any::Any, marker::PhantomData, sync::Arc};
 
-/// A state without its type.
+/// A record's state without its type.
 pub(crate) type AnyState = Arc<dyn Any + Send + Sync>;
+
+/// Raised whenever the shape of a snapshot changes that is the same for all kinds.
+const SNAPSHOT: i32 = 1 << 24;
+
+/// A record as a snapshot keeps it. A tombstone leaves the state as it was: it still says who may see the record.
+#[derive(Clone)]
+struct Kept<R> {
+    state: Arc<R>,
+    /// When it was deleted, in microseconds since 1970.
+    deleted_at: Option<i64>,
+}
+
+fn kept<R: Record>(state: &AnyState) -> &Kept<R> {
+    state.downcast_ref::<Kept<R>>().expect("a record's collection decides the type of its state")
+}
+
+fn standing<R: Record>(state: R) -> AnyState {
+    Arc::new(Kept { state: Arc::new(state), deleted_at: None })
+}
+
+/// Whether a change says that its record is deleted (PL-8).
+pub(crate) fn is_tombstone(type_name: &str) -> bool {
+    type_name.strip_prefix(Tombstone::PACKAGE).and_then(|rest| rest.strip_prefix('.')) == Some(Tombstone::NAME)
+}
 
 /// A change that was decided, and the state after it.
 pub(crate) struct Step {
-    pub type_name: &'static str,
+    pub type_name: String,
     pub payload: Vec<u8>,
     pub party: Option<TenantId>,
     pub level: hansa_kernel::AssuranceLevel,
@@ -28,6 +53,10 @@ pub(crate) trait AnyKind: Send + Sync {
     fn fold(&self, before: Option<&AnyState>, envelope: &ChangeEnvelope) -> Result<AnyState, Misfit>;
     fn owner(&self, state: &AnyState) -> TenantId;
     fn audience(&self, state: &AnyState) -> Audience;
+    /// When it was deleted (PL-8); `None` while it stands.
+    fn deleted_at(&self, state: &AnyState) -> Option<DateTime<Utc>>;
+    /// The state with its own type, for views.
+    fn inner<'a>(&self, state: &'a AnyState) -> &'a (dyn Any + Send + Sync);
     fn due(&self, state: &AnyState) -> Option<DateTime<Utc>>;
     fn fire(&self, state: &AnyState, due: DateTime<Utc>, stamp: &Stamp) -> Result<Vec<Step>, Misfit>;
     fn views(&self) -> &[Box<dyn AnyView>];
@@ -60,12 +89,17 @@ impl<R: Record> KindOf<R> {
 
 /// The state with its type. The name of a record decides its kind, so a mismatch is a defect of this crate.
 pub(crate) fn typed<R: Record>(state: &AnyState) -> &R {
-    state.downcast_ref::<R>().expect("a record's collection decides the type of its state")
+    &kept::<R>(state).state
 }
 
 /// The same, shared.
 pub(crate) fn shared<R: Record>(state: &AnyState) -> Arc<R> {
-    state.clone().downcast::<R>().expect("a record's collection decides the type of its state")
+    kept::<R>(state).state.clone()
+}
+
+/// When the record was deleted.
+pub(crate) fn deleted_at<R: Record>(state: &AnyState) -> Option<DateTime<Utc>> {
+    kept::<R>(state).deleted_at.and_then(DateTime::from_timestamp_micros)
 }
 
 /// Folds what a rule decided, one change after the other.
@@ -85,15 +119,30 @@ pub(crate) fn steps<R: Record>(
         };
         let after = R::fold(state.take(), &one.change, &stamp)?;
         out.push(Step {
-            type_name: one.change.type_name(),
+            type_name: one.change.type_name().to_owned(),
             payload: one.change.payload(),
             party: stamp.party,
             level: one.level,
-            after: Arc::new(after.clone()),
+            after: standing(after.clone()),
         });
         state = Some(after);
     }
     Ok(out)
+}
+
+/// The step that deletes a record (PL-8).
+pub(crate) fn bury<R: Record>(before: &AnyState, tombstone: &Tombstone, stamp: &Stamp) -> Step {
+    Step {
+        type_name: Tombstone::full_name(),
+        payload: tombstone.encode_to_vec(),
+        party: stamp.party,
+        level: stamp.level,
+        after: buried::<R>(before, stamp),
+    }
+}
+
+fn buried<R: Record>(before: &AnyState, stamp: &Stamp) -> AnyState {
+    Arc::new(Kept { deleted_at: Some(stamp.at.timestamp_micros()), ..kept::<R>(before).clone() })
 }
 
 /// What a fold may know of a stored change.
@@ -113,23 +162,32 @@ impl<R: Record> AnyKind for KindOf<R> {
     }
 
     fn decode(&self, revision: i32, state: &[u8]) -> Option<AnyState> {
-        if i64::from(revision) != i64::from(R::REVISION) {
+        if revision != SNAPSHOT | R::REVISION.cast_signed() {
             return None;
         }
-        postcard::from_bytes::<R>(state).ok().map(|state| Arc::new(state) as AnyState)
+        let (deleted_at, state) = postcard::from_bytes::<(Option<i64>, R)>(state).ok()?;
+        Some(Arc::new(Kept { state: Arc::new(state), deleted_at }))
     }
 
     fn encode(&self, state: &AnyState) -> (i32, Vec<u8>) {
-        let bytes = postcard::to_stdvec(typed::<R>(state)).expect("a state is plain data");
-        (R::REVISION.cast_signed(), bytes)
+        let Kept { state, deleted_at } = kept::<R>(state);
+        let bytes = postcard::to_stdvec(&(deleted_at, state.as_ref())).expect("a state is plain data");
+        (SNAPSHOT | R::REVISION.cast_signed(), bytes)
     }
 
     fn fold(&self, before: Option<&AnyState>, envelope: &ChangeEnvelope) -> Result<AnyState, Misfit> {
+        if before.is_some_and(|state| kept::<R>(state).deleted_at.is_some()) {
+            return Err(Misfit("nothing follows a tombstone".into()));
+        }
+        if is_tombstone(&envelope.r#type) {
+            let before = before.ok_or_else(|| Misfit("a record does not begin with a tombstone".into()))?;
+            return Ok(buried::<R>(before, &stamp(envelope)));
+        }
         let change = R::Change::decode(&envelope.r#type, &envelope.payload)
             .map_err(|error| Misfit(format!("its payload cannot be read: {error}")))?
             .ok_or_else(|| Misfit(format!("its type {} is not known", envelope.r#type)))?;
         let before = before.map(|state| typed::<R>(state).clone());
-        Ok(Arc::new(R::fold(before, &change, &stamp(envelope))?))
+        Ok(standing(R::fold(before, &change, &stamp(envelope))?))
     }
 
     fn owner(&self, state: &AnyState) -> TenantId {
@@ -140,8 +198,17 @@ impl<R: Record> AnyKind for KindOf<R> {
         typed::<R>(state).audience()
     }
 
+    fn deleted_at(&self, state: &AnyState) -> Option<DateTime<Utc>> {
+        deleted_at::<R>(state)
+    }
+
+    fn inner<'a>(&self, state: &'a AnyState) -> &'a (dyn Any + Send + Sync) {
+        typed::<R>(state)
+    }
+
     fn due(&self, state: &AnyState) -> Option<DateTime<Utc>> {
-        typed::<R>(state).due()
+        let Kept { state, deleted_at } = kept::<R>(state);
+        if deleted_at.is_some() { None } else { state.due() }
     }
 
     fn fire(&self, state: &AnyState, due: DateTime<Utc>, stamp: &Stamp) -> Result<Vec<Step>, Misfit> {
@@ -158,12 +225,20 @@ impl<R: Record> AnyKind for KindOf<R> {
         payload: &[u8],
         visit: &mut dyn FnMut(&mut LocalizedText),
     ) -> Option<Vec<u8>> {
+        if is_tombstone(type_name) {
+            let mut tombstone = Tombstone::decode(payload).ok()?;
+            tombstone.visit_texts(visit);
+            return Some(tombstone.encode_to_vec());
+        }
         let mut change = R::Change::decode(type_name, payload).ok()??;
         change.visit_texts(visit);
         Some(change.payload())
     }
 
     fn disclosed(&self, type_name: &str, payload: &[u8]) -> Disclosed<Vec<u8>> {
+        if is_tombstone(type_name) {
+            return R::tombstone_disclosed().map(|tombstone| tombstone.encode_to_vec());
+        }
         match R::Change::decode(type_name, payload) {
             Ok(Some(change)) => R::disclosed(&change).map(|part| part.payload()),
             _ => Disclosed::Hidden,
@@ -185,7 +260,11 @@ impl Collectors {
                 self.by_kind.len() - 1
             });
         for collector in &mut self.by_kind[at].1 {
-            collector.add(name.id.0, state.as_ref(), existed);
+            if kind.deleted_at(state).is_some() {
+                collector.remove(name.id.0);
+            } else {
+                collector.add(name.id.0, kind.inner(state), existed);
+            }
         }
     }
 

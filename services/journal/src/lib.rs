@@ -4,10 +4,12 @@
 //! state, views and request ids in one transaction. Nothing else writes. What was committed travels to other services over
 //! the bus; [`subscription`] applies it there once and in order.
 
+mod beside;
 mod bulk;
 mod bus;
 pub mod clock;
 mod command;
+mod custody;
 mod erasure;
 mod feed;
 mod job;
@@ -38,7 +40,7 @@ mod writer;
 
 pub use bus::Bus;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use command::{Author, Command, Receipt, RequestKey};
+pub use command::{Author, Command, Receipt, RequestKey, Signer};
 pub use erasure::{Erasing, Erasure};
 pub use feed::FeedEntry;
 pub use journal::{Journal, JournalBuilder, Together};

@@ -15,6 +15,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::{any::Any, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
 
+/// The state that is kept of a deleted record: nothing but the mark.
+pub(crate) const TOMBSTONE: &[u8] = &[];
+
 /// What is kept of the records of one foreign collection.
 pub trait Mirror: Send + Sync + 'static {
     /// The collection, such as `cities`.
@@ -32,8 +35,12 @@ pub trait Mirror: Send + Sync + 'static {
     /// Where the change cannot follow: the record is put into quarantine.
     fn fold(before: Option<Self::State>, change: &Self::Change, stamp: &Stamp) -> Result<Self::State, Misfit>;
 
-    /// What must be worked on again because of it: keys of a queue.
-    fn touches(record: RecordId, before: Option<&Self::State>, after: &Self::State) -> Vec<(&'static str, Uuid)> {
+    /// What must be worked on again because of it: keys of a queue. `after` is `None` where the record was deleted.
+    fn touches(
+        record: RecordId,
+        before: Option<&Self::State>,
+        after: Option<&Self::State>,
+    ) -> Vec<(&'static str, Uuid)> {
         let _ = (record, before, after);
         Vec::new()
     }
@@ -55,7 +62,7 @@ pub(crate) trait AnyMirror: Send + Sync {
         &self,
         record: RecordId,
         before: Option<&(dyn Any + Send + Sync)>,
-        after: &(dyn Any + Send + Sync),
+        after: Option<&(dyn Any + Send + Sync)>,
     ) -> Vec<(&'static str, Uuid)>;
     fn collectors(&self) -> Vec<Box<dyn Collector>>;
 }
@@ -122,9 +129,9 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
         &self,
         record: RecordId,
         before: Option<&(dyn Any + Send + Sync)>,
-        after: &(dyn Any + Send + Sync),
+        after: Option<&(dyn Any + Send + Sync)>,
     ) -> Vec<(&'static str, Uuid)> {
-        M::touches(record, before.map(|state| typed::<M>(state)), typed::<M>(after))
+        M::touches(record, before.map(|state| typed::<M>(state)), after.map(|state| typed::<M>(state)))
     }
 
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
@@ -152,7 +159,7 @@ impl<M: Mirror> Mirrors<M> {
         Self { journal: journal.clone(), mirror: PhantomData }
     }
 
-    /// What is kept of some records; those that are not known are left out.
+    /// What is kept of some records; those that are not known, or were deleted, are left out.
     ///
     /// # Errors
     /// Where the database is away.
@@ -165,7 +172,7 @@ impl<M: Mirror> Mirrors<M> {
             .map_err(|e| storage(&e))?;
         Ok(rows
             .into_iter()
-            .filter(|row| row.revision == M::REVISION.cast_signed())
+            .filter(|row| row.revision == M::REVISION.cast_signed() && row.state != TOMBSTONE)
             .filter_map(|row| postcard::from_bytes(&row.state).ok().map(|state| (row.record, Arc::new(state))))
             .collect())
     }

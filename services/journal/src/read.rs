@@ -2,11 +2,12 @@
 
 use crate::{
     journal::{Inner, Journal, Known},
-    kind::{AnyKind, AnyState, shared},
+    kind::{AnyKind, AnyState, deleted_at, shared},
     limits::{PAGE_DEFAULT, PAGE_MOST},
     store::{Backend, StoreError, storage},
     tables::{change, record},
 };
+use chrono::{DateTime, Utc};
 use hansa_kernel::{Disclosed, Misfit, Record, RecordId, RecordName, Refusal, Relation, TenantId};
 use hansa_proto::types::{ChangeEnvelope, SignedChange};
 use prost::Message;
@@ -25,6 +26,8 @@ pub struct Loaded<R> {
     pub version: u64,
     /// Its head.
     pub etag: String,
+    /// When it was deleted; its state is then what stood before (PL-8).
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 /// A change of the past, with its canonical bytes.
@@ -106,15 +109,23 @@ pub(crate) fn fold_rows(kind: &dyn AnyKind, rows: Vec<change::Model>) -> Result<
 }
 
 impl Journal {
-    /// A record as it is now; `None` where there is none.
+    /// A record as it is now; `None` where there is none, or no more.
     ///
     /// # Errors
     /// Where the database is away.
     pub async fn load<R: Record>(&self, name: &RecordName) -> Result<Option<Loaded<R>>, Refusal> {
+        Ok(self.load_or_tombstone(name).await?.filter(|loaded| loaded.deleted_at.is_none()))
+    }
+
+    /// The same, also where it was deleted: who could see the record is told so.
+    ///
+    /// # Errors
+    /// Where the database is away.
+    pub async fn load_or_tombstone<R: Record>(&self, name: &RecordName) -> Result<Option<Loaded<R>>, Refusal> {
         Ok(self.inner.known(name).await?.map(|known| loaded(&known)))
     }
 
-    /// Many records as they are now, in the order of the ids; those that are not there are left out.
+    /// Many records as they are now, in the order of the ids; those that are not there, or no more, are left out.
     ///
     /// # Errors
     /// Where the database is away.
@@ -151,7 +162,7 @@ impl Journal {
             };
             found.insert(row.record, loaded(&known));
         }
-        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
+        Ok(ids.iter().filter_map(|id| found.remove(id)).filter(|loaded| loaded.deleted_at.is_none()).collect())
     }
 
     /// A record as it was at a version.
@@ -232,6 +243,7 @@ fn loaded<R: Record>(known: &Known) -> Loaded<R> {
         state: shared::<R>(&known.state),
         version: known.version,
         etag: hex::encode(&known.head),
+        deleted_at: deleted_at::<R>(&known.state),
     }
 }
 

@@ -5,9 +5,10 @@
 
 use crate::{
     journal::Journal,
+    kind::is_tombstone,
     limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
     metrics,
-    mirror::{AnyMirror, Mirror, MirrorOf, write_mirrors, write_quarantine},
+    mirror::{AnyMirror, Mirror, MirrorOf, TOMBSTONE, write_mirrors, write_quarantine},
     queue::{Marks, mark_dirty},
     store::{Backend, storage},
     tables::{change, cursor, mirror, quarantine},
@@ -15,7 +16,7 @@ use crate::{
     view::{Collector, View},
 };
 use async_trait::async_trait;
-use hansa_kernel::{RecordId, RecordName, Refusal};
+use hansa_kernel::{Misfit, RecordId, RecordName, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use prost::Message;
 use sea_orm::{
@@ -134,10 +135,12 @@ impl std::fmt::Debug for Subscription {
 }
 
 /// A mirrored record within a batch.
+#[derive(Default)]
 struct Slot {
     state: Option<AnyBox>,
     version: u64,
     touched: bool,
+    deleted: bool,
 }
 
 impl Subscription {
@@ -291,9 +294,10 @@ impl Subscription {
                 .map_err(|e| storage(&e))?;
             for row in rows {
                 // Of another revision: folded anew from the first change, which counts as a gap.
-                let state = mirror.decode(&row);
-                let version = if state.is_some() { row.version.cast_unsigned() } else { 0 };
-                batch.slots.insert(row.record, Slot { state, version, touched: false });
+                let deleted = row.revision == mirror.revision() && row.state == TOMBSTONE;
+                let state = if deleted { None } else { mirror.decode(&row) };
+                let version = if deleted || state.is_some() { row.version.cast_unsigned() } else { 0 };
+                batch.slots.insert(row.record, Slot { state, version, touched: false, deleted });
             }
             let stuck = quarantine::Entity::find()
                 .filter(quarantine::Column::Subscription.eq(self.name))
@@ -338,13 +342,19 @@ impl Subscription {
     }
 
     fn fold(&self, mirror: &dyn AnyMirror, batch: &mut Applying, name: &RecordName, envelope: &ChangeEnvelope) {
-        let slot = batch.slots.entry(name.id.0).or_insert(Slot { state: None, version: 0, touched: false });
-        match mirror.fold(slot.state.as_deref(), envelope) {
+        let slot = batch.slots.entry(name.id.0).or_default();
+        let folded = match (slot.deleted, is_tombstone(&envelope.r#type)) {
+            (true, _) => Err(Misfit("nothing follows a tombstone".into())),
+            (false, true) => Ok(None),
+            (false, false) => mirror.fold(slot.state.as_deref(), envelope),
+        };
+        match folded {
             Ok(after) => {
-                if let Some(after) = after {
-                    let touched = mirror.touches(name.id, slot.state.as_deref(), after.as_ref());
+                slot.deleted = is_tombstone(&envelope.r#type);
+                if after.is_some() || slot.deleted {
+                    let touched = mirror.touches(name.id, slot.state.as_deref(), after.as_deref());
                     batch.dirty.extend(touched.into_iter().map(|key| (key, batch.trace.clone())));
-                    slot.state = Some(after);
+                    slot.state = after;
                 }
                 slot.version = envelope.version;
                 slot.touched = true;
@@ -369,17 +379,26 @@ impl Subscription {
         let mut rows = Vec::new();
         let mut views: HashMap<&'static str, Vec<Box<dyn Collector>>> = HashMap::new();
         for (record, slot) in batch.slots.iter().filter(|(_, slot)| slot.touched) {
-            let (Some(state), Some(collection)) = (&slot.state, batch.collections.get(record)) else { continue };
+            let Some(collection) = batch.collections.get(record) else { continue };
+            if slot.state.is_none() && !slot.deleted {
+                continue;
+            }
             let mirror = &self.mirrors[collection];
             rows.push(mirror::ActiveModel {
                 subscription: Set((*collection).to_owned()),
                 record: Set(*record),
                 version: Set(slot.version.cast_signed()),
                 revision: Set(mirror.revision()),
-                state: Set(mirror.encode(state.as_ref())),
+                state: Set(slot
+                    .state
+                    .as_ref()
+                    .map_or_else(|| TOMBSTONE.to_vec(), |state| mirror.encode(state.as_ref()))),
             });
             for collector in views.entry(collection).or_insert_with(|| mirror.collectors()) {
-                collector.add(*record, state.as_ref(), true);
+                match &slot.state {
+                    Some(state) => collector.add(*record, state.as_ref(), true),
+                    None => collector.remove(*record),
+                }
             }
         }
         write_mirrors(tx, rows).await?;

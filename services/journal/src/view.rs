@@ -46,6 +46,8 @@ pub(crate) trait AnyView: Send + Sync {
 pub(crate) trait Collector: Send {
     /// Adds a record's rows; `existed` says whether it may have older ones.
     fn add(&mut self, record: Uuid, state: &(dyn Any + Send + Sync), existed: bool);
+    /// Takes a record's rows away.
+    fn remove(&mut self, record: Uuid);
     /// Writes them.
     async fn write(self: Box<Self>, db: &DatabaseTransaction) -> Result<(), StoreError>;
 }
@@ -88,6 +90,10 @@ impl<V: View> Collector for Rows<V> {
             self.stale.push(record);
         }
         self.rows.extend(rows);
+    }
+
+    fn remove(&mut self, record: Uuid) {
+        self.stale.push(record);
     }
 
     async fn write(self: Box<Self>, db: &DatabaseTransaction) -> Result<(), StoreError> {

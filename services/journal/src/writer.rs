@@ -1,7 +1,8 @@
 //! The one writer of a journal. It takes whatever waits, decides each command in turn, and commits all of it at once.
 
 use crate::{
-    command::{AnyCommand, within_audience_limit, within_change_limit},
+    beside::Beside,
+    command::{AnyCommand, Signer, within_audience_limit, within_change_limit},
     erasure::{self, Erasing},
     job::{Done, Job, Work},
     journal::Inner,
@@ -43,6 +44,15 @@ struct Output {
     /// Those of `seals`, by what stands in the change.
     sealed: HashSet<[u8; SEAL_BYTES]>,
     erasures: Vec<Erasing>,
+    beside: Vec<Arc<dyn Beside>>,
+}
+
+/// What a change carries along of the command that led to it.
+#[derive(Clone, Copy, Default)]
+struct Evidence<'a> {
+    command_hash: &'a [u8],
+    signers: &'a [Signer],
+    trace: Option<&'a str>,
 }
 
 impl Output {
@@ -67,7 +77,7 @@ impl Output {
 fn seals_in(kind: &dyn AnyKind, steps: &[Step]) -> HashSet<Vec<u8>> {
     let mut seals = HashSet::new();
     for step in steps {
-        kind.visit_texts(step.type_name, &step.payload, &mut |text| seals.extend([text.seal.clone()]));
+        kind.visit_texts(&step.type_name, &step.payload, &mut |text| seals.extend([text.seal.clone()]));
     }
     seals
 }
@@ -252,6 +262,9 @@ impl Batch<'_> {
 
     fn command(&self, mut slot: Slot, command: &dyn AnyCommand, output: &mut Output) -> Result<Slot, Refusal> {
         command.authorise(slot.state.as_ref())?;
+        if let Some(at) = slot.state.as_ref().and_then(|state| slot.kind.deleted_at(state)) {
+            return Err(Refusal::deleted(&slot.name, at));
+        }
         if let Some(reason) = &slot.frozen {
             return Err(Refusal::because(Reason::Frozen, "PL-3", format!("{} is frozen: {reason}", slot.name)));
         }
@@ -273,9 +286,11 @@ impl Batch<'_> {
             let own = command.seals().iter().filter(|sealed| standing.contains(&sealed.seal[..]));
             output.keep_seals(slot.name.id, tenant, own);
             output.erasures.extend(command.erasing().cloned());
+            output.beside.extend(command.beside().iter().cloned());
         }
+        let (command_hash, signers, trace) = (command.command_hash(), command.signers(), author.trace.as_deref());
         for step in steps {
-            self.append(&mut slot, step, command.command_hash(), &stamp, author.trace.as_deref(), output)?;
+            self.append(&mut slot, step, &stamp, Evidence { command_hash, signers, trace }, output)?;
         }
         Ok(slot)
     }
@@ -328,7 +343,7 @@ impl Batch<'_> {
         }
         let mut output = Output::default();
         for step in steps {
-            self.append(&mut slot, step, &[], &stamp, trace, &mut output)?;
+            self.append(&mut slot, step, &stamp, Evidence { trace, ..Evidence::default() }, &mut output)?;
         }
         self.slots.insert(name.id.0, slot);
         self.keep(output);
@@ -340,9 +355,8 @@ impl Batch<'_> {
         &self,
         slot: &mut Slot,
         step: Step,
-        command_hash: &[u8],
         stamp: &Stamp,
-        trace: Option<&str>,
+        Evidence { command_hash, signers, trace }: Evidence<'_>,
         output: &mut Output,
     ) -> Result<(), Refusal> {
         let audience = slot.kind.audience(&step.after);
@@ -351,7 +365,7 @@ impl Batch<'_> {
         let envelope = ChangeEnvelope {
             format: envelope::FORMAT,
             hash_algorithm: HashAlgorithm::Sha256 as i32,
-            r#type: step.type_name.to_owned(),
+            r#type: step.type_name,
             schema_revision: 1,
             critical: true,
             record: slot.name.as_str().to_owned(),
@@ -368,8 +382,10 @@ impl Batch<'_> {
             payload: step.payload,
         };
         debug_assert!(instant("claimed_time", envelope.claimed_time.as_ref()).is_ok());
-        let SignedChange { envelope: bytes, signatures } =
+        let SignedChange { envelope: bytes, mut signatures } =
             envelope::seal(&envelope, self.inner.node.name(), self.inner.node.signing());
+        let by = |s: &Signer| envelope::sign(envelope::PAYLOAD_TYPE, &bytes, &s.tenant.name(), &s.key);
+        signatures.extend(signers.iter().map(by));
         within_change_limit(&bytes)?;
         let before = slot.state.as_ref().map(|state| slot.kind.audience(state));
         self.feed(slot.name.id.0, version, before.as_ref(), &audience, output);
@@ -432,16 +448,20 @@ impl Batch<'_> {
         self.output.requests.extend(output.requests);
         self.output.seals.extend(output.seals);
         self.output.erasures.extend(output.erasures);
+        self.output.beside.extend(output.beside);
     }
 
     /// Writes everything: the changes first, whose unique keys stop a batch that lost a race.
     async fn write(self, tx: &DatabaseTransaction) -> Result<Vec<Slot>, StoreError> {
-        let Output { changes, mut feed, requests, seals, erasures, .. } = self.output;
+        let Output { changes, mut feed, requests, seals, erasures, beside, .. } = self.output;
         insert::<change::Entity, _>(tx, changes).await?;
         let requests = requests.into_iter().map(sea_orm::IntoActiveModel::into_active_model).collect::<Vec<_>>();
         insert::<request::Entity, request::ActiveModel>(tx, requests).await?;
         insert::<seal::Entity, _>(tx, seals).await?;
         erasure::erase(tx, &erasures, self.moment.now).await?;
+        for row in beside {
+            row.write(tx).await?;
+        }
         if self.inner.store.backend() == Backend::Sqlite {
             // One writer a file: its order is the order of commit, so positions are given at once.
             for row in &mut feed {

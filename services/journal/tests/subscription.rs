@@ -34,7 +34,7 @@ impl Mirror for Cities {
         Ok((city, folds + 1))
     }
 
-    fn touches(record: RecordId, _: Option<&Self::State>, _: &Self::State) -> Vec<(&'static str, Uuid)> {
+    fn touches(record: RecordId, _: Option<&Self::State>, _: Option<&Self::State>) -> Vec<(&'static str, Uuid)> {
         vec![("look", record.0)]
     }
 }

@@ -1,10 +1,10 @@
 //! What a record is: private state that changes fold into, and what the journal must know of it.
 
-use crate::{Caller, Refusal, Relation, TenantId};
+use crate::{Caller, Refusal, Relation, TenantId, text};
 use chrono::{DateTime, Utc};
 use hansa_proto::{
     ChangeSet,
-    types::{self, Actor, AssuranceLevel},
+    types::{self, Actor, AssuranceLevel, LocalizedText, Tombstone},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -40,6 +40,15 @@ impl<C> Happened<C> {
 /// Never; it is a `Decision` for the caller's convenience.
 pub fn happened<C>(change: impl Into<C>) -> Decision<C> {
     Ok(vec![Happened::new(change)])
+}
+
+/// The last change of a record that is deleted (PL-8): it says why.
+///
+/// # Errors
+/// INVALID_FIELD by PL-8 without a reason.
+pub fn tombstone(reason: &[LocalizedText]) -> Result<Tombstone, Refusal> {
+    text::required("reason", reason).map_err(|refusal| refusal.under("PL-8").help("Say why it is deleted."))?;
+    Ok(Tombstone { reason: reason.to_vec() })
 }
 
 /// What a fold may know of a change beside its content.
@@ -157,6 +166,12 @@ pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Sized + '
     /// What of a change those see who read the record because it is public, and for no other reason.
     fn disclosed(change: &Self::Change) -> Disclosed<Self::Change> {
         let _ = change;
+        Disclosed::Whole
+    }
+
+    /// What of its tombstone those see (PL-8).
+    #[must_use]
+    fn tombstone_disclosed() -> Disclosed<Tombstone> {
         Disclosed::Whole
     }
 

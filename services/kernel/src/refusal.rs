@@ -1,5 +1,6 @@
 //! Refusals: which rule, what is missing, what would help.
 
+use chrono::{DateTime, Utc};
 use hansa_proto::types::Reason;
 use std::fmt;
 
@@ -61,6 +62,15 @@ impl Refusal {
     pub fn not_found(name: impl fmt::Display) -> Self {
         Self { reason: Reason::NotFound, rule: "PL-1", ..Self::rule("PL-1", format!("{name} was not found")) }
             .help("Check the name, and whether the record is shared with your tenant.")
+    }
+
+    /// The record was deleted. For callers who could see it; to anyone else it is not found.
+    #[must_use]
+    pub fn deleted(name: impl fmt::Display, at: DateTime<Utc>) -> Self {
+        let message = format!("{name} was deleted on {}", at.date_naive());
+        Self { reason: Reason::Deleted, ..Self::rule("PL-8", message) }.help(
+            "Its history says who deleted it and why. What is deleted stays so: enter it anew under a name of its own.",
+        )
     }
 
     /// The caller's role or relation does not permit it.

@@ -1,6 +1,7 @@
 //! The register service: cities, countries, tenants and offices (CT-1 to CT-5, CT-10, CT-11, CT-13, PL-1).
 
 mod api;
+mod custody;
 mod migrations;
 mod views;
 

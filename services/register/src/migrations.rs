@@ -10,7 +10,31 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut steps = hansa_journal::migrations();
         steps.push(Box::new(Register0001));
+        steps.push(Box::new(TenantKeys));
         steps
+    }
+}
+
+/// The keys that the host holds.
+struct TenantKeys;
+
+impl MigrationName for TenantKeys {
+    fn name(&self) -> &'static str {
+        "register_tenant_keys"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for TenantKeys {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let mut keys = Table::create().table("tenant_keys").to_owned();
+        keys.col(uuid("tenant")).col(binary("public_key")).col(binary("wrapped")).col(big_integer("changed_at"));
+        keys.primary_key(Index::create().col("tenant").col("public_key"));
+        manager.create_table(keys).await
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("keys are not thrown away".into()))
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod activity;
 mod attestation;
+mod deletion;
 mod disclosure;
 mod facts;
 mod fold;
@@ -32,6 +33,7 @@ mod tests_in_force;
 
 pub use activity::{record_activity, set_committee};
 pub use attestation::{attest_step, confirm_attestation, dispute_attestation};
+pub use deletion::delete;
 pub use facts::{CityFacts, Clock, Facts, KindSettings, Settings, Tier};
 pub use importing::{IMPORT_ROWS, import, import_again, import_id, import_new, outcome};
 pub use life::{
@@ -52,7 +54,7 @@ use hansa_proto::{
     partnerships::{
         Activity, AgreementKind, AgreementOrigin, AgreementState, AgreementStep, AttestationState, JointText,
     },
-    types::LocalizedText,
+    types::{LocalizedText, Tombstone},
 };
 use serde::{Deserialize, Serialize};
 use sides::{Side, Taken};
@@ -305,6 +307,11 @@ impl Record for Agreement {
 
     fn disclosed(change: &Change) -> Disclosed<Change> {
         disclosure::disclosed(change)
+    }
+
+    /// That it is deleted, and not why: the reason may speak of the parties.
+    fn tombstone_disclosed() -> Disclosed<Tombstone> {
+        Disclosed::Part(Tombstone::default())
     }
 
     fn due(&self) -> Option<DateTime<Utc>> {

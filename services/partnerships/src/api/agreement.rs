@@ -17,14 +17,14 @@ use hansa_proto::{
         self as proto, AgreementDocument, AttestStepRequest, BatchImportAgreementsRequest,
         BatchImportAgreementsResponse, ClaimAgreementRequest, ConfirmAttestationRequest, ConfirmPlanRequest,
         ConfirmRationaleRequest, ConfirmRenewalRequest, ConfirmRevitalisationRequest, CreateAgreementRequest,
-        DeclineAgreementRequest, DisputeAttestationRequest, EndAgreementRequest, EndAgreementsRequest,
-        EndAgreementsResponse, ExportAgreementRequest, GetAgreementRequest, ImportAgreementRequest,
-        LiftSuspensionRequest, ListActivitiesRequest, ListActivitiesResponse, ListAgreementsRequest,
-        ListAgreementsResponse, OpenDialogueRequest, OverrideGuidelinesRequest, PutForwardPlanRequest,
-        PutForwardRationaleRequest, RecordActivityRequest, RecordCouncilVoteRequest, RenewAgreementRequest,
-        ReviseTermsRequest, RevitaliseAgreementRequest, SetCommitteeRequest, SignAgreementRequest,
-        StateGuidelinesRequest, SuspendAgreementRequest, SuspendAgreementsRequest, SuspendAgreementsResponse,
-        WithdrawAgreementRequest,
+        DeclineAgreementRequest, DeleteAgreementRequest, DisputeAttestationRequest, EndAgreementRequest,
+        EndAgreementsRequest, EndAgreementsResponse, ExportAgreementRequest, GetAgreementRequest,
+        ImportAgreementRequest, LiftSuspensionRequest, ListActivitiesRequest, ListActivitiesResponse,
+        ListAgreementsRequest, ListAgreementsResponse, OpenDialogueRequest, OverrideGuidelinesRequest,
+        PutForwardPlanRequest, PutForwardRationaleRequest, RecordActivityRequest, RecordCouncilVoteRequest,
+        RenewAgreementRequest, ReviseTermsRequest, RevitaliseAgreementRequest, SetCommitteeRequest,
+        SignAgreementRequest, StateGuidelinesRequest, SuspendAgreementRequest, SuspendAgreementsRequest,
+        SuspendAgreementsResponse, WithdrawAgreementRequest,
         agreement_service_server::{AgreementService, AgreementServiceServer},
     },
 };
@@ -141,6 +141,14 @@ impl AgreementService for Agreements {
     ) -> Result<Response<BatchImportAgreementsResponse>, Status> {
         let act = self.0.open(request)?;
         Ok(Response::new(BatchImportAgreementsResponse { rows: bulk::import(&self.0, &act).await? }))
+    }
+
+    async fn delete_agreement(&self, request: Request<DeleteAgreementRequest>) -> Result<Response<()>, Status> {
+        let act = self.0.open(request)?;
+        let name = agreement_name(&act.request.name, "name")?;
+        let command = self.0.delete(&act, name, &act.request.etag, agreement::delete);
+        self.0.submit(&act, command).await?;
+        Ok(Response::new(()))
     }
 
     async fn get_agreement(&self, request: Request<GetAgreementRequest>) -> Answer {

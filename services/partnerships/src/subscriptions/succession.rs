@@ -39,9 +39,10 @@ impl Mirror for Successions {
         Ok(state)
     }
 
-    fn touches(record: RecordId, before: Option<&Succession>, after: &Succession) -> Vec<(&'static str, Uuid)> {
+    fn touches(record: RecordId, before: Option<&Succession>, after: Option<&Succession>) -> Vec<(&'static str, Uuid)> {
         let was = before.is_some_and(|before| before.entered);
-        if after.names_another && after.entered && !was { vec![(QUEUE, record.0)] } else { Vec::new() }
+        let due = after.is_some_and(|after| after.names_another && after.entered && !was);
+        if due { vec![(QUEUE, record.0)] } else { Vec::new() }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The state of an imported city is small, for there are many: what is not known takes no room.
 
+mod deletion;
 pub(crate) mod fields;
 mod import;
 
@@ -16,6 +17,7 @@ use crate::{
     tier::{self, Known, Place},
 };
 use chrono::NaiveDate;
+pub use deletion::delete;
 use fields::Field;
 use hansa_kernel::{
     Audience, Caller, Decision, Happened, Misfit, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused,

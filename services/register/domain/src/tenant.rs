@@ -6,14 +6,17 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
-    Audience, Caller, Happened, Misfit, Moment, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId, text,
-    time,
+    Audience, Caller, Decision, Happened, Misfit, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused,
+    Stamp, TenantId, text, time,
 };
 use hansa_proto::register::{
-    self as proto, CreateTenantRequest, IdentityAct, IdentityEntry, KeyCustody, TenantCreated, TenantKind, city_change,
-    tenant_change::Change,
+    self as proto, CreateTenantRequest, IdentityAct, IdentityEntry, KeyCustody, TenantCreated, TenantKeyRotated,
+    TenantKind, city_change, tenant_change::Change,
 };
 use serde::{Deserialize, Serialize};
+
+/// Most entries of an identity log.
+pub const IDENTITY_ENTRIES: usize = 100;
 
 /// A tenant. Its fields cannot be written but by the fold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +82,21 @@ impl Tenant {
         self.log.last().map(|entry| entry.key)
     }
 
+    /// Who holds the key in force.
+    #[must_use]
+    pub fn custody(&self) -> KeyCustody {
+        self.log.last().map_or(KeyCustody::Unspecified, |entry| entry.custody)
+    }
+
+    fn rotated(mut self, rotated: &TenantKeyRotated) -> Result<Self, Misfit> {
+        let entry = Entry::fold(&rotated.identity.clone().unwrap_or_default())?;
+        if entry.act != IdentityAct::Rotated || self.log.iter().any(|before| before.key == entry.key) {
+            return Err(Misfit("a key takes the place of another once".into()));
+        }
+        self.log.push(entry);
+        Ok(self)
+    }
+
     /// As the contract shows it.
     #[must_use]
     pub fn resource(&self, name: &RecordName, etag: &str) -> proto::Tenant {
@@ -102,10 +120,12 @@ impl Record for Tenant {
     type Change = Change;
 
     fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
-        let Change::Created(created) = change;
-        if before.is_some() {
-            return Err(Misfit("the tenant has begun before".into()));
-        }
+        let created = match (before, change) {
+            (None, Change::Created(created)) => created,
+            (Some(tenant), Change::KeyRotated(rotated)) => return tenant.rotated(rotated),
+            (Some(_), Change::Created(_)) => return Err(Misfit("the tenant has begun before".into())),
+            (None, _) => return Err(Misfit("a tenant begins with its creation".into())),
+        };
         let entry = Entry::fold(&created.identity.clone().unwrap_or_default())?;
         let city = Some(created.city.as_str()).filter(|name| !name.is_empty());
         let city = city.map(|name| rights::city_id("city", name)).transpose();
@@ -147,6 +167,19 @@ pub struct Host<'a> {
     pub home_node: &'a str,
 }
 
+impl Host<'_> {
+    fn entry(&self, act: IdentityAct, sequence: usize, at: Moment) -> IdentityEntry {
+        IdentityEntry {
+            sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
+            act: act as i32,
+            public_key: self.public_key.to_vec(),
+            home_node: self.home_node.to_owned(),
+            key_custody: KeyCustody::Host as i32,
+            time: Some(time::timestamp(at.now)),
+        }
+    }
+}
+
 /// The city that a request names.
 ///
 /// # Errors
@@ -184,19 +217,34 @@ pub fn create(
     let default = city.map(|(_, city)| city.display_name().to_owned()).unwrap_or_default();
     let display_name = if asked.display_name.is_empty() { default } else { asked.display_name };
     text::name("tenant.display_name", &display_name)?;
-    let identity = IdentityEntry {
-        sequence: 1,
-        act: IdentityAct::Created as i32,
-        public_key: host.public_key.to_vec(),
-        home_node: host.home_node.to_owned(),
-        key_custody: KeyCustody::Host as i32,
-        time: Some(time::timestamp(at.now)),
-    };
+    let identity = host.entry(IdentityAct::Created, 1, at);
     let city_change = city.map(|(of, city)| city::join(city, id, caller, at).map(|change| (of, change))).transpose()?;
     let created = TenantCreated { kind: asked.kind, display_name, city: asked.city, identity: Some(identity) };
     // The tenant is bound by its own record from the first change on.
     let first = Happened { party: Some(id), ..Happened::new(created) };
     Ok(Founding { id, tenant: vec![first], city: city_change })
+}
+
+/// Replaces the key that the host holds. `old` is the public half of the one that the host signs with.
+///
+/// # Errors
+/// PL-5 where the host does not hold the key; STALE where it was replaced meanwhile; LIMIT where it was too often.
+pub fn rotate_key(state: &Tenant, old: &[u8; 32], host: Host, at: Moment) -> Decision<Change> {
+    if state.custody() != KeyCustody::Host {
+        return Err(Refusal::rule("PL-5", "the host does not hold the tenant's key")
+            .missing("key_custody", "is not the host's")
+            .help("Whoever holds the key replaces it."));
+    }
+    if state.key().as_ref() != Some(old) {
+        return Err(Refusal::because(Reason::Stale, "PL-4", "the key was replaced meanwhile")
+            .help("Read the tenant again; send the command again where one more key is wanted."));
+    }
+    if state.log.len() >= IDENTITY_ENTRIES {
+        return Err(Refusal::because(Reason::Limit, "PL-5", "the key was replaced too often")
+            .missing("identity_log", format!("has {IDENTITY_ENTRIES} entries")));
+    }
+    let identity = host.entry(IdentityAct::Rotated, state.log.len() + 1, at);
+    Ok(vec![Happened { party: Some(state.id), ..Happened::new(TenantKeyRotated { identity: Some(identity) }) }])
 }
 
 #[cfg(test)]

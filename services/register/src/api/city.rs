@@ -11,9 +11,9 @@ use hansa_chassis::{
 use hansa_journal::{Command, Receipt, Together};
 use hansa_kernel::{Caller, Decision, Moment, Reason, RecordId, RecordName, Refusal, time};
 use hansa_proto::register::{
-    self as proto, BatchImportCitiesRequest, BatchImportCitiesResponse, CityRow, CreateCityRequest, EndTermRequest,
-    GetCityRequest, ImportOutcome, ImportedRow, ListCitiesRequest, ListCitiesResponse, MergeCitiesRequest,
-    RecordTermRequest, RenameCityRequest, SetFactRequest, SplitCityRequest, UpdateCityRequest,
+    self as proto, BatchImportCitiesRequest, BatchImportCitiesResponse, CityRow, CreateCityRequest, DeleteCityRequest,
+    EndTermRequest, GetCityRequest, ImportOutcome, ImportedRow, ListCitiesRequest, ListCitiesResponse,
+    MergeCitiesRequest, RecordTermRequest, RenameCityRequest, SetFactRequest, SplitCityRequest, UpdateCityRequest,
     city_change::Change,
     city_service_server::{CityService, CityServiceServer},
 };
@@ -179,6 +179,14 @@ impl CityService for Cities {
         let act = self.0.open(request)?;
         let asked = &act.request;
         self.across(&act, (&asked.name, &asked.etag), &asked.successors, "successors", succession::split).await
+    }
+
+    async fn delete_city(&self, request: Request<DeleteCityRequest>) -> Result<Response<()>, Status> {
+        let act = self.0.open(request)?;
+        let name = city_name(&act.request.name, "name")?;
+        let command = self.0.delete(&act, name, &act.request.etag, city::delete);
+        self.0.submit(&act, command).await?;
+        Ok(Response::new(()))
     }
 
     async fn batch_import_cities(

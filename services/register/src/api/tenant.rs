@@ -1,16 +1,17 @@
 //! Tenants: PL-1, CT-10.
 
 use super::{ask, cities};
-use crate::views;
+use crate::{custody, views};
 use hansa_chassis::{
     Act, Desk,
     limits::{REQUEST_BYTES, RESPONSE_BYTES},
     page::Page,
 };
-use hansa_journal::NodeKeys;
+use hansa_journal::Signer;
 use hansa_kernel::{Reason, RecordId, RecordName, Refusal, TenantId};
 use hansa_proto::register::{
     self as proto, CreateTenantRequest, GetTenantRequest, ListTenantsRequest, ListTenantsResponse,
+    RotateTenantKeyRequest,
     tenant_service_server::{TenantService, TenantServiceServer},
 };
 use hansa_register_domain::{City, Tenant, tenant};
@@ -25,45 +26,58 @@ pub fn server(desk: Desk) -> TenantServiceServer<impl TenantService> {
         .max_encoding_message_size(RESPONSE_BYTES)
 }
 
-/// The key that the host holds for a tenant until it takes its own. It derives from the node's key and what the tenant is,
-/// so that a repeated request finds the same tenant and nothing secret has to be stored.
-fn host_key(node: &NodeKeys, asked: &CreateTenantRequest) -> NodeKeys {
-    let tenant = asked.tenant.clone().unwrap_or_default();
-    let what = if tenant.city.is_empty() { format!("{} {}", tenant.kind, tenant.display_name) } else { tenant.city };
-    NodeKeys::from_secret(&node.derive(&format!("tenant key {what}")))
-}
-
 impl Tenants {
     async fn create(&self, act: &Act<CreateTenantRequest>) -> Result<Response<proto::Tenant>, Status> {
-        let node = self.0.journal().node();
-        let key = host_key(node, &act.request).verifying().to_bytes();
-        let home = node.name().to_owned();
+        let (journal, key) = (self.0.journal(), custody::new_key());
+        let (public, home) = (key.verifying_key().to_bytes(), journal.node().name().to_owned());
         let city = ask(tenant::city_of(&act.request))?;
         let read = match city {
             Some(id) => Some((id, city_of(&self.0, id).await?)),
             None => None,
         };
-        let id = RecordId(TenantId::from_key(&key).0);
+        let signer = Signer { tenant: TenantId::from_key(&public), key };
+        let id = RecordId(signer.tenant.0);
         let home_node = home.clone();
         let founding = move |before: Option<&Tenant>, asked: &CreateTenantRequest, caller: &_, at| {
             if before.is_some() {
-                return Err(Refusal::because(Reason::AlreadyExists, "PL-1", "there is such a tenant already")
-                    .missing(TenantId(id.0).name(), "is this tenant"));
+                return Err(Refusal::because(Reason::AlreadyExists, "PL-1", "there is such a tenant already"));
             }
             let city = read.as_ref().map(|(id, city)| (*id, city));
-            let host = tenant::Host { public_key: &key, home_node: &home_node };
+            let host = tenant::Host { public_key: &public, home_node: &home_node };
             Ok(tenant::create(asked, city, host, caller, at)?.tenant)
         };
-        let command = self.0.make(act, RecordName::new("tenants", id), founding);
+        let kept = custody::kept(journal.node(), &signer, journal.clock().now());
+        let command = self.0.make(act, RecordName::new("tenants", id), founding).beside(kept).signed_by(vec![signer]);
         let mut together = Vec::new();
         if let Some(id) = city {
             let joining = move |city: &City, asked: &CreateTenantRequest, caller: &_, at| {
-                let host = tenant::Host { public_key: &key, home_node: &home };
+                let host = tenant::Host { public_key: &public, home_node: &home };
                 Ok(tenant::create(asked, Some((id, city)), host, caller, at)?.city.map(|(_, c)| c).unwrap_or_default())
             };
             together.push(self.0.on(act, RecordName::new("cities", id), "", joining).into());
         }
         let receipt = self.0.submit_with(act, command, together).await?;
+        self.0.answer(act, receipt.state.resource(&receipt.name, &receipt.etag)).await
+    }
+
+    /// The old key and the new one sign; the old one's secret half is emptied in the same transaction.
+    async fn rotate(&self, act: &Act<RotateTenantKeyRequest>) -> Result<Response<proto::Tenant>, Status> {
+        let journal = self.0.journal();
+        let name = ask(RecordName::parse(&act.request.name, "tenants", "name"))?;
+        let found = ask(journal.load::<Tenant>(&name).await)?;
+        let found = ask(found.ok_or_else(|| Refusal::not_found(&name)))?;
+        let tenant = TenantId(name.id.0);
+        let old = ask(custody::held(journal, tenant, &found.state).await)?;
+        let new = Signer { tenant, key: custody::new_key() };
+        let (old_public, public) = (old.key.verifying_key().to_bytes(), new.key.verifying_key().to_bytes());
+        let (home, now) = (journal.node().name().to_owned(), journal.clock().now());
+        let rule = move |state: &Tenant, _: &_, _: &_, at| {
+            let host = tenant::Host { public_key: &public, home_node: &home };
+            tenant::rotate_key(state, &old_public, host, at)
+        };
+        let command = self.0.on(act, name, &act.request.etag, rule);
+        let command = command.beside(custody::replaced(&old, now)).beside(custody::kept(journal.node(), &new, now));
+        let receipt = self.0.submit(act, command.signed_by(vec![old, new])).await?;
         self.0.answer(act, receipt.state.resource(&receipt.name, &receipt.etag)).await
     }
 }
@@ -96,5 +110,13 @@ impl TenantService for Tenants {
     async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> Result<Response<proto::Tenant>, Status> {
         let act = self.0.open(request)?;
         self.create(&act).await
+    }
+
+    async fn rotate_tenant_key(
+        &self,
+        request: Request<RotateTenantKeyRequest>,
+    ) -> Result<Response<proto::Tenant>, Status> {
+        let act = self.0.open(request)?;
+        self.rotate(&act).await
     }
 }

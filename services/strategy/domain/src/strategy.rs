@@ -14,7 +14,7 @@ use hansa_proto::{
     strategy::{self as proto, GoalKind, StrategyState, strategy_change::Change},
     types::LocalizedText,
 };
-pub use rules::{Ground, adopt, create, link_tool, put_goal, remove_goal, supersede, unlink_tool, update};
+pub use rules::{Ground, adopt, create, delete, link_tool, put_goal, remove_goal, supersede, unlink_tool, update};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

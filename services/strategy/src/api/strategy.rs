@@ -11,9 +11,9 @@ use hansa_chassis::{
 use hansa_journal::{Command, Mirrors, Receipt, Together, limits::COMMAND_RECORDS};
 use hansa_kernel::{Caller, Decision, Record, RecordId, RecordName, Refusal};
 use hansa_proto::strategy::{
-    self as proto, AdoptStrategyRequest, CreateStrategyRequest, GetStrategyRequest, LinkToolRequest,
-    ListStrategiesRequest, ListStrategiesResponse, PutGoalRequest, RemoveGoalRequest, StrategyState, UnlinkToolRequest,
-    UpdateStrategyRequest,
+    self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GetStrategyRequest,
+    LinkToolRequest, ListStrategiesRequest, ListStrategiesResponse, PutGoalRequest, RemoveGoalRequest, StrategyState,
+    UnlinkToolRequest, UpdateStrategyRequest,
     strategy_change::Change,
     strategy_service_server::{StrategyService, StrategyServiceServer},
 };
@@ -131,6 +131,14 @@ impl StrategyService for Strategies {
     ) -> Result<Response<proto::Strategy>, Status> {
         let act = self.0.open(request)?;
         self.write(&act, (&act.request.name, &act.request.etag), strategy::update).await
+    }
+
+    async fn delete_strategy(&self, request: Request<DeleteStrategyRequest>) -> Result<Response<()>, Status> {
+        let act = self.0.open(request)?;
+        let name = strategy_name(&act.request.name, "name")?;
+        let command = self.0.delete(&act, name, &act.request.etag, strategy::delete);
+        self.0.submit(&act, command).await?;
+        Ok(Response::new(()))
     }
 
     async fn put_goal(&self, request: Request<PutGoalRequest>) -> Result<Response<proto::Strategy>, Status> {

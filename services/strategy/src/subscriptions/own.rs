@@ -28,8 +28,8 @@ impl Mirror for Strategies {
         }
     }
 
-    fn touches(_record: RecordId, _before: Option<&RecordId>, city: &RecordId) -> Vec<(&'static str, Uuid)> {
-        vec![(EVALUATE, city.0)]
+    fn touches(_record: RecordId, before: Option<&RecordId>, after: Option<&RecordId>) -> Vec<(&'static str, Uuid)> {
+        after.or(before).map(|city| (EVALUATE, city.0)).into_iter().collect()
     }
 }
 

@@ -24,8 +24,9 @@ impl Mirror for Ties {
         Tie::fold(before, change, stamp)
     }
 
-    fn touches(_record: RecordId, _before: Option<&Tie>, tie: &Tie) -> Vec<(&'static str, Uuid)> {
-        Which::ALL.into_iter().map(|which| (EVALUATE, tie.ends[which].city.0)).collect()
+    fn touches(_record: RecordId, before: Option<&Tie>, after: Option<&Tie>) -> Vec<(&'static str, Uuid)> {
+        let cities = |tie: &Tie| Which::ALL.map(|which| (EVALUATE, tie.ends[which].city.0));
+        after.or(before).into_iter().flat_map(cities).collect()
     }
 }
 

@@ -32,9 +32,14 @@ impl Mirror for Cities {
         CityReference::fold(before, change, stamp)
     }
 
-    fn touches(record: RecordId, before: Option<&CityReference>, after: &CityReference) -> Vec<(&'static str, Uuid)> {
-        let own = after.tenant.map(|_| (EVALUATE, record.0));
-        let partners = bears_on_partners(before, after).then_some((EVALUATE_PARTNERS, record.0));
+    fn touches(
+        record: RecordId,
+        before: Option<&CityReference>,
+        after: Option<&CityReference>,
+    ) -> Vec<(&'static str, Uuid)> {
+        let own = after.and_then(|city| city.tenant).map(|_| (EVALUATE, record.0));
+        let bears = after.is_none_or(|after| bears_on_partners(before, after));
+        let partners = bears.then_some((EVALUATE_PARTNERS, record.0));
         own.into_iter().chain(partners).collect()
     }
 }
@@ -60,9 +65,9 @@ impl Mirror for Countries {
     fn touches(
         record: RecordId,
         before: Option<&CountryReference>,
-        after: &CountryReference,
+        after: Option<&CountryReference>,
     ) -> Vec<(&'static str, Uuid)> {
-        if before == Some(after) { Vec::new() } else { vec![(EVALUATE_COUNTRY, record.0)] }
+        if before == after { Vec::new() } else { vec![(EVALUATE_COUNTRY, record.0)] }
     }
 }
 
@@ -82,10 +87,10 @@ impl Mirror for Offices {
 
     fn touches(
         _record: RecordId,
-        _before: Option<&OfficeReference>,
-        office: &OfficeReference,
+        before: Option<&OfficeReference>,
+        after: Option<&OfficeReference>,
     ) -> Vec<(&'static str, Uuid)> {
-        vec![(EVALUATE, office.city.0)]
+        after.or(before).map(|office| (EVALUATE, office.city.0)).into_iter().collect()
     }
 }
 

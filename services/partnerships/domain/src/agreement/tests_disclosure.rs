@@ -3,7 +3,7 @@
 
 use super::{
     Agreement, Change,
-    testing::{A, B, World, ceremony, importing, mayor, name, officer, visit, words, ymd},
+    testing::{A, B, World, ceremony, importing, mayor, name, officer, refused, steward, visit, words, ymd},
 };
 use hansa_kernel::{Disclosed, Record, Stamp};
 use hansa_proto::{
@@ -131,4 +131,19 @@ fn pl_1_the_public_sees_kind_parties_sectors_and_dates_once_active() {
     assert_eq!(public.terms.as_ref().unwrap().sectors, [Sector::Culture as i32]);
     world.act(&mayor(B), super::end(world.agreement(), &ending(), &mayor(B), world.at())).unwrap();
     assert!(world.agreement().audience().public, "it never shrinks");
+}
+
+// AG-13, PL-8.
+#[test]
+fn pl_8_a_tie_is_deleted_by_its_steward_until_a_party_takes_it_over() {
+    let command = p::DeleteAgreementRequest { reason: words("Brought in twice"), ..Default::default() };
+    let mut world = World::import(None, None);
+    assert_eq!(super::delete(world.agreement(), &command, &steward()).unwrap().reason, command.reason);
+    refused(super::delete(world.agreement(), &p::DeleteAgreementRequest::default(), &steward()), "PL-8");
+    refused(super::delete(world.agreement(), &command, &mayor(A)), "AG-13");
+    world.claim(A).unwrap();
+    refused(super::delete(world.agreement(), &command, &steward()), "AG-13");
+    refused(super::delete(world.agreement(), &command, &mayor(A)), "AG-13");
+    let concluded = World::active(AgreementKind::Cooperation, 24, false);
+    refused(super::delete(concluded.agreement(), &command, &mayor(A)), "AG-13");
 }

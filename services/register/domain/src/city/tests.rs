@@ -6,8 +6,9 @@ use crate::{fact, succession, term};
 use chrono::DateTime;
 use hansa_kernel::{AssuranceLevel, PersonId, Role};
 use hansa_proto::register::{
-    CityRow, EndTermRequest, Fact as FactMessage, GlobalDesignation, Identifier, ImportOutcome, Location, MayorTerm,
-    MergeCitiesRequest, RecordTermRequest, SetFactRequest, SplitCityRequest, SuccessionKind, TermEnd,
+    CityRow, DeleteCityRequest, EndTermRequest, Fact as FactMessage, GlobalDesignation, Identifier, ImportOutcome,
+    Location, MayorTerm, MergeCitiesRequest, RecordTermRequest, SetFactRequest, SplitCityRequest, SuccessionKind,
+    TermEnd,
 };
 use hansa_proto::types::LocalizedText;
 use std::collections::BTreeMap;
@@ -110,6 +111,32 @@ pub(super) fn renaming(name: &str, date: Option<hansa_proto::google::r#type::Dat
 pub(super) fn updating(city: proto::City, paths: &[&str]) -> UpdateCityRequest {
     let paths = paths.iter().map(ToString::to_string).collect();
     UpdateCityRequest { city: Some(city), update_mask: Some(FieldMask { paths }), ..Default::default() }
+}
+
+#[test]
+fn pl_8_a_city_that_was_an_error_is_deleted_and_no_other() {
+    let reason = vec![LocalizedText { language_code: "en".into(), text: "Twice".into(), ..Default::default() }];
+    let command = DeleteCityRequest { reason: reason.clone(), ..Default::default() };
+    let run = Run::imported("1", "Lyon");
+    assert_eq!(delete(run.city(), &command, &steward()).unwrap().reason, reason);
+    assert_eq!(delete(run.city(), &command, &mayor()).unwrap_err().rule, "CT-10");
+    assert_eq!(delete(run.city(), &DeleteCityRequest::default(), &steward()).unwrap_err().rule, "PL-8");
+    let metropolis = City { constituents: vec![id("2")], ..run.city().clone() };
+    assert_eq!(delete(&metropolis, &command, &steward()).unwrap_err().rule, "CT-2");
+    let joined = run.clone().joined();
+    assert_eq!(delete(joined.city(), &command, &mayor()).unwrap_err().rule, "CT-10");
+
+    let cities = BTreeMap::from([(id("2"), Run::imported("2", "Vaise").state.unwrap())]);
+    let merging = MergeCitiesRequest {
+        name: rights::city_name(id("1")),
+        predecessors: vec![rights::city_name(id("2"))],
+        effective_date: on(2025, 1, 1),
+        ..Default::default()
+    };
+    let part = succession::part(succession::merge((id("1"), run.city()), &cities, &merging, &steward()), id("2"));
+    let mut ended = Run::imported("2", "Vaise");
+    ended.take(part, &steward()).unwrap();
+    assert_eq!(delete(ended.city(), &command, &steward()).unwrap_err().rule, "CT-11");
 }
 
 #[test]

@@ -6,12 +6,16 @@ use chrono::{Days, NaiveDate};
 use hansa_kernel::{
     AssuranceLevel, Caller, Decision, Moment, Reason, Record as _, RecordId, RecordName, Refusal, Refused, Role,
     TenantId,
-    record::{Happened, happened},
+    record::{Happened, happened, tombstone},
     text, time,
 };
-use hansa_proto::strategy::{
-    self as proto, AdoptStrategyRequest, CreateStrategyRequest, GoalKind, LinkToolRequest, PutGoalRequest,
-    RemoveGoalRequest, StrategyState, UnlinkToolRequest, UpdateStrategyRequest, strategy_change::Change,
+use hansa_proto::{
+    strategy::{
+        self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GoalKind, LinkToolRequest,
+        PutGoalRequest, RemoveGoalRequest, StrategyState, UnlinkToolRequest, UpdateStrategyRequest,
+        strategy_change::Change,
+    },
+    types::Tombstone,
 };
 
 /// Who may write a draft: the office, the mayor, and programs that the city has trusted with it.
@@ -68,6 +72,16 @@ pub fn update(state: &Strategy, command: &UpdateStrategyRequest, caller: &Caller
     }
     let paths = fields.into_iter().map(str::to_owned).collect();
     happened(proto::StrategyUpdated { strategy: Some(strategy), update_mask: Some(prost_types::FieldMask { paths }) })
+}
+
+/// Gives a draft up (PL-8).
+///
+/// # Errors
+/// ST-1 where it is no draft; PL-8 without a reason.
+pub fn delete(state: &Strategy, command: &DeleteStrategyRequest, caller: &Caller) -> Refused<Tombstone> {
+    drafts(caller)?;
+    a_draft(state, "delete it")?;
+    tombstone(&command.reason)
 }
 
 /// Adds a goal to a draft, or replaces it (ST-3).

@@ -8,8 +8,8 @@ use crate::goal::{
 use chrono::Days;
 use hansa_kernel::{Caller, Decision, Moment, PersonId, Reason, RecordId, Role};
 use hansa_proto::strategy::{
-    AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, GoalAim, LinkToolRequest, PutGoalRequest,
-    RemoveGoalRequest, ToolPurpose, UnlinkToolRequest, UpdateStrategyRequest,
+    AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, DeleteStrategyRequest, GoalAim, LinkToolRequest,
+    PutGoalRequest, RemoveGoalRequest, ToolPurpose, UnlinkToolRequest, UpdateStrategyRequest,
 };
 use proptest::{prelude::*, strategy::Strategy as Any};
 use uuid::Uuid;
@@ -152,6 +152,17 @@ fn st_1_texts_of_a_draft_are_changed_by_mask() {
         assert_eq!(update(&state, &request(bad), &officer()).unwrap_err().reason, Reason::InvalidField);
     }
     assert_eq!(update(&adopted(), &request(&["swot"]), &officer()).unwrap_err().rule, "ST-1");
+}
+
+#[test]
+fn pl_8_a_draft_is_given_up_and_nothing_else() {
+    let draft = draft();
+    let reason = vec![LocalizedText { language_code: "en".into(), text: "Another one".into(), ..Default::default() }];
+    let command = DeleteStrategyRequest { reason, ..Default::default() };
+    assert_eq!(delete(&draft, &command, &officer()).unwrap().reason, command.reason);
+    assert_eq!(delete(&draft, &DeleteStrategyRequest::default(), &officer()).unwrap_err().rule, "PL-8");
+    assert_eq!(delete(&draft, &command, &caller(Role::Observer)).unwrap_err().reason, Reason::NotPermitted);
+    assert_eq!(delete(&adopted(), &command, &officer()).unwrap_err().rule, "ST-1");
 }
 
 #[test]

@@ -1,0 +1,218 @@
+//! A record that is deleted leaves a tombstone that reaches everyone who could see it (PL-8).
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use hansa_proto::{
+    changes::{ListChangesRequest, ListRecordChangesRequest},
+    partnerships::{
+        AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, DeleteAgreementRequest, GetAgreementRequest,
+        ImportAgreementRequest, ListAgreementsRequest,
+    },
+    register::{
+        BatchImportCitiesRequest, CityRow, DeleteCityRequest, GetCityRequest, ImportOutcome, ListCitiesRequest,
+        RegimeClass,
+    },
+    strategy::{CreateStrategyRequest, DeleteStrategyRequest, GetEvaluationRequest, GetStrategyRequest, Strategy},
+    types::{Change, Tombstone},
+};
+use hansa_tests::{Caller, Platform, Shape, cities, eventually, request_id, rule, text};
+use prost::Message;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
+const CITIES: [(&str, &str, &str); 4] =
+    [("1", "Dresden", "DE"), ("2", "Bologna", "IT"), ("3", "Tunis", "TN"), ("4", "Quito", "EC")];
+const WHY: &str = "It stood there twice.";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded() {
+    deleted(Platform::start(HANSA, Shape::Embedded).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_process_on_postgres_and_nats() {
+    deleted(Platform::start(HANSA, Shape::OneProcess).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_a_service_on_postgres_and_nats() {
+    deleted(Platform::start(HANSA, Shape::ProcessAService).await).await;
+}
+
+async fn deleted(mut platform: Platform) {
+    let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ElectoralAutocracy)];
+    cities::enter(&platform, &CITIES, &regimes).await;
+    a_tie(&platform).await;
+    a_city(&platform).await;
+    a_draft(&platform).await;
+    platform.stop();
+}
+
+/// That a call is told of the tombstone, and not only that there is nothing.
+fn is_told(status: &Status) {
+    assert_eq!((status.code(), rule(status)), (Code::NotFound, "PL-8".to_owned()), "{status:?}");
+    assert_eq!(status.get_details_error_info().unwrap().reason, "DELETED");
+}
+
+async fn last_change(caller: &Caller, service: &str, record: &str) -> Change {
+    let request = ListRecordChangesRequest { record: record.into(), ..Default::default() };
+    let answer = caller.changes(service).list_record_changes(request).await.unwrap().into_inner();
+    answer.changes.last().unwrap().clone()
+}
+
+fn tombstone(change: &Change) -> Tombstone {
+    assert_eq!(change.r#type, "hansa.type.v1.Tombstone");
+    Tombstone::decode(change.payload.as_ref().unwrap().value.as_slice()).unwrap()
+}
+
+/// Whether the feed of a caller holds the tombstone of a record.
+async fn is_fed(caller: &Caller, service: &str, record: &str) {
+    eventually("the tombstone in the feed", async || {
+        let request =
+            ListChangesRequest { service: format!("services/{service}"), page_size: 1_000, ..Default::default() };
+        let feed = caller.changes(service).list_changes(request).await.ok()?.into_inner();
+        let changes = feed.changes.into_iter().filter_map(|entry| entry.change);
+        changes.filter(|change| change.record == record).last().filter(|last| last.r#type.ends_with("Tombstone"))
+    })
+    .await;
+}
+
+fn origin() -> AgreementOrigin {
+    AgreementOrigin { source: "a test".into(), tie_id: "t1".into(), claimed_by: String::new() }
+}
+
+/// A tie that the steward brought in in error. Its city's evaluation forgets it.
+async fn a_tie(platform: &Platform) {
+    let (steward, dresden) = (platform.steward(), cities::join(platform, "1").await);
+    let import = ImportAgreementRequest {
+        initiator: dresden.city.clone(),
+        partner: cities::name("3"),
+        origin: Some(origin()),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let tie = eventually("both cities are known", async || {
+        Some(steward.agreements().import_agreement(import.clone()).await.ok()?.into_inner().name)
+    })
+    .await;
+    let counts = async || {
+        let request = GetEvaluationRequest { city: dresden.city.clone(), ..Default::default() };
+        let found = dresden.mayor.evaluations().get_evaluation(request).await.ok()?.into_inner();
+        Some(format!("{found:?}").contains(&tie))
+    };
+    // A tie without guidelines is found at fault, and named.
+    eventually("the evaluation knows the tie", async || counts().await?.then_some(())).await;
+
+    let request =
+        DeleteAgreementRequest { name: tie.clone(), reason: text(WHY), request_id: request_id(), ..Default::default() };
+    let strange = dresden.mayor.agreements().delete_agreement(request.clone()).await.unwrap_err();
+    assert_eq!(strange.code(), Code::PermissionDenied, "the steward alone");
+    let without = DeleteAgreementRequest { reason: Vec::new(), request_id: request_id(), ..request.clone() };
+    let without = steward.agreements().delete_agreement(without).await.unwrap_err();
+    assert_eq!((without.code(), rule(&without)), (Code::InvalidArgument, "PL-8".into()));
+    let tried = DeleteAgreementRequest { validate_only: true, request_id: request_id(), ..request.clone() };
+    steward.agreements().delete_agreement(tried).await.unwrap();
+    for _ in 0..2 {
+        steward.agreements().delete_agreement(request.clone()).await.unwrap();
+    }
+    for caller in [&steward, &dresden.mayor] {
+        let get = GetAgreementRequest { name: tie.clone() };
+        is_told(&caller.agreements().get_agreement(get).await.unwrap_err());
+        let listed = caller.agreements().list_agreements(ListAgreementsRequest::default()).await.unwrap().into_inner();
+        assert!(listed.agreements.is_empty());
+        is_fed(caller, "partnerships", &tie).await;
+    }
+    let seen = last_change(&steward, "partnerships", &tie).await;
+    assert_eq!(tombstone(&seen).reason[0].text, WHY);
+    let seen = last_change(&dresden.mayor, "partnerships", &tie).await;
+    assert!(tombstone(&seen).reason.is_empty() && seen.actor.is_none(), "everyone sees that, and not why");
+    let again = BatchImportAgreementsRequest {
+        rows: vec![AgreementRow {
+            initiator: import.initiator.clone(),
+            partner: import.partner.clone(),
+            origin: import.origin.clone(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let rows = steward.agreements().batch_import_agreements(again).await.unwrap().into_inner().rows;
+    assert!(rows[0].reason.contains("PL-8"), "an import leaves it deleted: {rows:?}");
+    eventually("the evaluation has forgotten the tie", async || (!counts().await?).then_some(())).await;
+
+    let bologna = cities::join(platform, "2").await;
+    let own = cities::propose(&dresden, &bologna).await.name;
+    let request = DeleteAgreementRequest { name: own, request_id: request_id(), ..request };
+    assert_eq!(steward.agreements().delete_agreement(request).await.unwrap_err().code(), Code::NotFound);
+}
+
+/// An entry that was an error. Other services forget the city.
+async fn a_city(platform: &Platform) {
+    let (steward, quito) = (platform.steward(), cities::name("4"));
+    let dresden = platform.caller(None, &[hansa_kernel::Role::Observer]);
+    let delete = |name: &str| DeleteCityRequest {
+        name: name.into(),
+        reason: text(WHY),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let joined = steward.cities().delete_city(delete(&cities::name("1"))).await.unwrap_err();
+    assert_eq!(joined.code(), Code::PermissionDenied, "a city that has joined is its own");
+    steward.cities().delete_city(delete(&quito)).await.unwrap();
+    let get = GetCityRequest { name: quito.clone(), as_of_date: None };
+    is_told(&dresden.cities().get_city(get).await.unwrap_err());
+    let request = ListCitiesRequest { name_prefix: "Quito".into(), ..Default::default() };
+    assert!(dresden.cities().list_cities(request).await.unwrap().into_inner().cities.is_empty());
+    let seen = last_change(&dresden, "register", &quito).await;
+    assert_eq!(tombstone(&seen).reason[0].text, WHY);
+    is_fed(&dresden, "register", &quito).await;
+    let row = CityRow {
+        source_scheme: "geonames".into(),
+        source_key: "4".into(),
+        display_name: "Quito".into(),
+        country_code: "EC".into(),
+        ..Default::default()
+    };
+    let again = BatchImportCitiesRequest { rows: vec![row], source: "a test".into(), ..Default::default() };
+    let rows = steward.cities().batch_import_cities(again).await.unwrap().into_inner().rows;
+    assert_eq!(rows[0].outcome(), ImportOutcome::Refused);
+    assert!(rows[0].reason.contains("PL-8"), "an import leaves it deleted: {rows:?}");
+    let proposal = ImportAgreementRequest {
+        initiator: cities::name("3"),
+        partner: quito.clone(),
+        origin: Some(AgreementOrigin { tie_id: "t2".into(), ..origin() }),
+        validate_only: true,
+        ..Default::default()
+    };
+    eventually("the agreements have forgotten the city", async || {
+        let refused = steward.agreements().import_agreement(proposal.clone()).await.err()?;
+        (refused.code() == Code::NotFound && rule(&refused) == "CT-1").then_some(())
+    })
+    .await;
+}
+
+/// A draft that is given up. To strangers it never was there.
+async fn a_draft(platform: &Platform) {
+    let (tunis, stranger) = (cities::join(platform, "3").await, platform.steward());
+    let strategy = Strategy { city: tunis.city.clone(), title: text("A draft"), ..Default::default() };
+    let create = CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), ..Default::default() };
+    let draft = eventually("the strategies know the city", async || {
+        Some(tunis.office.strategies().create_strategy(create.clone()).await.ok()?.into_inner().name)
+    })
+    .await;
+    let delete = DeleteStrategyRequest {
+        name: draft.clone(),
+        reason: text(WHY),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    assert_eq!(stranger.strategies().delete_strategy(delete.clone()).await.unwrap_err().code(), Code::NotFound);
+    tunis.office.strategies().delete_strategy(delete).await.unwrap();
+    let get = GetStrategyRequest { name: draft };
+    is_told(&tunis.observer.strategies().get_strategy(get.clone()).await.unwrap_err());
+    let absent = stranger.strategies().get_strategy(get).await.unwrap_err();
+    assert_eq!((absent.code(), rule(&absent)), (Code::NotFound, "PL-1".into()), "a stranger is told nothing");
+    let adopted = cities::adopt(&tunis).await.name;
+    let delete = DeleteStrategyRequest { name: adopted, reason: text(WHY), ..Default::default() };
+    let refused = tunis.office.strategies().delete_strategy(delete).await.unwrap_err();
+    assert_eq!((refused.code(), rule(&refused)), (Code::FailedPrecondition, "ST-1".into()));
+}
