@@ -95,13 +95,14 @@ const CALLS: &[(About, &str)] = &[
          AgreementService.RevitaliseAgreement AgreementService.ConfirmRevitalisation AgreementService.SuspendAgreement \
          AgreementService.LiftSuspension AgreementService.RenewAgreement AgreementService.ConfirmRenewal \
          AgreementService.EndAgreement AgreementService.ClaimAgreement AgreementService.AttestStep \
-         AgreementService.ConfirmAttestation AgreementService.DisputeAttestation AgreementService.SetCommittee",
+         AgreementService.ConfirmAttestation AgreementService.DisputeAttestation AgreementService.SetCommittee \
+         AgreementService.DeleteAgreement",
     ),
     (New, "AgreementService.EndAgreements AgreementService.SuspendAgreements"),
     (
         One("name", City),
         "CityService.GetCity CityService.RenameCity CityService.MergeCities CityService.SplitCity CityService.RecordTerm \
-         CityService.EndTerm CityService.SetFact",
+         CityService.EndTerm CityService.SetFact CityService.DeleteCity",
     ),
     (One("city.name", City), "CityService.UpdateCity"),
     (Each(City), "CityService.ListCities"),
@@ -111,7 +112,7 @@ const CALLS: &[(About, &str)] = &[
     (New, "CountryService.BatchImportCountryFacts"),
     (One("name", Office), "OfficeService.GetOffice"),
     (One("office.city", OfficeOf), "OfficeService.UpdateOffice"),
-    (One("name", Tenant), "TenantService.GetTenant"),
+    (One("name", Tenant), "TenantService.GetTenant TenantService.RotateTenantKey"),
     (Each(Tenant), "TenantService.ListTenants"),
     (New, "TenantService.CreateTenant"),
     (One("name", Evaluation), "EvaluationService.GetEvaluation"),
@@ -124,7 +125,7 @@ const CALLS: &[(About, &str)] = &[
     (
         One("name", Strategy),
         "StrategyService.GetStrategy StrategyService.UpdateStrategy StrategyService.PutGoal StrategyService.RemoveGoal \
-         StrategyService.LinkTool StrategyService.UnlinkTool StrategyService.AdoptStrategy",
+         StrategyService.LinkTool StrategyService.UnlinkTool StrategyService.DeleteStrategy StrategyService.AdoptStrategy",
     ),
 ];
 

@@ -42,9 +42,9 @@ async fn a_process_a_service_on_postgres_and_nats() {
 async fn deleted(mut platform: Platform) {
     let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ElectoralAutocracy)];
     cities::enter(&platform, &CITIES, &regimes).await;
-    a_tie(&platform).await;
+    let dresden = a_tie(&platform).await;
     a_city(&platform).await;
-    a_draft(&platform).await;
+    a_draft(&platform, &dresden.mayor).await;
     platform.stop();
 }
 
@@ -82,7 +82,7 @@ fn origin() -> AgreementOrigin {
 }
 
 /// A tie that the steward brought in in error. Its city's evaluation forgets it.
-async fn a_tie(platform: &Platform) {
+async fn a_tie(platform: &Platform) -> cities::City {
     let (steward, dresden) = (platform.steward(), cities::join(platform, "1").await);
     let import = ImportAgreementRequest {
         initiator: dresden.city.clone(),
@@ -143,6 +143,7 @@ async fn a_tie(platform: &Platform) {
     let own = cities::propose(&dresden, &bologna).await.name;
     let request = DeleteAgreementRequest { name: own, request_id: request_id(), ..request };
     assert_eq!(steward.agreements().delete_agreement(request).await.unwrap_err().code(), Code::NotFound);
+    dresden
 }
 
 /// An entry that was an error. Other services forget the city.
@@ -191,8 +192,8 @@ async fn a_city(platform: &Platform) {
 }
 
 /// A draft that is given up. To strangers it never was there.
-async fn a_draft(platform: &Platform) {
-    let (tunis, stranger) = (cities::join(platform, "3").await, platform.steward());
+async fn a_draft(platform: &Platform, stranger: &Caller) {
+    let tunis = cities::join(platform, "3").await;
     let strategy = Strategy { city: tunis.city.clone(), title: text("A draft"), ..Default::default() };
     let create = CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), ..Default::default() };
     let draft = eventually("the strategies know the city", async || {

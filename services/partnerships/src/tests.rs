@@ -1,6 +1,7 @@
 //! The service over a real store: what follows from what, across restarts.
 #![allow(clippy::unwrap_used)]
 
+mod requirements;
 mod timers;
 
 use crate::{
@@ -71,10 +72,14 @@ impl Register {
     }
 
     fn say(&mut self, n: u128, version: u64, change: &city_change::Change) {
+        self.say_of(city_name(n), version, change);
+    }
+
+    fn say_of(&mut self, record: String, version: u64, change: &impl ChangeSet) {
         let envelope = ChangeEnvelope {
             format: envelope::FORMAT,
             r#type: change.type_name().into(),
-            record: city_name(n),
+            record,
             version,
             payload: change.payload(),
             claimed_time: Some(time::timestamp(day(2024, 1, 1))),

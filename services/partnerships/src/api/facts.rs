@@ -4,9 +4,9 @@ use crate::subscriptions::register::{Cities, Countries};
 use hansa_journal::{Journal, Mirrors};
 use hansa_kernel::{Reason, RecordId, RecordName, Refusal, Refused};
 use hansa_partnerships_domain::agreement::{Agreement, Both, CityFacts, Facts, Settings, Tier};
-use hansa_proto::register::CityTier;
+use hansa_proto::{partnerships::AgreementKind, register::CityTier};
 use hansa_register_domain::{
-    country,
+    country::{self, Conclusion},
     reference::{CityReference, CountryReference},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -71,7 +71,7 @@ impl Known {
 
     fn city(&self, id: RecordId) -> Refused<CityFacts> {
         let city = self.cities.get(&id.0).ok_or_else(|| unknown(id))?;
-        let country = self.countries.get(&country::id_of(&city.country).0);
+        let country = self.countries.get(&country::id_of(&city.country).0).map(Arc::as_ref);
         Ok(CityFacts {
             city: id,
             display_name: city.name.clone(),
@@ -81,9 +81,25 @@ impl Known {
             democratic: country.and_then(|country| country.democratic_at(self.today)),
             unlinked: city.unlinked,
             successor: city.successor_on(self.today),
-            council_vote: None,
-            ceremony: None,
+            council_vote: self.kinds(city, country, "council_vote_kinds", |law| &law.council_vote),
+            ceremony: self.kinds(city, country, "ceremony_kinds", |law| &law.ceremony),
         })
+    }
+}
+
+impl Known {
+    /// The kinds of agreement that need something here: by the city's own fact, or else by its country's law (AG-1).
+    fn kinds(
+        &self,
+        city: &CityReference,
+        country: Option<&CountryReference>,
+        fact: &str,
+        law: fn(&Conclusion) -> &Vec<String>,
+    ) -> Option<Vec<AgreementKind>> {
+        let by_law = || country.and_then(|country| country.conclusion_on(self.today)).map(|of| law(of).clone());
+        let named = city.kinds(fact, self.today).or_else(by_law)?;
+        let kind = |name: String| AgreementKind::from_str_name(&format!("AGREEMENT_KIND_{}", name.to_uppercase()));
+        Some(named.into_iter().filter_map(kind).collect())
     }
 }
 

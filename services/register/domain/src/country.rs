@@ -8,9 +8,9 @@ use hansa_kernel::{
     record::happened, text,
 };
 use hansa_proto::register::{
-    self as proto, CountryFactsImported, CountryProfile, CountryRow, FreedomFact, IncomeFact, IncomeGroup,
-    LegalFreedom, OrganisationFact, OrganisationStatus, RegimeClass, RegimeFact, RegimeScheme, StateStructure,
-    StructureFact, country_change::Change, country_row::Fact,
+    self as proto, ConclusionFact, CountryFactsImported, CountryProfile, CountryRow, FreedomFact, IncomeFact,
+    IncomeGroup, LegalFreedom, OrganisationFact, OrganisationStatus, RegimeClass, RegimeFact, RegimeScheme,
+    StateStructure, StructureFact, country_change::Change, country_row::Fact,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 pub const IMPORT_ROWS: usize = 2_000;
 /// The class of Regimes of the World from which a country counts as democratic: a default, not a law.
 pub const DEMOCRATIC_FROM: RegimeClass = RegimeClass::ElectoralDemocracy;
+/// The kinds of agreement (AG-1), as facts name them.
+pub const AGREEMENT_KINDS: [&str; 3] = ["twinning", "cooperation", "memorandum"];
 /// Most facts of one country.
 const FACTS: usize = 2_000;
 
@@ -33,6 +35,7 @@ pub struct Country {
     structures: BTreeMap<i32, Sourced<(StateStructure, String)>>,
     organisations: BTreeMap<(String, i32), Sourced<(i32, OrganisationStatus)>>,
     freedoms: BTreeMap<i32, Sourced<(LegalFreedom, LegalFreedom)>>,
+    conclusions: BTreeMap<i32, Sourced<Conclusion>>,
     /// Each source once; facts name it by its place.
     sources: Vec<String>,
 }
@@ -41,6 +44,21 @@ pub struct Country {
 struct Sourced<T> {
     value: T,
     source: usize,
+}
+
+/// The kinds of agreement that the council votes on, and those that are signed in a ceremony (AG-1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conclusion {
+    /// Kinds that the council votes on.
+    pub council_vote: Vec<String>,
+    /// Kinds that are signed in a ceremony.
+    pub ceremony: Vec<String>,
+}
+
+impl From<&ConclusionFact> for Conclusion {
+    fn from(fact: &ConclusionFact) -> Self {
+        Self { council_vote: fact.council_vote_kinds.clone(), ceremony: fact.ceremony_kinds.clone() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +90,7 @@ impl Country {
             structures: BTreeMap::new(),
             organisations: BTreeMap::new(),
             freedoms: BTreeMap::new(),
+            conclusions: BTreeMap::new(),
             sources: Vec::new(),
         }
     }
@@ -92,7 +111,8 @@ impl Country {
     /// How many facts are kept.
     #[must_use]
     pub fn facts(&self) -> usize {
-        self.regimes.len() + self.incomes.len() + self.structures.len() + self.organisations.len() + self.freedoms.len()
+        let of_regimes = self.regimes.len() + self.incomes.len() + self.structures.len();
+        of_regimes + self.organisations.len() + self.freedoms.len() + self.conclusions.len()
     }
 
     /// As the contract shows it.
@@ -108,6 +128,7 @@ impl Country {
             structures: self.structures.iter().map(|(year, structure)| self.structure(*year, structure)).collect(),
             organisations: self.organisations.iter().map(|(at, tie)| self.organisation(at, tie)).collect(),
             freedoms: self.freedoms.iter().map(|(year, freedom)| self.freedom(*year, freedom)).collect(),
+            conclusions: self.conclusions.iter().map(|(year, fact)| self.conclusion(*year, fact)).collect(),
         }
     }
 
@@ -163,6 +184,12 @@ impl Country {
         FreedomFact { year, de_jure, de_facto, source: self.source(fact.source) }
     }
 
+    fn conclusion(&self, year: i32, fact: &Sourced<Conclusion>) -> ConclusionFact {
+        let Conclusion { council_vote, ceremony } = fact.value.clone();
+        let source = self.source(fact.source);
+        ConclusionFact { year, council_vote_kinds: council_vote, ceremony_kinds: ceremony, source }
+    }
+
     fn place(&mut self, source: &str) -> usize {
         self.sources.iter().position(|known| known == source).unwrap_or_else(|| {
             self.sources.push(source.to_owned());
@@ -194,6 +221,10 @@ impl Country {
                 let of = Sourced { value: (f.de_jure(), f.de_facto()), source: self.place(&f.source) };
                 self.freedoms.insert(f.year, of);
             }
+            Fact::Conclusion(f) => {
+                let of = Sourced { value: Conclusion::from(f), source: self.place(&f.source) };
+                self.conclusions.insert(f.year, of);
+            }
         }
     }
 
@@ -214,7 +245,7 @@ impl Country {
 
 impl Record for Country {
     const COLLECTION: &'static str = "countries";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type Change = Change;
 
     fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
@@ -317,8 +348,19 @@ fn checked<'a>(iso2: &str, row: &'a CountryRow) -> Refused<&'a Fact> {
             stated("freedom", known)?;
             dated("freedom.year", f.year, &f.source)?;
         }
+        Fact::Conclusion(f) => {
+            stated("conclusion.council_vote_kinds", kinds(&f.council_vote_kinds))?;
+            stated("conclusion.ceremony_kinds", kinds(&f.ceremony_kinds))?;
+            dated("conclusion.year", f.year, &f.source)?;
+        }
     }
     Ok(fact)
+}
+
+/// Whether they are kinds of agreement, each once.
+fn kinds(named: &[String]) -> bool {
+    let known = |kind: &String| AGREEMENT_KINDS.contains(&kind.as_str());
+    named.iter().all(known) && named.iter().enumerate().all(|(i, kind)| !named[..i].contains(kind))
 }
 
 /// Whether a class is one of the scheme's own.

@@ -2,6 +2,7 @@
 
 use crate::{
     City,
+    country::{AGREEMENT_KINDS, Conclusion},
     date::{folded, folded_if_any},
     fact::{self, Fact},
     rights,
@@ -112,6 +113,15 @@ impl CityReference {
         Some(languages.value.split(',').map(str::trim).filter(|language| !language.is_empty()).collect())
     }
 
+    /// The kinds of agreement that a fact of the city lists (`council_vote_kinds`, `ceremony_kinds`), as in
+    /// `twinning, cooperation`; `none` is an empty list (AG-1). `None` where the city has no such fact.
+    #[must_use]
+    pub fn kinds(&self, key: &str, day: NaiveDate) -> Option<Vec<String>> {
+        let listed = &fact::latest(&self.facts, key, day)?.value;
+        let known = listed.split(',').map(str::trim).filter(|kind| AGREEMENT_KINDS.contains(kind));
+        Some(known.map(str::to_owned).collect())
+    }
+
     /// The fact of a key that holds on a day; `None` is unknown.
     #[must_use]
     pub fn fact(&self, key: &str, day: NaiveDate) -> Option<&Fact> {
@@ -214,6 +224,8 @@ pub struct CountryReference {
     pub regimes: BTreeMap<i32, RegimeClass>,
     /// Languages, ISO 639-3.
     pub languages: Vec<String>,
+    /// What its law asks of its cities before an agreement, by the year from which it does (AG-1).
+    pub conclusions: BTreeMap<i32, Conclusion>,
 }
 
 impl CountryReference {
@@ -235,10 +247,19 @@ impl CountryReference {
                 country_row::Fact::Regime(regime) if regime.scheme() == RegimeScheme::Row => {
                     country.regimes.insert(regime.year, regime.regime_class());
                 }
+                country_row::Fact::Conclusion(fact) => {
+                    drop(country.conclusions.insert(fact.year, Conclusion::from(fact)))
+                }
                 _ => {}
             }
         }
         Ok(country)
+    }
+
+    /// What its law asks of its cities on a day before an agreement; `None` where no year tells.
+    #[must_use]
+    pub fn conclusion_on(&self, day: NaiveDate) -> Option<&Conclusion> {
+        self.conclusions.range(..=day.year()).next_back().map(|(_, conclusion)| conclusion)
     }
 
     /// Whether the country counts as democratic on a day (CT-3); `None` where no year tells.

@@ -50,7 +50,7 @@ pub struct Countries;
 
 impl Mirror for Countries {
     const COLLECTION: &'static str = "countries";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type State = CountryReference;
     type Change = country_change::Change;
 

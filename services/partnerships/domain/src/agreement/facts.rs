@@ -37,10 +37,10 @@ pub struct CityFacts {
     pub unlinked: bool,
     /// The city that its records follow, where it is no more (CT-11).
     pub successor: Option<RecordId>,
-    /// Whether its council must vote on an agreement of the kind in question, where country or city changed the default.
-    pub council_vote: Option<bool>,
-    /// Whether it must be signed in a ceremony, where country or city changed the default.
-    pub ceremony: Option<bool>,
+    /// The kinds of agreement that its council votes on, where country or city changed the default (AG-1).
+    pub council_vote: Option<Vec<AgreementKind>>,
+    /// The kinds that are signed in a ceremony, where country or city changed the default (AG-1).
+    pub ceremony: Option<Vec<AgreementKind>>,
 }
 
 /// What a decision needs beside the agreement. The sides are those of the agreement, or of the command that begins one.

@@ -149,8 +149,9 @@ pub(super) struct Requirements {
 impl Requirements {
     pub fn of(kind: AgreementKind, facts: &Facts) -> Self {
         let default = facts.settings.of(kind);
-        let vote = |which| facts.cities[which].council_vote.unwrap_or(default.council_vote);
-        let ceremony = |which| facts.cities[which].ceremony.unwrap_or(default.ceremony);
+        let asked = |kinds: &Option<Vec<AgreementKind>>, default| kinds.as_ref().map_or(default, |k| k.contains(&kind));
+        let vote = |which| asked(&facts.cities[which].council_vote, default.council_vote);
+        let ceremony = |which| asked(&facts.cities[which].ceremony, default.ceremony);
         Self {
             initiator_vote: vote(Which::Initiator),
             partner_vote: vote(Which::Partner),

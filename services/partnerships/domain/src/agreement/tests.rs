@@ -48,7 +48,7 @@ fn ag_1_a_twinning_is_signed_in_a_ceremony_after_both_votes() {
 #[test]
 fn ag_1_a_country_or_city_changes_what_its_kind_asks_for() {
     let mut world = World::new();
-    world.facts.cities.partner.council_vote = Some(true);
+    world.facts.cities.partner.council_vote = Some(vec![K::Memorandum]);
     world.facts.settings.memorandum.ceremony = true;
     let decision = propose(&proposal(terms(K::Memorandum, 0, false)), &mayor(A), &world.facts, None, world.at());
     world.act(&mayor(A), decision).unwrap();
