@@ -78,9 +78,9 @@ async fn held(mut platform: Platform) {
     let found = director.tenants().get_tenant(GetTenantRequest { name: made.name.clone() }).await.unwrap().into_inner();
     assert_eq!((found.name.as_str(), found.identity_log.len()), (made.name.as_str(), 3));
     let changes = history(&director, &made.name).await;
-    for at in 1..3 {
-        assert!(is_signed(&changes[at], &made.name, &rotated.identity_log[at - 1]), "by the old key");
-        assert!(is_signed(&changes[at], &made.name, &rotated.identity_log[at]), "and by the new one");
+    for (change, keys) in changes[1..].iter().zip(rotated.identity_log.windows(2)) {
+        assert!(is_signed(change, &made.name, &keys[0]), "by the old key");
+        assert!(is_signed(change, &made.name, &keys[1]), "and by the new one");
     }
     let after = wrapped(&platform, &made.name).await;
     assert_eq!((after.len(), after.iter().filter(|key| !key.is_empty()).count()), (3, 1), "old secrets are gone");

@@ -71,8 +71,8 @@ async fn is_fed(caller: &Caller, service: &str, record: &str) {
         let request =
             ListChangesRequest { service: format!("services/{service}"), page_size: 1_000, ..Default::default() };
         let feed = caller.changes(service).list_changes(request).await.ok()?.into_inner();
-        let changes = feed.changes.into_iter().filter_map(|entry| entry.change);
-        changes.filter(|change| change.record == record).last().filter(|last| last.r#type.ends_with("Tombstone"))
+        let mut changes = feed.changes.into_iter().rev().filter_map(|entry| entry.change);
+        changes.find(|change| change.record == record).filter(|last| last.r#type.ends_with("Tombstone"))
     })
     .await;
 }
