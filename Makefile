@@ -1,6 +1,6 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt proto breaking check-real bench deploy-check alerts trace servers servers-stop
+.PHONY: help run test soak lint fmt proto breaking check-real bench deploy-check alerts trace servers servers-stop rules
 
 PYTHON ?= python3
 CARGO  ?= cargo
@@ -36,6 +36,9 @@ breaking: ## Check that the contract still accepts what it did at BASE (default 
 	@buf="$$($(PYTHON) tests/servers.py tool buf)"; old="$$(mktemp -d)"; trap 'rm -rf "$$old"' EXIT; \
 	if ! git cat-file -e "$(BASE):buf.yaml" 2>/dev/null; then echo "contract: $(BASE) has none to compare with"; exit 0; fi; \
 	git archive "$(BASE)" buf.yaml proto | tar -x -C "$$old" && "$$buf" breaking --against "$$old" && echo "contract: compatible with $(BASE)"
+
+rules: ## Make docs/rules.md, docs/refusals.md and docs/limits.md from the sources (CHECK=1: compare, write nothing)
+	@$(PYTHON) tests/rules.py $(if $(CHECK),--check)
 
 check-real: ## Import real data and check it: make check-real DATA=folder
 	@test -n "$(DATA)" || { echo "make check-real DATA=folder: name the folder with the data" >&2; exit 2; }

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_bounded_and_each_language_stands_once() {
+    fn pl_6_texts_are_bounded_and_each_language_stands_once() {
         assert!(required("reason", &[]).is_err());
         assert!(required("reason", &[text("fr", "Parce que")]).is_ok());
         assert!(required("reason", &[text("fr", " ")]).is_err());

@@ -305,6 +305,31 @@ async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_th
     }
 }
 
+// PL-6.
+#[tokio::test]
+async fn pl_6_a_text_keeps_its_languages_and_which_of_them_are_authentic() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 1, 10)).await;
+    let said = [("fr", "Ensemble", true), ("pt-PT", "Juntos", true), ("en", "Together", false)];
+    let title = said.map(|(language, text, authentic)| LocalizedText {
+        language_code: language.into(),
+        text: text.into(),
+        authentic,
+        ..LocalizedText::default()
+    });
+    let mut asked = proposal(AgreementKind::Memorandum, "");
+    asked.terms.as_mut().unwrap().title = title.to_vec();
+    let made = house.desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked.clone())).await.unwrap();
+    let get = p::GetAgreementRequest { name: made.into_inner().name };
+    let read = house.desk.get_agreement(by(B, Role::Observer, "GetAgreement", get)).await.unwrap().into_inner();
+    let title = read.terms.unwrap().title;
+    let read: Vec<_> = title.iter().map(|t| (t.language_code.as_str(), t.text.as_str(), t.authentic)).collect();
+    assert_eq!(read, said);
+    asked.terms.as_mut().unwrap().title[1].language_code = "fr".into();
+    let twice = house.desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap_err();
+    assert_eq!(twice.code(), Code::InvalidArgument, "a language stands once");
+}
+
 #[tokio::test]
 async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_signatures() {
     let folder = tempfile::tempdir().unwrap();

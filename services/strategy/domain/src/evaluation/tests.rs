@@ -224,6 +224,41 @@ fn st_6_what_is_not_known_weighs_nothing() {
     assert!(evaluation.not_judged.contains(&"tools-aimed".into()), "without ties it is not judged, strategy or not");
 }
 
+// ST-5.
+#[test]
+fn st_5_what_a_strategy_stands_on_is_scored_and_each_absence_says_its_risk() {
+    let (portfolio, strategy) = whole();
+    let lessened = |evaluation: &Evaluation| {
+        let short = |s: &&proto::PreconditionScore| {
+            s.score.is_some_and(|score| score.judged_basis_points > 0 && score.basis_points < 10_000)
+        };
+        evaluation.preconditions.iter().filter(short).map(|s| s.precondition()).collect::<Vec<_>>()
+    };
+    let good = judge(&portfolio, Some(&strategy));
+    assert_eq!(good.preconditions.iter().map(|s| s.precondition()).collect::<Vec<_>>(), PRECONDITIONS);
+    assert_eq!(lessened(&good), []);
+    let without_office = OfficeFact { exists: Some(false), languages: None };
+    let mut unengaged = Strategy::hypothetical(TenantId(uuid::Uuid::nil()), &city().city, today(), day(2026, 3, 15));
+    for (id, aim) in [("peace", GoalAim::GlobalChallenges), ("schools", GoalAim::BetterServices)] {
+        unengaged.put(Goal::parse("goal", &goal(id, aim)).unwrap());
+    }
+    unengaged.link(link(&tie(1).agreement, &["peace", "schools"]));
+    for (evaluation, precondition) in [
+        (judge(&portfolio, None), Precondition::PoliticalPriority),
+        (judge(&Portfolio::new(city(), without_office, []), Some(&strategy)), Precondition::HumanResources),
+        (judge(&self::portfolio([TieFact { dormant: true, ..tie(1) }]), Some(&strategy)), Precondition::RightPartners),
+        (judge(&portfolio, Some(&unengaged)), Precondition::LocalEngagement),
+    ] {
+        assert!(lessened(&evaluation).contains(&precondition), "{precondition:?}: {evaluation:?}");
+        let of = |finding: &&Finding| {
+            let criteria = RUBRIC.criteria().iter();
+            criteria.clone().any(|c| c.shown.id == finding.criterion && c.shown.precondition() == precondition)
+        };
+        let told: Vec<_> = evaluation.findings.iter().filter(of).collect();
+        assert!(!told.is_empty() && told.iter().all(|finding| !finding.risk.is_empty()), "{precondition:?}");
+    }
+}
+
 // ST-8.
 #[test]
 fn st_8_a_result_out_of_bounds_is_cut_and_a_failing_expression_tells_nothing() {

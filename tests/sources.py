@@ -1,0 +1,309 @@
+"""Reads the Rust sources of this repository as far as its pages need it: functions, tests, refusals, constants.
+
+It is no compiler. It relies on what `cargo fmt` and `tests/architecture.rs` hold: calls are written out, a refusal begins with
+`Refusal::`, a rule is quoted by its id.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RULE = re.compile(r"\b[A-Z]{2}-[1-9]\d*\b")
+# What a constructor of a refusal says: its reason, the rule where it has one of its own, and which argument is the message.
+CONSTRUCTORS = {
+    "rule": ("RULE", None, 1),
+    "out_of_order": ("OUT_OF_ORDER", None, 1),
+    "field": ("INVALID_FIELD", "PL-4", 1),
+    "not_found": ("NOT_FOUND", "PL-1", None),
+    "not_permitted": ("NOT_PERMITTED", "PL-2", 0),
+    "because": (None, None, 2),
+}
+
+
+@dataclass
+class Function:
+    """A function: its name, where it begins and ends in its file, and whether it is a test."""
+
+    name: str
+    start: int
+    end: int
+    test: bool
+
+
+@dataclass
+class Source:
+    """A Rust file: as it is, and with comments and the insides of literals blanked out, at the same places."""
+
+    path: str
+    text: str
+    bare: str = ""
+    functions: list = field(default_factory=list)
+
+    def around(self, at):
+        """The innermost function around a place; None outside of all."""
+        inside = [f for f in self.functions if f.start <= at < f.end]
+        return min(inside, key=lambda f: f.end - f.start, default=None)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One place that refuses: what it answers, and where it stands."""
+
+    reason: str
+    rule: str
+    message: str
+    missing: tuple
+    help: str
+    path: str
+    function: str
+
+
+def blank(text):
+    """The text with comments and the insides of strings and characters as spaces; every other place is kept."""
+    out, at = list(text), 0
+    pattern = re.compile(r'//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?\'(?:\\.[^\']*|[^\\\'])\'', re.S)
+    while found := pattern.search(text, at):
+        token = found.group()
+        keep = 0 if token.startswith("/") else 1
+        for place in range(found.start() + keep, found.end() - keep):
+            if out[place] != "\n":
+                out[place] = " "
+        at = found.end()
+    return "".join(out)
+
+
+def closing(bare, opening):
+    """The place after the bracket that closes the one at `opening`."""
+    pairs, depth = {"(": ")", "{": "}", "[": "]"}, 0
+    left = bare[opening]
+    for place in range(opening, len(bare)):
+        depth += (bare[place] == left) - (bare[place] == pairs[left])
+        if depth == 0:
+            return place + 1
+    return len(bare)
+
+
+def arguments(source, opening):
+    """The arguments of the call whose bracket stands at `opening`, as (start, end) places."""
+    end, depth, start, found = closing(source.bare, opening) - 1, 0, opening + 1, []
+    for place in range(opening + 1, end):
+        c = source.bare[place]
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth == 0:
+            found.append((start, place))
+            start = place + 1
+    if source.bare[start:end].strip():
+        found.append((start, end))
+    return found
+
+
+def functions(source):
+    """All functions of a file, those of tests marked."""
+    for found in re.finditer(r"\bfn\s+(\w+)", source.bare):
+        brace = re.compile(r"[{;]").search(source.bare, found.end())
+        if brace and brace.group() == "{":
+            before = source.text[: found.start()].rstrip().removesuffix("async").rstrip()
+            attributes = before[before.rfind("\n\n") + 1 :]
+            test = bool(re.search(r"#\[(tokio::)?test[^\]]*\]\s*(#\[[^\]]*\]\s*)*$", attributes))
+            yield Function(found.group(1), found.start(), closing(source.bare, brace.start()), test)
+
+
+def read(folders=("services", "tests")):
+    """All Rust files below these folders, in order."""
+    sources = []
+    for folder in folders:
+        for path in sorted((ROOT / folder).rglob("*.rs")):
+            text = path.read_text(encoding="utf-8")
+            source = Source(path.relative_to(ROOT).as_posix(), text, blank(text))
+            source.functions = list(functions(source))
+            sources.append(source)
+    return sources
+
+
+def is_test_file(path):
+    """Whether a file holds nothing but tests: by where it stands and what it is called."""
+    name = path.rsplit("/", 1)[-1]
+    return path.startswith("tests/") or "/tests/" in path or name.startswith("test") or name == "properties.rs"
+
+
+def product(source):
+    """The file up to its tests: empty for a file of tests."""
+    if is_test_file(source.path):
+        return ""
+    tests = source.bare.find("#[cfg(test)]\nmod tests {")
+    return source.bare if tests < 0 else source.bare[:tests]
+
+
+def literal(text):
+    """What a literal or `format!` of one says, with its holes as they are; None where it is neither."""
+    found = re.match(r'\s*(?:(?:&?format!)\(\s*)?"((?:\\.|[^"\\])*)"', text, re.S)
+    if not found:
+        return None
+    said = re.sub(r"\\\n\s*", "", found.group(1)).replace('\\"', '"')
+    return re.sub(r"\{\{\w+\}\}|\{[^{}]*\}", lambda hole: shown(hole.group()), said)
+
+
+def shown(hole):
+    """A hole of a format string, as a reader of a page understands it."""
+    if hole == "{{uuid}}":
+        return "{uuid}"
+    name = hole[1:-1].split(":")[0].strip()
+    return f"{{{name}}}" if name else "…"
+
+
+def said(source, start, end, function):
+    """What an argument says: a literal, or the literal that a name of the same function stands for."""
+    text = source.text[start:end]
+    found = literal(text)
+    name = text.strip().lstrip("&")
+    if found is None and re.fullmatch(r"\w+", name) and function:
+        body = source.text[function.start : start]
+        bound = list(re.finditer(rf"let (?:mut )?{name}(?:: [^=]+)? =\s*", body))
+        found = literal(body[bound[-1].end() :]) if bound else None
+    if found is None and (named := re.fullmatch(r"&?(?!self\b)([a-z]\w*)(\.\w+(\(\))?)*", text.strip())):
+        return f"{{{named.group(1)}}}"
+    return found if found is not None else "…"
+
+
+def chain(source, at):
+    """The calls that follow an expression which ends at `at`: (name, opening bracket) of each."""
+    call = re.compile(r"\s*(?:\)\s*)?\.(\w+)(\()")
+    while found := call.match(source.bare, at):
+        yield found.group(1), found.start(2)
+        at = closing(source.bare, found.start(2))
+
+
+def rules_given(sources, function, crate, depth=0):
+    """The rules that callers of a function hand to it: ids in the arguments of its calls."""
+    rules = set()
+    for source in (s for s in sources if s.path.startswith(crate)):
+        body = product(source)
+        for call in re.finditer(rf"\b{function}\s*(\()", body):
+            if re.search(r"\bfn\s+$", body[: call.start()]):
+                continue
+            given = source.text[call.start(1) : closing(source.bare, call.start(1))]
+            found = set(RULE.findall(given))
+            caller = source.around(call.start())
+            if not found and re.search(r"\brule\b", given) and caller and depth < 3:
+                found = rules_given(sources, caller.name, crate, depth + 1)
+            rules |= found
+    return rules
+
+
+def refusals(sources):
+    """Every refusal that the product can answer with, once for each rule that it may quote."""
+    found = set()
+    for source in sources:
+        body = product(source)
+        if source.path.endswith(("kernel/src/refusal.rs", "chassis/src/status.rs")):
+            continue
+        for call in re.finditer(r"\bRefusal::(\w+)(\()", body):
+            if call.group(1) in CONSTRUCTORS:
+                found.update(refusals_at(sources, source, call))
+        for call in re.finditer(r"\.under(\()", body):
+            found.update(wrapped_at(source, call))
+    return sorted(found, key=lambda r: (order(r.rule), r.path, r.function, r.message))
+
+
+def refusals_at(sources, source, call):
+    """The refusals that one constructor makes."""
+    reason, rule, message_at = CONSTRUCTORS[call.group(1)]
+    function = source.around(call.start())
+    given = arguments(source, call.start(2))
+    texts = [said(source, *place, function) for place in given]
+    if call.group(1) == "because":
+        reason = re.search(r"Reason::(\w+)", source.text[slice(*given[0])])
+        reason = upper(reason.group(1)) if reason else "RULE"
+        given_rule = texts[1]
+    else:
+        given_rule = texts[0] if rule is None else rule
+    message = "{name} was not found" if message_at is None else texts[message_at]
+    if call.group(1) == "field":
+        message = f"{texts[0]}: {texts[1]}"
+    missing, help_text = [], ""
+    for name, opening in chain(source, closing(source.bare, call.start(2))):
+        said_here = [said(source, *place, function) for place in arguments(source, opening)]
+        if name == "missing":
+            missing.append(": ".join(said_here))
+        elif name == "help":
+            help_text = said_here[0]
+        elif name == "under":
+            given_rule = said_here[0]
+    if not help_text and function:
+        help_text = helped_later(source, call, function)
+    if call.group(1) == "not_found" and not help_text:
+        help_text = "Check the name, and whether the record is shared with your tenant."
+    rules = {given_rule} if RULE.fullmatch(given_rule) else set()
+    name = function.name if function else ""
+    if not rules and function:
+        crate = source.path.split("/src/")[0] + "/"
+        rules = rules_given(sources, function.name, crate)
+    for each in rules or {"?"}:
+        yield Refusal(reason, each, message, tuple(missing), help_text, source.path, name)
+
+
+def helped_later(source, call, function):
+    """The help of a refusal that is bound to a name first."""
+    before = source.text[function.start : call.start()]
+    bound = re.search(r"let (?:mut )?(\w+)(?:: [^=]+)? =\s*$", before)
+    if not bound:
+        return ""
+    rest = source.bare[call.end() : function.end]
+    found = re.search(rf"\b{bound.group(1)}\b(?:\s*\.\w+\([^;]*?\))*?\s*\.help(\()", rest)
+    if not found:
+        return ""
+    opening = call.end() + found.start(1)
+    return said(source, *arguments(source, opening)[0], function)
+
+
+def wrapped_at(source, call):
+    """A refusal that another function made, put under a rule of its own."""
+    line = source.bare[source.bare.rfind(";", 0, call.start()) + 1 : call.start()]
+    if "map_err" not in line or "Refusal::" in line[line.rfind("map_err") :]:
+        return
+    rule = said(source, *arguments(source, call.start(1))[0], None)
+    function = source.around(call.start())
+    if RULE.fullmatch(rule) and function:
+        message = "a field of it is missing, malformed or too long"
+        yield Refusal("INVALID_FIELD", rule, message, (), "", source.path, function.name)
+
+
+def upper(name):
+    """`InvalidField` as `INVALID_FIELD`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
+
+
+def order(rule):
+    """The order of rules: by the groups of the domain, then by number."""
+    groups = ["CT", "AG", "ST", "PL"]
+    group, _, number = rule.partition("-")
+    return (groups.index(group) if group in groups else len(groups), group, int(number or 0))
+
+
+@dataclass(frozen=True)
+class Test:
+    """A test, and the rules that its name and its text quote."""
+
+    name: str
+    path: str
+    named: frozenset
+    quoted: frozenset
+
+
+def tests(sources):
+    """All tests, and the functions in files of tests that do part of their work."""
+    found = []
+    for source in sources:
+        whole = is_test_file(source.path)
+        for function in source.functions:
+            if not (function.test or whole):
+                continue
+            # The comment right above a test speaks of it.
+            above = source.text[: function.start].rfind("\n\n")
+            body = source.text[max(above, 0) : function.end]
+            named = {f"{a.upper()}-{n}" for a, n in re.findall(r"(?:^|_)([a-z]{2})_?(\d+)(?=_)", function.name)}
+            quoted = set(RULE.findall(body))
+            if named or quoted:
+                found.append(Test(function.name, source.path, frozenset(named), frozenset(quoted)))
+    return found
