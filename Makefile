@@ -1,6 +1,6 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt proto breaking check-real bench deploy-check alerts trace servers servers-stop rules
+.PHONY: help run test soak lint fmt proto breaking check-real bench deploy-check alerts trace servers servers-stop rules tour
 
 PYTHON ?= python3
 CARGO  ?= cargo
@@ -39,6 +39,10 @@ breaking: ## Check that the contract still accepts what it did at BASE (default 
 
 rules: ## Make docs/rules.md, docs/refusals.md and docs/limits.md from the sources (CHECK=1: compare, write nothing)
 	@$(PYTHON) tests/rules.py $(if $(CHECK),--check)
+
+tour: ## Run docs/api-tour.md against a real server, and compare what it prints
+	$(CARGO) build --quiet -p hansa
+	@$(PYTHON) tests/tour.py "$${CARGO_TARGET_DIR:-target}/debug/hansa"
 
 check-real: ## Import real data and check it: make check-real DATA=folder
 	@test -n "$(DATA)" || { echo "make check-real DATA=folder: name the folder with the data" >&2; exit 2; }

@@ -32,12 +32,16 @@ pub async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     routes.add_service(health);
     if config.reflection {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(hansa_proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .context("the contract cannot be reflected")?;
-        routes.add_service(reflection);
+        // Clients in use speak either version of the protocol; grpcurl before 1.9 the older one alone.
+        let contract = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(hansa_proto::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // What a refusal carries, so that clients can show it.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+        };
+        routes.add_service(contract().build_v1().context("the contract cannot be reflected")?);
+        routes.add_service(contract().build_v1alpha().context("the contract cannot be reflected")?);
     }
     let mut server = Server::builder()
         .timeout(CALL_DEADLINE)
