@@ -117,7 +117,27 @@ what the program fills in, and `…` for a part that depends on the case.
 """
 
 
-def refusals_page(said, refusals):
+def filled(text, path, values):
+    """A message with its limits as numbers, where the name of one says which it is."""
+
+    def number(hole):
+        known = [values.get((place, hole.group(1)), set()) for place in (path, path.split("/src/")[0], "services/kernel", "")]
+        return next((min(one) for one in known if len(one) == 1), hole.group())
+
+    return re.sub(r"\{([A-Z][A-Z0-9_]+)\}", number, text)
+
+
+def constants(all_sources):
+    """What a constant is, by its name: in its file, in its crate, anywhere."""
+    values = defaultdict(set)
+    for source in all_sources:
+        for _, name, kind, written in CONSTANT.findall(source.text):
+            for place in (source.path, source.path.split("/src/")[0], ""):
+                values[place, name].add(value(kind, written.strip()))
+    return values
+
+
+def refusals_page(refusals, values):
     """docs/refusals.md."""
     text = "# Refusals\n\n" + MADE + HOW
     for reason, comment in reasons().items():
@@ -125,7 +145,8 @@ def refusals_page(said, refusals):
         mine = [r for r in refusals if r.reason == reason]
         rows, seen = [], set()
         for refusal in mine:
-            row = (refusal.rule, refusal.message, "; ".join(refusal.missing), refusal.help)
+            texts = (refusal.message, "; ".join(refusal.missing), refusal.help)
+            row = (refusal.rule, *(filled(each, refusal.path, values) for each in texts))
             if row not in seen:
                 seen.add(row)
                 rows.append(row)
@@ -240,7 +261,7 @@ def main():
     wrong = [*findings(said, refusals, tests, quoted), *named_tests_are_there(everything)]
     pages = {
         "docs/rules.md": rules_page(said, refusals, tests, quoted),
-        "docs/refusals.md": refusals_page(said, refusals),
+        "docs/refusals.md": refusals_page(refusals, constants(everything)),
         "docs/limits.md": limits_page(everything, refusals),
     }
     for name, text in pages.items():
