@@ -1,6 +1,6 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt proto breaking check-real bench deploy-check alerts trace servers servers-stop rules tour
+.PHONY: help run test soak lint fmt proto breaking check-real bench bench-peer deploy-check alerts trace servers servers-stop rules tour
 
 PYTHON ?= python3
 CARGO  ?= cargo
@@ -64,6 +64,13 @@ alerts: ## Write the alerts anew as the Prometheus operator wants them
 
 trace: ## Draw docs/trace.svg anew, from the spans of a real run
 	TEST_TRACE="$(CURDIR)/docs/trace.svg" $(PYTHON) tests/servers.py run -- $(CARGO) test -p hansa --test tracing one_act
+
+bench-peer: ## Measure the program beside the same job written by hand in Python (RUNS, 5 by default)
+	$(CARGO) build --release --quiet -p hansa -p hansa-bench
+	@test -x .servers/peer/bin/uvicorn || { $(PYTHON) -m venv .servers/peer && .servers/peer/bin/python -m pip install --quiet \
+	--disable-pip-version-check -r tests/peer/requirements.txt; }
+	@PGBENCH="$$($(PYTHON) tests/servers.py tool pgbench)" $(PYTHON) tests/servers.py run -- \
+	.servers/peer/bin/python tests/peer/run.py "$${CARGO_TARGET_DIR:-target}/release/hansa-bench"
 
 servers: ## Start PostgreSQL and nats-server and leave them running (variables in .servers/env)
 	$(PYTHON) tests/servers.py start
