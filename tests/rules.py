@@ -18,14 +18,6 @@ from sources import ROOT, RULE, order
 
 # Tests that a rule's row names; the others are counted.
 SHOWN_TESTS = 3
-CODES = {
-    "RULE": "FAILED_PRECONDITION", "OUT_OF_ORDER": "FAILED_PRECONDITION", "INVALID_FIELD": "INVALID_ARGUMENT",
-    "NOT_FOUND": "NOT_FOUND", "ALREADY_EXISTS": "ALREADY_EXISTS", "NOT_PERMITTED": "PERMISSION_DENIED",
-    "NOT_AUTHENTICATED": "UNAUTHENTICATED", "STALE": "ABORTED", "REQUEST_ID_REUSED": "INVALID_ARGUMENT",
-    "LIMIT": "RESOURCE_EXHAUSTED", "UNAVAILABLE": "UNAVAILABLE", "FROZEN": "FAILED_PRECONDITION", "INTERNAL": "INTERNAL",
-    # A service that another process runs: gRPC has a code for it, and the contract no reason.
-    "UNSPECIFIED": "UNIMPLEMENTED",
-}
 MADE = "<!-- Made by `make rules` from the sources and docs/rules.toml. Do not edit: `.ci/run` compares. -->\n"
 
 
@@ -63,6 +55,15 @@ def reasons():
     return {name: " ".join(re.sub(r"^  // ?", "", comment, flags=re.M).split()) for comment, name in found}
 
 
+def codes():
+    """The gRPC code of each reason, as the chassis gives it."""
+    text = (ROOT / "services/chassis/src/status.rs").read_text(encoding="utf-8")
+    arms = re.findall(r"((?:Reason::\w+[\s|]*)+)=> Code::(\w+),", text)
+    found = {sources.upper(name): sources.upper(code) for names, code in arms for name in re.findall(r"Reason::(\w+)", names)}
+    # A service that another process runs: gRPC has a code for it, and the contract no reason.
+    return found | {"UNSPECIFIED": "UNIMPLEMENTED"}
+
+
 def quoting(all_sources):
     """The files of the product, and of the contract, that quote each rule."""
     found = defaultdict(set)
@@ -79,7 +80,7 @@ def quoting(all_sources):
 
 def rules_page(said, refusals, tests, quoted):
     """docs/rules.md."""
-    rows = []
+    rows, coded = [], codes()
     for rule in said:
         mine = [r for r in refusals if r.rule == rule]
         places = defaultdict(set)
@@ -94,7 +95,7 @@ def rules_page(said, refusals, tests, quoted):
         shown = [linked(f"`{t.name}`", t.path) for t in held[:SHOWN_TESTS]]
         more = len(held) - len(shown)
         shown += [f"{more} more"] if more else []
-        answers = sorted({f"{r.reason} ({CODES[r.reason]})" for r in mine}) or ["none"]
+        answers = sorted({f"{r.reason} ({coded[r.reason]})" for r in mine}) or ["none"]
         rows.append((f"**{rule}**", said[rule], "; ".join(code), "; ".join(shown), ", ".join(answers)))
     return (
         "# Rules\n\n" + MADE + "\nWhat the program holds its users to, and itself: each rule in short, where it is decided, which "
@@ -139,9 +140,9 @@ def constants(all_sources):
 
 def refusals_page(refusals, values):
     """docs/refusals.md."""
-    text = "# Refusals\n\n" + MADE + HOW
+    text, coded = "# Refusals\n\n" + MADE + HOW, codes()
     for reason, comment in reasons().items():
-        text += f"\n## {reason}\n\nAnswered as {CODES[reason]}. {comment.rsplit('. ', 1)[0].rstrip('.')}.\n\n"
+        text += f"\n## {reason}\n\nAnswered as {coded[reason]}. {comment.rsplit('. ', 1)[0].rstrip('.')}.\n\n"
         mine = [r for r in refusals if r.reason == reason]
         rows, seen = [], set()
         for refusal in mine:
