@@ -18,8 +18,8 @@ run: ## Show what Hansa does on a sample of real cities, and leave the server up
 test: ## Run every test, with a real PostgreSQL and nats-server
 	$(PYTHON) tests/servers.py run -- $(CARGO) test --workspace
 
-soak: ## Try for long what `make test` tries for seconds: kills, lost streams, faults (SECONDS each, TEST_SEED repeats)
-	TEST_SOAK=$(SECONDS) $(PYTHON) tests/servers.py run -- $(CARGO) test -p hansa -p hansa-journal --test kills --test lost_stream --test faults --test replicas --test lost_tail -- --nocapture --test-threads=1
+soak: ## Try for long what `make test` tries for seconds: kills, lost streams, faults, simulation (SECONDS each, TEST_SEED repeats)
+	TEST_SOAK=$(SECONDS) $(PYTHON) tests/servers.py run -- $(CARGO) test -p hansa -p hansa-journal --test kills --test lost_stream --test faults --test replicas --test lost_tail --test simulation -- --nocapture --test-threads=1
 
 lint: ## Check format and lints of the Rust code
 	$(CARGO) fmt --all --check

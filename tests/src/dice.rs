@@ -10,10 +10,12 @@ impl Dice {
     /// Dice with the seed of `TEST_SEED`, or a fresh one. Says how to run the test again with the same.
     #[must_use]
     pub fn new(test: &str) -> Self {
-        let fresh =
-            || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64 % 1_000_000_007);
-        let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);
-        println!("{test}: again with TEST_SEED={seed}");
+        Self(seed(test))
+    }
+
+    /// Dice with a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -40,6 +42,15 @@ impl Dice {
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len() as u64) as usize]
     }
+}
+
+/// The seed of `TEST_SEED`, or a fresh one. Says how to run the test again with the same.
+#[must_use]
+pub fn seed(test: &str) -> u64 {
+    let fresh = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64 % 1_000_000_007);
+    let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);
+    println!("{test}: again with TEST_SEED={seed}");
+    seed
 }
 
 /// How long a test tries: a few seconds, or with `TEST_SOAK` (`make soak`) as many as that says.

@@ -23,6 +23,6 @@ pub mod token;
 
 pub use config::Config;
 pub use desk::{Act, Desk};
-pub use module::{Module, Task};
+pub use module::Module;
 pub use page::Page;
 pub use status::to_status;

@@ -1,13 +1,10 @@
 //! What a service is to the program that runs it.
 
 use crate::policy::{Policy, PolicyError};
-use hansa_journal::{Journal, subscription::Subscription};
-use std::{future::Future, pin::Pin, sync::Arc};
+use hansa_journal::{Journal, Worker, subscription::Subscription};
+use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
-
-/// Work that goes on beside the calls, until it is told to stop.
-pub type Task = Box<dyn FnOnce(CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// Adds a service's gRPC services to the server's routes. Streams end when the token is cancelled, as draining begins.
 pub type Mount = Box<dyn FnOnce(&mut RoutesBuilder, Arc<Policy>, CancellationToken) + Send>;
@@ -24,8 +21,8 @@ pub struct Module {
     pub mount: Mount,
     /// What it learns from others: the other's name, and how. Its own name means its own changes.
     pub subscriptions: Vec<(&'static str, Subscription)>,
-    /// What goes on beside.
-    pub tasks: Vec<Task>,
+    /// What goes on beside the calls, but for its timers and subscriptions.
+    pub workers: Vec<Box<dyn Worker>>,
 }
 
 impl std::fmt::Debug for Module {

@@ -5,11 +5,11 @@ mod cli;
 mod commands;
 mod files;
 mod journey;
-mod node;
 mod output;
 mod session;
 
 use clap::Parser;
+use hansa::node;
 use std::process::ExitCode;
 
 /// What the exit code says; also in `--help`.

@@ -9,7 +9,11 @@ use hansa_chassis::{
     server,
     token::{Issuer, Verifier},
 };
-use hansa_journal::{Bus, Clock, Journal, NodeKeys, Relay, Store, StreamSource, subscription::JournalSource};
+use hansa_journal::{
+    Bus, Clock, Journal, NodeKeys, Relay, Store, StreamSource, Worker,
+    subscription::{JournalSource, Source},
+    worker,
+};
 use sea_orm_migration::MigratorTrait;
 use std::{collections::HashMap, fs, io::Write, sync::Arc};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -29,7 +33,7 @@ pub struct Node {
     pub modules: Vec<Module>,
     clock: Arc<dyn Clock>,
     /// Held while the folder is in use: one process writes a file.
-    _lock: Option<fs::File>,
+    lock: Option<fs::File>,
 }
 
 /// The node's key: made at the first start.
@@ -112,7 +116,7 @@ impl Node {
         for name in names {
             modules.push(module(&config, name, &keys, &clock).await?);
         }
-        Ok(Self { config, keys, modules, clock, _lock: lock })
+        Ok(Self { config, keys, modules, clock, lock })
     }
 
     /// The journal of a service that is open.
@@ -128,64 +132,90 @@ impl Node {
         Ok(verifier)
     }
 
+    /// Takes the node apart: the calls that it answers, and what goes on beside. `source` says where a subscription's
+    /// changes come from: its name, and the service that it learns from.
+    ///
+    /// # Errors
+    /// Where a source cannot be had.
+    pub fn parts(
+        self,
+        policy: &Arc<Policy>,
+        source: impl Fn(&'static str, &'static str) -> anyhow::Result<Box<dyn Source>>,
+        drain: &CancellationToken,
+    ) -> anyhow::Result<Parts> {
+        let journals: HashMap<&'static str, Journal> =
+            self.modules.iter().map(|module| (module.name, module.journal.clone())).collect();
+        let mut routes = RoutesBuilder::default();
+        routes.add_service(Changes::server(journals, policy.clone(), drain.clone()));
+        let mut workers = Vec::new();
+        for module in self.modules {
+            (module.mount)(&mut routes, policy.clone(), drain.clone());
+            workers.extend(module.journal.workers());
+            workers.extend(module.workers);
+            for (from, subscription) in module.subscriptions {
+                let source = source(subscription.name(), from)?;
+                workers.push(subscription.following(source));
+            }
+        }
+        Ok(Parts { routes, workers, lock: self.lock })
+    }
+
     /// Serves until `stop` is cancelled, and ends cleanly: calls first, then what goes on beside.
+    ///
+    /// # Errors
+    /// Where it cannot begin to.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
         let policy: Arc<Policy> = Arc::new(Module::policy(&self.modules)?);
         let verifier = Arc::new(self.verifier()?);
         let guard = Guard::new(verifier.clone(), policy.clone());
-        let journals: HashMap<&'static str, Journal> =
-            self.modules.iter().map(|module| (module.name, module.journal.clone())).collect();
-        let mut routes = RoutesBuilder::default();
-        routes.add_service(Changes::server(journals.clone(), policy.clone(), stop.clone()));
-        let bus = match &self.config.nats {
-            Some(url) => {
-                let bus =
-                    Bus::connect(url, &self.keys, self.config.nats_replicas).await.context("NATS cannot be used")?;
-                if let Err(why) = bus.answers().await {
-                    tracing::warn!(
-                        why,
-                        "NATS is away: serving all the same; the services hear of each other once it is there"
-                    );
-                }
-                Some(bus)
-            }
-            None => None,
-        };
+        let bus = bus(&self.config, &self.keys).await?;
         let beside = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopped = beside.clone();
         tasks.spawn(async move {
             tokio::select! { () = stopped.cancelled() => {}, () = verifier.ask_issuers() => {} }
         });
-        for module in self.modules {
-            (module.mount)(&mut routes, policy.clone(), stop.clone());
-            tasks.spawn(module.journal.clone().run_timers(beside.clone()));
-            tasks.spawn(module.journal.clone().run_vitals(beside.clone()));
-            for task in module.tasks {
-                tasks.spawn(task(beside.clone()));
-            }
-            if let Some(bus) = &bus {
-                tasks.spawn(Relay::of(&module.journal, bus).run(beside.clone()));
-            }
-            for (from, subscription) in module.subscriptions {
-                let stop = beside.clone();
-                match &bus {
-                    Some(bus) => {
-                        let source = StreamSource::of(bus, from, subscription.name());
-                        tasks.spawn(subscription.run(source, stop));
-                    }
-                    None => {
-                        let journal = journals.get(from).with_context(|| format!("{from} is not run here"))?;
-                        tasks.spawn(subscription.run(JournalSource::of(journal), stop));
-                    }
-                }
-            }
+        let journals: Vec<Journal> = self.modules.iter().map(|module| module.journal.clone()).collect();
+        for (journal, bus) in journals.iter().flat_map(|journal| bus.iter().map(move |bus| (journal, bus))) {
+            tasks.spawn(Relay::of(journal, bus).run(beside.clone()));
         }
-        let served = server::serve(&self.config, listener, routes, guard, stop).await;
+        let config = self.config.clone();
+        let source = |name, from| -> anyhow::Result<Box<dyn Source>> {
+            if let Some(bus) = &bus {
+                return Ok(Box::new(StreamSource::of(bus, from, name)));
+            }
+            let owner = journals.iter().find(|journal| journal.service() == from);
+            Ok(Box::new(JournalSource::of(owner.with_context(|| format!("{from} is not run here"))?)))
+        };
+        let Parts { routes, workers, lock: _lock } = self.parts(&policy, source, &stop)?;
+        for one in workers {
+            tasks.spawn(worker::run(one, beside.clone()));
+        }
+        let served = server::serve(&config, listener, routes, guard, stop).await;
         beside.cancel();
         while tasks.join_next().await.is_some() {}
         served
     }
+}
+
+/// The broker, where there is one.
+async fn bus(config: &Config, keys: &NodeKeys) -> anyhow::Result<Option<Bus>> {
+    let Some(url) = &config.nats else { return Ok(None) };
+    let bus = Bus::connect(url, keys, config.nats_replicas).await.context("NATS cannot be used")?;
+    if let Err(why) = bus.answers().await {
+        tracing::warn!(why, "NATS is away: serving all the same; the services hear of each other once it is there");
+    }
+    Ok(Some(bus))
+}
+
+/// A node taken apart.
+pub struct Parts {
+    /// The calls that it answers.
+    pub routes: RoutesBuilder,
+    /// What goes on beside: timers, queues, subscriptions.
+    pub workers: Vec<Box<dyn Worker>>,
+    /// Held while the folder is in use.
+    pub lock: Option<fs::File>,
 }
 
 /// A token of the node's own issuer.

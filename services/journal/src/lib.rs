@@ -36,6 +36,7 @@ mod timers;
 pub mod trace;
 mod view;
 mod vitals;
+pub mod worker;
 mod writer;
 
 pub use bus::Bus;
@@ -54,3 +55,4 @@ pub use seals::seal_texts;
 pub use store::{Backend, Store, StoreError, storage};
 pub use stream::StreamSource;
 pub use view::{Found, View, keyset};
+pub use worker::Worker;

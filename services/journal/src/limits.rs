@@ -24,6 +24,8 @@ pub const TIMER_PERIOD: Duration = Duration::from_secs(30);
 pub const SUBSCRIPTION_BATCH: u64 = 500;
 /// Longest wait of a subscription before it looks by itself.
 pub const SUBSCRIPTION_PERIOD: Duration = Duration::from_secs(5);
+/// How long what goes on beside the calls waits before it tries again what did not succeed.
+pub const WORKER_RETRY: Duration = Duration::from_secs(1);
 /// How long a request id is remembered. A request that comes again later has effect again.
 pub const REQUEST_MEMORY: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How often what is past that is forgotten.

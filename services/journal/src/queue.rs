@@ -8,7 +8,9 @@ use crate::{
     store::{StoreError, storage},
     tables::dirty,
     trace,
+    worker::Worker,
 };
+use async_trait::async_trait;
 use futures::{StreamExt, future, stream};
 use hansa_kernel::Refusal;
 use sea_orm::{
@@ -16,7 +18,7 @@ use sea_orm::{
     sea_query::{Expr, OnConflict},
 };
 use std::collections::BTreeMap;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -105,34 +107,19 @@ impl Journal {
         self.inner.committed.send_modify(|_| {});
     }
 
-    /// Works a queue off until it is told to stop: `work` is called with each key, and a key for which it succeeds is
-    /// taken off. One that fails waits for the next round, and the others go on.
-    pub async fn run_queue<F, W>(self, queue: &'static str, stop: CancellationToken, work: F)
+    /// Works a queue off: `work` is called with each key, and a key for which it succeeds is taken off. One that fails waits
+    /// for the next round, and the others go on.
+    #[must_use]
+    pub fn queue<F, W>(&self, queue: &'static str, work: F) -> Box<dyn Worker>
     where
-        F: Fn(Uuid) -> W + Send + Sync,
-        W: Future<Output = Result<(), Refusal>> + Send,
+        F: Fn(Uuid) -> W + Send + Sync + 'static,
+        W: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
-        let mut committed = self.committed();
-        while !stop.is_cancelled() {
-            committed.mark_unchanged();
-            let done = self.work_queue(queue, &work).await.unwrap_or_else(|refusal| {
-                tracing::warn!(queue, %refusal, "a queue waits");
-                0
-            });
-            if done == 0 {
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, committed.changed()) => {}
-                }
-            }
-        }
+        Box::new(Queue { journal: self.clone(), queue, work, committed: self.committed() })
     }
 
     /// One round of a queue. Answers how many keys were worked off.
-    ///
-    /// # Errors
-    /// Where the database is away.
-    pub async fn work_queue<F, W>(&self, queue: &'static str, work: &F) -> Result<usize, Refusal>
+    async fn work_queue<F, W>(&self, queue: &'static str, work: &F) -> Result<usize, Refusal>
     where
         F: Fn(Uuid) -> W + Send + Sync,
         W: Future<Output = Result<(), Refusal>> + Send,
@@ -156,5 +143,33 @@ impl Journal {
             self.clean(queue, &done).await?;
         }
         Ok(done.len())
+    }
+}
+
+/// A queue, and what is done with its keys.
+struct Queue<F> {
+    journal: Journal,
+    queue: &'static str,
+    work: F,
+    committed: watch::Receiver<i64>,
+}
+
+#[async_trait]
+impl<F, W> Worker for Queue<F>
+where
+    F: Fn(Uuid) -> W + Send + Sync,
+    W: Future<Output = Result<(), Refusal>> + Send + 'static,
+{
+    fn name(&self) -> String {
+        format!("queue {} of {}", self.queue, self.journal.service())
+    }
+
+    async fn step(&mut self) -> Result<usize, Refusal> {
+        self.committed.mark_unchanged();
+        self.journal.work_queue(self.queue, &self.work).await
+    }
+
+    async fn rest(&mut self) {
+        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.committed.changed()).await;
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     tables::{change, cursor, mirror, quarantine},
     trace,
     view::{Collector, View},
+    worker::Worker,
 };
 use async_trait::async_trait;
 use hansa_kernel::{Misfit, RecordId, RecordName, Refusal};
@@ -28,7 +29,6 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
 };
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ type AnyBox = Box<dyn Any + Send + Sync>;
 /// Where a subscription's changes come from: another journal in this process, or the broker.
 #[async_trait]
 pub trait Source: Send {
-    /// What is new after a position, in each record's order; empty where nothing came for a while.
+    /// What is new after a position, in each record's order; empty where there is nothing.
     async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal>;
     /// A record's changes after a version: fetched from the owner to fill a gap.
     async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal>;
@@ -47,6 +47,8 @@ pub trait Source: Send {
     async fn rewind(&mut self) -> Result<(), Refusal> {
         Ok(())
     }
+    /// Waits until there may be something new. One whose `next` waits for a while by itself need not.
+    async fn ready(&mut self) {}
 }
 
 /// One change on its way.
@@ -95,13 +97,11 @@ impl JournalSource {
 impl Source for JournalSource {
     async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
         self.committed.mark_unchanged();
-        let found = self.read(after).await?;
-        if !found.is_empty() {
-            return Ok(found);
-        }
-        // Nothing yet: wait for a commit, or look again after a while.
-        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.committed.changed()).await;
         self.read(after).await
+    }
+
+    async fn ready(&mut self) {
+        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.committed.changed()).await;
     }
 
     async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
@@ -170,25 +170,10 @@ impl Subscription {
         self
     }
 
-    /// Applies what a source brings until it is told to stop.
-    pub async fn run(self, mut source: impl Source, stop: CancellationToken) {
-        if let Err(refusal) = self.refold(&mut source).await {
-            tracing::warn!(subscription = self.name, %refusal, "mirrors of an older shape wait for their changes");
-        }
-        loop {
-            let step = self.step(&mut source);
-            let outcome = tokio::select! {
-                () = stop.cancelled() => return,
-                outcome = step => outcome,
-            };
-            if let Err(refusal) = outcome {
-                tracing::warn!(subscription = self.name, %refusal, "a subscription waits");
-                tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
-                }
-            }
-        }
+    /// Applies what a source brings, a step at a time.
+    #[must_use]
+    pub fn following(self, source: Box<dyn Source>) -> Box<dyn Worker> {
+        Box::new(Following { subscription: self, source, refolded: false })
     }
 
     /// Where mirrors are of an older shape, has every change come again: those are folded anew, the others pass over what
@@ -196,7 +181,7 @@ impl Subscription {
     ///
     /// # Errors
     /// Where the source or the database is away.
-    pub async fn refold(&self, source: &mut impl Source) -> Result<bool, Refusal> {
+    pub async fn refold(&self, source: &mut dyn Source) -> Result<bool, Refusal> {
         let db = self.journal.store().reader();
         for (collection, mirror) in &self.mirrors {
             let old = mirror::Entity::find()
@@ -221,7 +206,7 @@ impl Subscription {
     ///
     /// # Errors
     /// Where the source or the database is away; what was not applied comes again.
-    pub async fn step(&self, source: &mut impl Source) -> Result<usize, Refusal> {
+    pub async fn step(&self, source: &mut dyn Source) -> Result<usize, Refusal> {
         let deliveries = source.next(self.position().await?).await?;
         if deliveries.is_empty() {
             return Ok(0);
@@ -240,7 +225,7 @@ impl Subscription {
         Ok(row.map_err(|e| storage(&e))?.map_or(0, |row| row.position))
     }
 
-    async fn apply(&self, source: &mut impl Source, deliveries: &[Delivery]) -> Result<(), Refusal> {
+    async fn apply(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<(), Refusal> {
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
         self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, deliveries).await?;
@@ -317,7 +302,7 @@ impl Subscription {
 
     async fn deliver(
         &self,
-        source: &mut impl Source,
+        source: &mut dyn Source,
         batch: &mut Applying,
         envelope: &ChangeEnvelope,
     ) -> Result<(), Refusal> {
@@ -427,7 +412,7 @@ impl Subscription {
     ///
     /// # Errors
     /// Where the source or the database is away.
-    pub async fn replay(&self, source: &mut impl Source, record: RecordId) -> Result<(), Refusal> {
+    pub async fn replay(&self, source: &mut dyn Source, record: RecordId) -> Result<(), Refusal> {
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
         let key = (self.name.to_owned(), record.0);
         let Some(row) = quarantine::Entity::find_by_id(key.clone()).one(&tx).await.map_err(|e| storage(&e))? else {
@@ -449,6 +434,33 @@ impl Subscription {
         let position = self.position().await?;
         self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))
+    }
+}
+
+/// A subscription and where its changes come from.
+struct Following {
+    subscription: Subscription,
+    source: Box<dyn Source>,
+    /// Whether it was looked for mirrors of an older shape.
+    refolded: bool,
+}
+
+#[async_trait]
+impl Worker for Following {
+    fn name(&self) -> String {
+        format!("subscription {}", self.subscription.name)
+    }
+
+    async fn step(&mut self) -> Result<usize, Refusal> {
+        if !self.refolded {
+            self.subscription.refold(self.source.as_mut()).await?;
+            self.refolded = true;
+        }
+        self.subscription.step(self.source.as_mut()).await
+    }
+
+    async fn rest(&mut self) {
+        self.source.ready().await;
     }
 }
 

@@ -5,12 +5,15 @@ use crate::{
     limits::{REQUEST_MEMORY, REQUEST_SWEEP, TIMER_PERIOD, TIMERS_A_ROUND},
     store::storage,
     tables::{record, request},
+    vitals::Vitals,
+    worker::Worker,
 };
+use async_trait::async_trait;
 use chrono::DateTime;
 use futures::{StreamExt, stream::FuturesUnordered};
 use hansa_kernel::{RecordName, Refusal};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 use tracing::Instrument;
 
 impl Journal {
@@ -61,28 +64,50 @@ impl Journal {
         Ok(forgotten.rows_affected)
     }
 
-    /// Fires timers until it is told to stop. It wakes when something was committed, and now and then by itself.
-    pub async fn run_timers(self, stop: CancellationToken) {
-        let mut committed = self.committed();
-        let mut forget = tokio::time::interval(REQUEST_SWEEP);
-        loop {
-            let fired = self.fire_due().await.unwrap_or_else(|refusal| {
-                tracing::warn!(%refusal, "timers wait");
-                0
-            });
-            if fired > 0 && !stop.is_cancelled() {
-                continue;
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(TIMER_PERIOD) => {}
-                _ = forget.tick() => {
-                    if let Err(refusal) = self.forget_requests().await {
-                        tracing::warn!(%refusal, "request ids are kept for now");
-                    }
-                }
-                gone = committed.changed() => if gone.is_err() { return },
-            }
-        }
+    /// What goes on in every journal: its timers, what it forgets, and how well it is.
+    #[must_use]
+    pub fn workers(&self) -> Vec<Box<dyn Worker>> {
+        let timers = Timers { journal: self.clone(), committed: self.committed() };
+        vec![Box::new(timers), Box::new(Forgetting(self.clone())), Box::new(Vitals(self.clone()))]
+    }
+}
+
+/// Fires timers. It looks again when something was committed, and now and then by itself.
+struct Timers {
+    journal: Journal,
+    committed: watch::Receiver<i64>,
+}
+
+#[async_trait]
+impl Worker for Timers {
+    fn name(&self) -> String {
+        format!("timers of {}", self.journal.service())
+    }
+
+    async fn step(&mut self) -> Result<usize, Refusal> {
+        self.committed.mark_unchanged();
+        self.journal.fire_due().await
+    }
+
+    async fn rest(&mut self) {
+        let _ = tokio::time::timeout(TIMER_PERIOD, self.committed.changed()).await;
+    }
+}
+
+/// Forgets request ids.
+struct Forgetting(Journal);
+
+#[async_trait]
+impl Worker for Forgetting {
+    fn name(&self) -> String {
+        format!("memory of {}", self.0.service())
+    }
+
+    async fn step(&mut self) -> Result<usize, Refusal> {
+        self.0.forget_requests().await.map(|forgotten| usize::try_from(forgotten).unwrap_or(usize::MAX))
+    }
+
+    async fn rest(&mut self) {
+        tokio::time::sleep(REQUEST_SWEEP).await;
     }
 }

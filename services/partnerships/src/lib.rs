@@ -8,8 +8,8 @@ mod views;
 #[cfg(test)]
 mod tests;
 
-use hansa_chassis::{Desk, Module, module::Task};
-use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError, subscription::Subscription};
+use hansa_chassis::{Desk, Module};
+use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError, Worker, subscription::Subscription};
 use std::sync::Arc;
 use subscriptions::{
     register::{Cities, Countries},
@@ -40,11 +40,9 @@ fn from_itself(journal: &Journal) -> Subscription {
 }
 
 /// Takes agreements out of force once stronger ones are (AG-3).
-fn superseding(journal: Journal) -> Task {
-    Box::new(move |stop| {
-        let own = journal.clone();
-        Box::pin(journal.run_queue(succession::QUEUE, stop, move |id| succession::supersede(own.clone(), id)))
-    })
+fn superseding(journal: &Journal) -> Box<dyn Worker> {
+    let own = journal.clone();
+    journal.queue(succession::QUEUE, move |id| succession::supersede(own.clone(), id))
 }
 
 /// Opens the service on a store.
@@ -61,7 +59,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
             routes.add_service(api::agreement::server(Desk::new(own, policy)));
         }),
         subscriptions: vec![("register", from_register(&journal)), (NAME, from_itself(&journal))],
-        tasks: vec![superseding(journal.clone())],
+        workers: vec![superseding(&journal)],
         journal,
     })
 }

@@ -134,8 +134,7 @@ impl House {
     /// Works off what its own changes led to.
     async fn settle(&self) -> usize {
         from_itself(&self.journal).step(&mut JournalSource::of(&self.journal)).await.unwrap();
-        let work = |id| succession::supersede(self.journal.clone(), id);
-        self.journal.work_queue(succession::QUEUE, &work).await.unwrap()
+        crate::superseding(&self.journal).step().await.unwrap()
     }
 
     async fn load(&self, name: &str) -> Arc<Agreement> {

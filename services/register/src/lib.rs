@@ -46,6 +46,6 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
             routes.add_service(api::office::server(desk));
         }),
         subscriptions: Vec::new(),
-        tasks: Vec::new(),
+        workers: Vec::new(),
     })
 }

@@ -5,12 +5,12 @@ use crate::{
     subscriptions::{EVALUATE, EVALUATE_COUNTRY, EVALUATE_PARTNERS, register::Countries},
     views::joined_city,
 };
+use async_trait::async_trait;
 use chrono::NaiveDate;
-use hansa_journal::{Author, Command, Journal, Mirrors, trace};
+use hansa_journal::{Author, Command, Journal, Mirrors, Worker, trace};
 use hansa_kernel::{RecordId, RecordName, Refused};
 use hansa_strategy_domain::{Rubric, evaluate, evaluation};
 use std::{sync::Arc, time::Duration};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How often the sweep looks whether a new day has begun.
@@ -30,28 +30,18 @@ impl Evaluator {
         Self { journal: journal.clone(), rubric }
     }
 
-    /// Works until it is told to stop.
-    pub async fn run(self, stop: CancellationToken) {
-        let journal = || self.journal.clone();
-        tokio::join!(
-            journal().run_queue(EVALUATE_COUNTRY, stop.clone(), |country| self.touch_country(country)),
-            journal().run_queue(EVALUATE_PARTNERS, stop.clone(), |city| self.touch_partners(city)),
-            journal().run_queue(EVALUATE, stop, |city| self.evaluate(city)),
-        );
+    /// Its queues. What touches many cities puts each of them on the queue of cities.
+    #[must_use]
+    pub fn queues(self: &Arc<Self>) -> Vec<Box<dyn Worker>> {
+        let (countries, partners, cities) = (self.clone(), self.clone(), self.clone());
+        vec![
+            self.journal.queue(EVALUATE_COUNTRY, move |country| countries.clone().touch_country(country)),
+            self.journal.queue(EVALUATE_PARTNERS, move |city| partners.clone().touch_partners(city)),
+            self.journal.queue(EVALUATE, move |city| cities.clone().evaluate(city)),
+        ]
     }
 
-    /// One round of each queue. Answers how many keys were worked off.
-    ///
-    /// # Errors
-    /// Where the database is away.
-    pub async fn step(&self) -> Refused<usize> {
-        let countries = self.journal.work_queue(EVALUATE_COUNTRY, &|country| self.touch_country(country)).await?;
-        let partners = self.journal.work_queue(EVALUATE_PARTNERS, &|city| self.touch_partners(city)).await?;
-        let cities = self.journal.work_queue(EVALUATE, &|city| self.evaluate(city)).await?;
-        Ok(countries + partners + cities)
-    }
-
-    async fn touch_country(&self, country: Uuid) -> Refused<()> {
+    async fn touch_country(self: Arc<Self>, country: Uuid) -> Refused<()> {
         let Some(known) = Mirrors::<Countries>::of(&self.journal).get(RecordId(country)).await? else {
             return Ok(());
         };
@@ -59,7 +49,7 @@ impl Evaluator {
         self.journal.mark(EVALUATE, cities).await
     }
 
-    async fn touch_partners(&self, city: Uuid) -> Refused<()> {
+    async fn touch_partners(self: Arc<Self>, city: Uuid) -> Refused<()> {
         let partners = joined_city::partners_of(self.journal.store(), RecordId(city)).await?;
         if partners.is_empty() {
             return Ok(());
@@ -68,7 +58,7 @@ impl Evaluator {
     }
 
     /// Evaluates one city as of today, and records the result where it is a new one.
-    async fn evaluate(&self, city: Uuid) -> Refused<()> {
+    async fn evaluate(self: Arc<Self>, city: Uuid) -> Refused<()> {
         let today = self.journal.clock().moment().today();
         let Some(standing) = portfolio::of(&self.journal, RecordId(city), today).await? else { return Ok(()) };
         let result = evaluate(&self.rubric, &standing.portfolio, standing.strategy.as_deref(), today);
@@ -93,35 +83,31 @@ impl Sweep {
     pub fn new(journal: &Journal) -> Self {
         Self { journal: journal.clone(), swept: None }
     }
+}
 
-    /// Looks at the clock. Answers whether a new day had begun.
-    ///
-    /// # Errors
-    /// Where the database is away; the day counts as not yet swept then.
-    pub async fn step(&mut self) -> Refused<bool> {
+#[async_trait]
+impl Worker for Sweep {
+    fn name(&self) -> String {
+        "the daily sweep of strategy".into()
+    }
+
+    /// Looks at the clock: where a new day has begun, every city is marked. The day counts as not yet swept where the
+    /// database is away.
+    async fn step(&mut self) -> Refused<usize> {
         let today = self.journal.clock().moment().today();
         if self.swept == Some(today) {
-            return Ok(false);
+            return Ok(0);
         }
         let cities = joined_city::all(self.journal.store()).await?;
-        if !cities.is_empty() {
+        let marked = cities.len();
+        if marked > 0 {
             self.journal.mark(EVALUATE, cities).await?;
         }
         self.swept = Some(today);
-        Ok(true)
+        Ok(marked)
     }
 
-    /// Sweeps until it is told to stop.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let mut tick = tokio::time::interval(SWEEP_PERIOD);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = tick.tick() => {}
-            }
-            if let Err(refusal) = self.step().await {
-                tracing::warn!(%refusal, "the daily sweep waits");
-            }
-        }
+    async fn rest(&mut self) {
+        tokio::time::sleep(SWEEP_PERIOD).await;
     }
 }

@@ -33,8 +33,8 @@ fn journal() -> JournalBuilder {
 pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result<Module, StoreError> {
     let journal = journal().open(store, node, clock).await?;
     let rubric = Arc::new(Rubric::embedded());
-    let evaluator = Evaluator::new(&journal, rubric.clone());
-    let sweep = Sweep::new(&journal);
+    let mut workers = Arc::new(Evaluator::new(&journal, rubric.clone())).queues();
+    workers.push(Box::new(Sweep::new(&journal)));
     let subscriptions = vec![
         ("register", subscriptions::register::subscription(&journal)),
         ("partnerships", subscriptions::partnerships::subscription(&journal)),
@@ -51,9 +51,6 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
             routes.add_service(api::evaluation::server(desk, rubric, drain));
         }),
         subscriptions,
-        tasks: vec![
-            Box::new(move |stop| Box::pin(evaluator.run(stop))),
-            Box::new(move |stop| Box::pin(sweep.run(stop))),
-        ],
+        workers,
     })
 }

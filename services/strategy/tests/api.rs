@@ -3,6 +3,7 @@
 
 mod world;
 
+use hansa_journal::worker;
 use hansa_kernel::{Caller, Role};
 use hansa_proto::strategy::{
     self as proto, CreateStrategyRequest, FindingCode, GetEvaluationRequest, GetRubricRequest, GetStrategyRequest,
@@ -163,8 +164,8 @@ async fn st_6_a_watcher_gets_the_latest_then_each_new_one_until_the_service_drai
     assert_eq!(second, world.judged().await.0);
     assert_ne!(first, second);
 
-    let tasks: Vec<_> = std::mem::take(&mut world.module.tasks);
-    let running: Vec<_> = tasks.into_iter().map(|task| tokio::spawn(task(stop.clone()))).collect();
+    let workers: Vec<_> = std::mem::take(&mut world.module.workers);
+    let running: Vec<_> = workers.into_iter().map(|one| tokio::spawn(worker::run(one, stop.clone()))).collect();
     stop.cancel();
     let end = tokio::time::timeout(Duration::from_secs(10), stream.message()).await.unwrap();
     assert_eq!(end.unwrap(), None);

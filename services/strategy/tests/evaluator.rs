@@ -3,6 +3,7 @@
 
 mod world;
 
+use hansa_journal::Worker;
 use hansa_kernel::Role;
 use hansa_proto::{register::RegimeClass, strategy::FindingCode};
 use hansa_strategy::evaluator::Sweep;
@@ -13,7 +14,7 @@ async fn st_6_a_city_that_has_not_joined_is_never_evaluated() {
     let world = World::new().await;
     world.tie([(paris(), "FR"), (rome(), "IT")]).await;
     world.settle().await;
-    assert!(Sweep::new(&world.module.journal).step().await.unwrap());
+    assert_eq!(Sweep::new(&world.module.journal).step().await.unwrap(), 0);
     world.settle().await;
     assert!(world.evaluation(paris()).await.is_none() && world.evaluation(rome()).await.is_none());
     assert!(world.module.journal.dirty("evaluate", 10).await.unwrap().is_empty());
@@ -67,12 +68,12 @@ async fn st_6_the_same_result_is_not_recorded_again_and_a_new_day_is_looked_at()
     assert_eq!(world.judged().await, (before.clone(), number));
 
     let mut sweep = Sweep::new(&world.module.journal);
-    assert!(sweep.step().await.unwrap() && !sweep.step().await.unwrap());
+    assert_eq!((sweep.step().await.unwrap(), sweep.step().await.unwrap()), (1, 0));
     world.settle().await;
     assert_eq!(world.judged().await, (before, number));
 
     world.clock.set(noon(day(2026, 4, 1)));
-    assert!(sweep.step().await.unwrap());
+    assert_eq!(sweep.step().await.unwrap(), 1);
     world.settle().await;
     let (after, next) = world.judged().await;
     assert!(next > number && finds(&after, FindingCode::StrategyPastElection));

@@ -2,14 +2,12 @@
 //! folder. Nothing moves but when a test says so.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it")]
 
-use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_chassis::{Module, guard::Rpc};
 use hansa_journal::{
-    Author, Clock, Command, Journal, ManualClock, NodeKeys, Store,
-    subscription::{Delivery, JournalSource, Source},
+    Author, Clock, Command, Journal, ManualClock, NodeKeys, Store, Worker, subscription::JournalSource,
 };
-use hansa_kernel::{Caller, Decision, Moment, PersonId, Record, RecordId, RecordName, Refusal, Role, TenantId, time};
+use hansa_kernel::{Caller, Decision, Moment, PersonId, Record, RecordId, RecordName, Role, TenantId, time};
 use hansa_partnerships_domain::agreement::{self, Agreement, Both, CityFacts, Facts, Settings, Tier};
 use hansa_proto::{
     partnerships::{AgreementOrigin, ImportAgreementRequest},
@@ -21,13 +19,14 @@ use hansa_proto::{
         self as proto, AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Evaluation, FindingCode,
         GoalAim, Outcome, PutGoalRequest,
     },
-    types::{ChangeEnvelope, LocalizedText},
+    types::LocalizedText,
 };
 use hansa_register_domain::{City, Country, Office, city, country, fact, office, sample};
 use hansa_strategy::evaluator::Evaluator;
 use hansa_strategy_domain::{Evaluations, Ground, Rubric, Strategy, evaluation, strategy};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request,
@@ -108,30 +107,12 @@ impl MigratorTrait for Bare {
     }
 }
 
-/// A source that does not wait for long where nothing is new.
-struct Ready(JournalSource);
-
-#[async_trait]
-impl Source for Ready {
-    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
-        tokio::time::timeout(Duration::from_millis(300), self.0.next(after)).await.unwrap_or(Ok(Vec::new()))
-    }
-
-    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
-        self.0.history(record, after).await
-    }
-
-    async fn applied(&mut self) -> Result<(), Refusal> {
-        self.0.applied().await
-    }
-}
-
 pub struct World {
     pub clock: ManualClock,
     pub register: Journal,
     pub partnerships: Journal,
     pub module: Module,
-    pub evaluator: Evaluator,
+    queues: Mutex<Vec<Box<dyn Worker>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -151,8 +132,9 @@ impl World {
         let partnerships = partnerships.open(store, keys.clone(), shared.clone()).await.unwrap();
         let store = Store::sqlite::<hansa_strategy::Migrator>(&file("strategy.db")).await.unwrap();
         let module = hansa_strategy::open(store, keys, shared).await.unwrap();
-        let evaluator = Evaluator::new(&module.journal, Arc::new(Rubric::embedded()));
-        let world = Self { clock, register, partnerships, module, evaluator, _folder: folder };
+        let evaluator = Arc::new(Evaluator::new(&module.journal, Arc::new(Rubric::embedded())));
+        let queues = Mutex::new(evaluator.queues());
+        let world = Self { clock, register, partnerships, module, queues, _folder: folder };
         world.fill().await;
         world
     }
@@ -321,9 +303,11 @@ impl World {
                     "partnerships" => &self.partnerships,
                     _ => &self.module.journal,
                 };
-                moved += subscription.step(&mut Ready(JournalSource::of(journal))).await.unwrap();
+                moved += subscription.step(&mut JournalSource::of(journal)).await.unwrap();
             }
-            moved += self.evaluator.step().await.unwrap();
+            for queue in self.queues.lock().await.iter_mut() {
+                moved += queue.step().await.unwrap();
+            }
             if moved == 0 {
                 return;
             }

@@ -1,0 +1,333 @@
+//! What is asked of the partnerships: mostly what comes next for an agreement, sometimes anything.
+
+#![allow(clippy::needless_update, reason = "some of the requests have no fields of their own")]
+
+use crate::acts::{Mind, Order};
+use hansa_kernel::{Role, TenantId};
+use hansa_proto::partnerships::{self as p, AgreementKind, AgreementState, GuidelinesNeed, Sector};
+
+/// The path of an rpc.
+macro_rules! path {
+    ($rpc:ident) => {
+        concat!("/hansa.partnerships.v1.AgreementService/", stringify!($rpc))
+    };
+}
+
+/// A command on an agreement: rpc, request, by whom, and what the request says beside what all say.
+macro_rules! order {
+    ($mind:expr, $on:expr, $by:expr, $rpc:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+        let request = p::$request {
+            name: $on.name.clone(),
+            etag: $mind.etag(&$on.etag),
+            request_id: $mind.id(),
+            validate_only: $mind.tried,
+            $($field: $value,)*
+            ..Default::default()
+        };
+        let name = $on.name.clone();
+        $mind.order(path!($rpc), &name, $by, &request)
+    }};
+}
+
+/// A party of an agreement, as its own people act.
+struct Side<'a> {
+    party: &'a p::AgreementParty,
+    other: &'a p::AgreementParty,
+    tenant: TenantId,
+    votes: bool,
+}
+
+impl Side<'_> {
+    fn as_(&self, role: Role) -> (TenantId, Role) {
+        (self.tenant, role)
+    }
+}
+
+fn tenant_of(party: &p::AgreementParty) -> Option<TenantId> {
+    TenantId::parse(&party.tenant, "tenant").ok()
+}
+
+impl Mind<'_> {
+    pub fn propose(&mut self) -> Order {
+        let [one, other] = self.pair();
+        let kind = *self.dice.pick(&[AgreementKind::Memorandum, AgreementKind::Cooperation, AgreementKind::Twinning]);
+        let agreements = self.known.agreements.clone();
+        let supersedes = if !agreements.is_empty() && self.chance(1, 3) {
+            self.dice.pick(&agreements).clone()
+        } else {
+            String::new()
+        };
+        let terms = p::AgreementTerms {
+            kind: kind as i32,
+            title: self.text(),
+            sectors: vec![Sector::Climate as i32],
+            term_months: *self.dice.pick(&[12, 24]),
+            renews_automatically: self.chance(1, 2),
+            ..Default::default()
+        };
+        let request = p::CreateAgreementRequest {
+            initiator: one.name,
+            partner: other.name,
+            terms: Some(terms),
+            supersedes,
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        let tenant = one.tenant.unwrap_or(self.known.steward);
+        self.order(path!(CreateAgreement), "", (tenant, Role::Mayor), &request)
+    }
+
+    pub fn import(&mut self) -> Order {
+        let [one, other] = self.pair();
+        let tie_id = self.dice.below(4).to_string();
+        let origin = p::AgreementOrigin { source: "a test".into(), tie_id, claimed_by: String::new() };
+        let terms = p::AgreementTerms { title: self.text(), ..Default::default() };
+        let request = p::ImportAgreementRequest {
+            initiator: one.name,
+            partner: other.name,
+            origin: Some(origin),
+            terms: Some(terms),
+            signed_date: self.days(-20_000),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!(ImportAgreement), "", (self.known.steward, Role::Steward), &request)
+    }
+
+    /// One decision over all agreements with a country.
+    pub fn with_country(&mut self) -> Order {
+        let [one, other] = self.pair();
+        let by = (one.tenant.unwrap_or(self.known.steward), Role::Mayor);
+        let (country_code, reason) = (other.country.to_owned(), self.text());
+        let (request_id, validate_only) = (self.id(), self.tried);
+        let order = if self.chance(1, 3) {
+            let request =
+                p::EndAgreementsRequest { country_code, reason, request_id, validate_only, ..Default::default() };
+            self.order(path!(EndAgreements), "", by, &request)
+        } else {
+            let request =
+                p::SuspendAgreementsRequest { country_code, reason, request_id, validate_only, ..Default::default() };
+            self.order(path!(SuspendAgreements), "", by, &request)
+        };
+        Order { many: true, ..order }
+    }
+
+    /// What comes next for an agreement, or something else that its state may bear.
+    pub fn on_agreement(&mut self, a: &p::Agreement) -> Order {
+        let (Some(initiator), Some(partner)) = (&a.initiator, &a.partner) else { return self.propose() };
+        let needs = a.requirements.unwrap_or_default();
+        let side = |party, other, votes| tenant_of(party).map(|tenant| Side { party, other, tenant, votes });
+        let sides: Vec<Side<'_>> = [
+            side(initiator, partner, needs.initiator_council_vote),
+            side(partner, initiator, needs.partner_council_vote),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if sides.is_empty() || sides.len() < 2 && self.chance(1, 3) {
+            return self.unclaimed(a, initiator, partner);
+        }
+        let side = self.dice.pick(&[0, 1]) % sides.len();
+        let side = &sides[side];
+        if self.chance(1, 10) {
+            return self.anything(a, side);
+        }
+        match a.state() {
+            AgreementState::Proposed => {
+                let by = sides.last().map_or(side, |last| last).as_(Role::IrOfficer);
+                order!(self, a, by, OpenDialogue, OpenDialogueRequest { note: self.text() })
+            }
+            AgreementState::InDialogue
+            | AgreementState::Planned
+            | AgreementState::Approved
+            | AgreementState::Signed => self.prepare(a, &sides),
+            AgreementState::Suspended => {
+                let by = sides.iter().find(|side| side.party.suspension.is_some()).unwrap_or(side).as_(Role::Mayor);
+                order!(self, a, by, LiftSuspension, LiftSuspensionRequest { reason: self.text() })
+            }
+            AgreementState::Expired => self.renew(a, side),
+            AgreementState::Dormant if self.chance(1, 2) => self.revitalise(a, side),
+            _ => self.live(a, side),
+        }
+    }
+
+    /// An agreement on whose side nobody stands yet.
+    fn unclaimed(&mut self, a: &p::Agreement, initiator: &p::AgreementParty, partner: &p::AgreementParty) -> Order {
+        let steward = (self.known.steward, Role::Steward);
+        let ends = [&initiator.city, &partner.city];
+        let joined = self.known.cities.iter().filter(|city| ends.contains(&&city.name)).find_map(|city| city.tenant);
+        match joined {
+            Some(tenant) if self.chance(2, 3) => {
+                order!(self, a, (tenant, Role::Mayor), ClaimAgreement, ClaimAgreementRequest {})
+            }
+            _ => order!(self, a, steward, RecordActivity, RecordActivityRequest { activity: Some(self.activity()) }),
+        }
+    }
+
+    fn activity(&mut self) -> p::Activity {
+        let ago = self.dice.below(5) as i64;
+        p::Activity {
+            kind: p::ActivityKind::InstitutionalVisit as i32,
+            title: self.text(),
+            start_date: self.days(-ago),
+            sectors: vec![Sector::Climate as i32],
+            ..Default::default()
+        }
+    }
+
+    /// Towards the signatures.
+    fn prepare(&mut self, a: &p::Agreement, sides: &[Side<'_>]) -> Order {
+        let any = &sides[self.dice.below(sides.len() as u64) as usize];
+        let Some(rationale) = &a.rationale else {
+            let by = any.as_(Role::IrOfficer);
+            return order!(self, a, by, PutForwardRationale, PutForwardRationaleRequest { rationale: self.text() });
+        };
+        if let Some(side) = sides.iter().find(|side| side.party.rationale.is_none()) {
+            let by = side.as_(Role::IrOfficer);
+            return order!(self, a, by, ConfirmRationale, ConfirmRationaleRequest { revision: rationale.revision });
+        }
+        let Some(plan) = &a.plan else {
+            let by = any.as_(Role::IrOfficer);
+            return order!(self, a, by, PutForwardPlan, PutForwardPlanRequest { plan: self.text() });
+        };
+        if let Some(side) = sides.iter().find(|side| side.party.plan.is_none()) {
+            let by = side.as_(Role::IrOfficer);
+            return order!(self, a, by, ConfirmPlan, ConfirmPlanRequest { revision: plan.revision });
+        }
+        if let Some(side) = sides.iter().find(|side| side.votes && side.party.council_vote.is_none()) {
+            let rejects = self.chance(1, 12);
+            let result = if rejects { p::VoteResult::Rejected } else { p::VoteResult::Approved };
+            return order!(
+                self,
+                a,
+                side.as_(Role::CouncilClerk),
+                RecordCouncilVote,
+                RecordCouncilVoteRequest {
+                    result: result as i32,
+                    date: self.days(0),
+                    document: "doc:minutes".to_owned(),
+                }
+            );
+        }
+        let unstated = |side: &&Side<'_>| {
+            side.party.guidelines_need() == GuidelinesNeed::Required
+                && side.party.guidelines.is_none()
+                && side.party.guidelines_override.is_none()
+        };
+        if let Some(side) = sides.iter().find(unstated) {
+            return self.guidelines(a, side);
+        }
+        let side = sides.iter().find(|side| side.party.signature.is_none()).unwrap_or(any);
+        order!(self, a, side.as_(Role::Mayor), SignAgreement, SignAgreementRequest { place: self.text() })
+    }
+
+    fn guidelines(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
+        if self.chance(1, 4) {
+            let by = side.as_(Role::Mayor);
+            return order!(self, a, by, OverrideGuidelines, OverrideGuidelinesRequest { reason: self.text() });
+        }
+        let guidelines = p::Guidelines {
+            document: "https://example.org/guidelines.pdf".into(),
+            grounds: vec![p::GuidelinesGround::Technical as i32],
+            influence_answer: self.text(),
+            endorsement_answer: self.text(),
+            bind_all_actors: true,
+        };
+        let by = side.as_(Role::IrOfficer);
+        order!(self, a, by, StateGuidelines, StateGuidelinesRequest { guidelines: Some(guidelines) })
+    }
+
+    /// While it is in force.
+    fn live(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
+        match self.dice.below(8) {
+            0 => order!(
+                self,
+                a,
+                side.as_(Role::Mayor),
+                SuspendAgreement,
+                SuspendAgreementRequest { reason: self.text() }
+            ),
+            1 => self.renew(a, side),
+            2 => self.anything(a, side),
+            _ => {
+                let by = side.as_(Role::IrOfficer);
+                order!(self, a, by, RecordActivity, RecordActivityRequest { activity: Some(self.activity()) })
+            }
+        }
+    }
+
+    fn renew(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
+        match &a.renewal {
+            Some(renewal) if renewal.city == side.other.city => {
+                let by = side.as_(Role::IrOfficer);
+                order!(self, a, by, ConfirmRenewal, ConfirmRenewalRequest { revision: renewal.revision })
+            }
+            _ => order!(
+                self,
+                a,
+                side.as_(Role::IrOfficer),
+                RenewAgreement,
+                RenewAgreementRequest { term_months: 12, note: self.text() }
+            ),
+        }
+    }
+
+    fn revitalise(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
+        match &a.revitalisation {
+            Some(put) if put.city == side.other.city => {
+                let by = side.as_(Role::IrOfficer);
+                order!(self, a, by, ConfirmRevitalisation, ConfirmRevitalisationRequest { revision: put.revision })
+            }
+            _ => order!(
+                self,
+                a,
+                side.as_(Role::IrOfficer),
+                RevitaliseAgreement,
+                RevitaliseAgreementRequest {
+                    action: self.text(),
+                    sectors: vec![Sector::Climate as i32],
+                    with_residents: true,
+                }
+            ),
+        }
+    }
+
+    /// Anything at all, whether or not its time has come.
+    fn anything(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
+        let (mayor, officer, clerk) = (side.as_(Role::Mayor), side.as_(Role::IrOfficer), side.as_(Role::CouncilClerk));
+        match self.dice.below(9) {
+            0 => order!(self, a, officer, DeclineAgreement, DeclineAgreementRequest { reason: self.text() }),
+            1 => order!(self, a, officer, WithdrawAgreement, WithdrawAgreementRequest { reason: self.text() }),
+            2 => order!(self, a, mayor, EndAgreement, EndAgreementRequest { reason: self.text() }),
+            3 => order!(self, a, mayor, SignAgreement, SignAgreementRequest { place: self.text() }),
+            4 => order!(self, a, officer, PutForwardPlan, PutForwardPlanRequest { plan: self.text() }),
+            5 => order!(
+                self,
+                a,
+                clerk,
+                RecordCouncilVote,
+                RecordCouncilVoteRequest {
+                    result: p::VoteResult::Approved as i32,
+                    date: self.days(-1),
+                    document: "doc:minutes".to_owned(),
+                }
+            ),
+            6 => order!(self, a, officer, PutForwardRationale, PutForwardRationaleRequest { rationale: self.text() }),
+            7 => {
+                let member = p::CommitteeMember { member: self.text(), chair: true };
+                let committee = p::Committee { members: vec![member], support: self.text() };
+                order!(self, a, officer, SetCommittee, SetCommitteeRequest { committee: Some(committee) })
+            }
+            _ => {
+                let terms = p::AgreementTerms {
+                    kind: AgreementKind::Cooperation as i32,
+                    title: self.text(),
+                    sectors: vec![Sector::Culture as i32],
+                    term_months: 24,
+                    ..Default::default()
+                };
+                order!(self, a, officer, ReviseTerms, ReviseTermsRequest { terms: Some(terms) })
+            }
+        }
+    }
+}

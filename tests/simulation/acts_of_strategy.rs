@@ -1,0 +1,172 @@
+//! What is asked of the strategy service, and the erasure of texts in any.
+
+use crate::acts::{Mind, Order};
+use hansa_kernel::{Role, TenantId};
+use hansa_proto::{
+    changes::EraseTextsRequest,
+    strategy::{
+        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Goal, GoalAim, LinkToolRequest, Outcome,
+        PutGoalRequest, RemoveGoalRequest, Strategy, ToolLink, ToolPurpose, UnlinkToolRequest, UpdateStrategyRequest,
+    },
+};
+
+/// The path of an rpc.
+macro_rules! path {
+    ($rpc:literal) => {
+        concat!("/hansa.strategy.v1.StrategyService/", $rpc)
+    };
+}
+
+/// Goals of both kinds.
+const GOALS: [(&str, GoalAim); 3] = [
+    ("climate", GoalAim::GlobalChallenges),
+    ("economy", GoalAim::EconomicAttractiveness),
+    ("peace", GoalAim::ConflictPrevention),
+];
+
+impl Mind<'_> {
+    pub fn of_strategy(&mut self) -> Order {
+        let strategies = self.known.strategies.clone();
+        if strategies.is_empty() || self.chance(1, 8) {
+            return self.draft();
+        }
+        // The newest are those to which something can still be done.
+        let newest = &strategies[strategies.len().saturating_sub(3)..];
+        let (name, tenant) = self.dice.pick(newest).clone();
+        match self.dice.below(12) {
+            0..=3 => {
+                let goal = *self.dice.pick(&GOALS);
+                self.goal(&name, tenant, goal)
+            }
+            4..=6 => self.adopt(&name, tenant),
+            7 | 8 => self.link(&name, tenant),
+            9 => self.unlink(&name, tenant),
+            10 => self.update(&name, tenant),
+            _ => self.without_goal(&name, tenant),
+        }
+    }
+
+    /// Somebody of a city that has joined.
+    fn someone(&mut self) -> Option<(String, TenantId)> {
+        let joined: Vec<_> = self.known.joined().into_iter().cloned().collect();
+        if joined.is_empty() {
+            return None;
+        }
+        let city = self.dice.pick(&joined);
+        city.tenant.map(|tenant| (city.name.clone(), tenant))
+    }
+
+    pub fn draft(&mut self) -> Order {
+        let (city, tenant) = self.someone().unwrap();
+        let strategy = Strategy { city: city.clone(), title: self.text(), ..Default::default() };
+        let (request_id, validate_only) = (self.id(), self.tried);
+        let request = CreateStrategyRequest { strategy: Some(strategy), request_id, validate_only };
+        self.order(path!("CreateStrategy"), "", (tenant, Role::IrOfficer), &request)
+    }
+
+    pub fn goal(&mut self, name: &str, tenant: TenantId, (id, aim): (&str, GoalAim)) -> Order {
+        let goal = Goal {
+            id: id.into(),
+            aim: aim as i32,
+            dimension: Dimension::Environment as i32,
+            outcomes: vec![Outcome::Technical as i32],
+            title: self.text(),
+            indicator: self.text(),
+            baseline: "0".into(),
+            target: (1 + self.dice.below(50)).to_string(),
+            target_date: self.months(36),
+            ..Default::default()
+        };
+        let request = PutGoalRequest {
+            name: name.into(),
+            etag: self.etag(""),
+            goal: Some(goal),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("PutGoal"), name, (tenant, Role::IrOfficer), &request)
+    }
+
+    fn without_goal(&mut self, name: &str, tenant: TenantId) -> Order {
+        let request = RemoveGoalRequest {
+            name: name.into(),
+            etag: self.etag(""),
+            goal: self.dice.pick(&GOALS).0.into(),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("RemoveGoal"), name, (tenant, Role::IrOfficer), &request)
+    }
+
+    pub fn adopt(&mut self, name: &str, tenant: TenantId) -> Order {
+        let vote = CouncilVote { date: self.days(-1), reference: "1/2".into(), in_favour: 30, ..Default::default() };
+        let request = AdoptStrategyRequest {
+            name: name.into(),
+            etag: self.etag(""),
+            council_vote: Some(vote),
+            next_election: self.months(18),
+            request_id: self.id(),
+            validate_only: self.tried,
+            ..Default::default()
+        };
+        self.order(path!("AdoptStrategy"), name, (tenant, Role::Mayor), &request)
+    }
+
+    fn link(&mut self, name: &str, tenant: TenantId) -> Order {
+        let tool = self.agreement();
+        let link = ToolLink {
+            tool,
+            goals: vec![self.dice.pick(&GOALS).0.into()],
+            purpose: ToolPurpose::Create as i32,
+            note: self.text(),
+        };
+        let request = LinkToolRequest {
+            name: name.into(),
+            etag: self.etag(""),
+            link: Some(link),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("LinkTool"), name, (tenant, Role::IrOfficer), &request)
+    }
+
+    fn unlink(&mut self, name: &str, tenant: TenantId) -> Order {
+        let request = UnlinkToolRequest {
+            name: name.into(),
+            etag: self.etag(""),
+            tool: self.agreement(),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("UnlinkTool"), name, (tenant, Role::IrOfficer), &request)
+    }
+
+    fn update(&mut self, name: &str, tenant: TenantId) -> Order {
+        let strategy = Strategy { name: name.into(), swot: self.text(), ..Default::default() };
+        let request = UpdateStrategyRequest {
+            name: name.into(),
+            etag: self.etag(""),
+            strategy: Some(strategy),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["swot".into()] }),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("UpdateStrategy"), name, (tenant, Role::IrOfficer), &request)
+    }
+
+    fn agreement(&mut self) -> String {
+        let agreements = self.known.agreements.clone();
+        if agreements.is_empty() { String::new() } else { self.dice.pick(&agreements).clone() }
+    }
+
+    /// Erases all texts that somebody has in an agreement or a strategy.
+    pub fn erase(&mut self) -> Order {
+        let (_, tenant) = self.someone().unwrap();
+        let strategies = self.known.strategies.iter().map(|(name, _)| name);
+        let records: Vec<String> = self.known.agreements.iter().chain(strategies).cloned().collect();
+        let record = if records.is_empty() { String::new() } else { self.dice.pick(&records).clone() };
+        let (request_id, validate_only) = (self.id(), self.tried);
+        let request = EraseTextsRequest { record: record.clone(), seals: Vec::new(), request_id, validate_only };
+        self.order("/hansa.changes.v1.ChangeService/EraseTexts", &record, (tenant, Role::Mayor), &request)
+    }
+}

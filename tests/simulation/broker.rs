@@ -1,0 +1,171 @@
+//! Brokers that repeat, reorder, delay and forget to be told: what a subscription meets between two services. They outlive
+//! the node.
+
+use async_trait::async_trait;
+use hansa_journal::subscription::{Delivery, JournalSource, Source};
+use hansa_kernel::{Reason, RecordName, Refusal};
+use hansa_proto::types::ChangeEnvelope;
+use hansa_tests::Dice;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::Notify;
+
+/// What a broker has for one subscription.
+pub struct Broker {
+    dice: Dice,
+    /// How far it has read the owner's journal.
+    read_to: i64,
+    /// What is not acknowledged yet.
+    waiting: Vec<Delivery>,
+}
+
+/// All brokers of a node.
+pub struct Brokers {
+    all: Mutex<BTreeMap<&'static str, Arc<Mutex<Broker>>>>,
+    seeds: Mutex<Dice>,
+    honest: Arc<AtomicBool>,
+}
+
+impl Brokers {
+    pub fn new(dice: Dice) -> Self {
+        Self { all: Mutex::default(), seeds: Mutex::new(dice), honest: Arc::default() }
+    }
+
+    /// From now on they do what they should.
+    pub fn behave(&self) {
+        self.honest.store(true, Ordering::Relaxed);
+    }
+
+    /// That of a subscription, and whether it behaves.
+    pub fn of(&self, subscription: &'static str) -> (Arc<Mutex<Broker>>, Arc<AtomicBool>) {
+        let fresh = || {
+            let dice = self.seeds.lock().unwrap().fork();
+            Arc::new(Mutex::new(Broker { dice, read_to: 0, waiting: Vec::new() }))
+        };
+        (self.all.lock().unwrap().entry(subscription).or_insert_with(fresh).clone(), self.honest.clone())
+    }
+}
+
+/// A subscription's source over such a broker.
+pub struct Unruly {
+    owner: JournalSource,
+    broker: Arc<Mutex<Broker>>,
+    honest: Arc<AtomicBool>,
+    taken: Vec<i64>,
+    cut: Arc<Notify>,
+}
+
+/// What becomes of an acknowledgement.
+enum Told {
+    Heard,
+    Lost,
+    Refused,
+    /// The node dies before it is sent.
+    Never,
+}
+
+fn away() -> Refusal {
+    Refusal::because(Reason::Unavailable, "PL-4", "the broker is away")
+}
+
+impl Unruly {
+    pub fn new(
+        owner: JournalSource,
+        (broker, honest): (Arc<Mutex<Broker>>, Arc<AtomicBool>),
+        cut: Arc<Notify>,
+    ) -> Self {
+        Self { owner, broker, honest, taken: Vec::new(), cut }
+    }
+
+    fn honest(&self) -> bool {
+        self.honest.load(Ordering::Relaxed)
+    }
+
+    fn one_in(&self, n: u64) -> bool {
+        !self.honest() && self.broker.lock().unwrap().dice.below(n) == 0
+    }
+}
+
+impl Broker {
+    /// Some of what waits, in an order of its own.
+    fn some(&mut self) -> Vec<Delivery> {
+        let mut out = self.waiting.clone();
+        match self.dice.below(6) {
+            0 | 1 => {}
+            2 => out.truncate(self.dice.below(out.len() as u64 + 1) as usize),
+            3 => out.retain(|_| self.dice.below(3) > 0),
+            4 => shuffle(&mut out, &mut self.dice),
+            _ => {
+                let again: Vec<Delivery> = out.iter().rev().cloned().collect();
+                out.extend(again);
+                out.retain(|_| self.dice.below(4) > 0);
+            }
+        }
+        out
+    }
+}
+
+fn shuffle<T>(of: &mut [T], dice: &mut Dice) {
+    for i in (1..of.len()).rev() {
+        of.swap(i, dice.below(i as u64 + 1) as usize);
+    }
+}
+
+#[async_trait]
+impl Source for Unruly {
+    async fn next(&mut self, _after: i64) -> Result<Vec<Delivery>, Refusal> {
+        if self.one_in(16) {
+            return Err(away());
+        }
+        let read_to = self.broker.lock().unwrap().read_to;
+        let new = self.owner.next(read_to).await?;
+        let mut broker = self.broker.lock().unwrap();
+        broker.read_to = new.last().map_or(read_to, |last| last.position);
+        broker.waiting.extend(new);
+        let out = if self.honest() { broker.waiting.clone() } else { broker.some() };
+        self.taken = out.iter().map(|delivery| delivery.position).collect();
+        // As JetStream's: what is not acknowledged comes again, whatever the subscription remembers.
+        Ok(out.into_iter().map(|delivery| Delivery { position: 0, ..delivery }).collect())
+    }
+
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+        if self.one_in(16) {
+            return Err(away());
+        }
+        self.owner.history(record, after).await
+    }
+
+    async fn applied(&mut self) -> Result<(), Refusal> {
+        let told = if self.honest() {
+            Told::Heard
+        } else {
+            match self.broker.lock().unwrap().dice.below(16) {
+                0 => Told::Never,
+                1 => Told::Refused,
+                2 => Told::Lost,
+                _ => Told::Heard,
+            }
+        };
+        match told {
+            Told::Heard => self.broker.lock().unwrap().waiting.retain(|one| !self.taken.contains(&one.position)),
+            Told::Lost => {}
+            Told::Refused => return Err(away()),
+            Told::Never => {
+                self.cut.notify_one();
+                std::future::pending::<()>().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn rewind(&mut self) -> Result<(), Refusal> {
+        let mut broker = self.broker.lock().unwrap();
+        (broker.read_to, broker.waiting) = (0, Vec::new());
+        Ok(())
+    }
+}

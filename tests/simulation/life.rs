@@ -1,0 +1,143 @@
+//! One life of a node: opened on its files, moved by hand, and cut off without warning.
+
+use crate::broker::{Brokers, Unruly};
+use hansa::node::Node;
+use hansa_chassis::{Config, Module, guard::Rpc, policy::Policy};
+use hansa_journal::{
+    Journal, ManualClock, Worker,
+    subscription::{JournalSource, Source},
+};
+use hansa_kernel::{Caller, Refusal};
+use hansa_tests::raw::Raw;
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+use tokio::{runtime::Runtime, sync::Notify};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, service::Routes};
+
+/// A call as it comes in: who asks for what.
+#[derive(Clone)]
+pub struct Call {
+    /// Such as `/hansa.partnerships.v1.AgreementService/SignAgreement`.
+    pub path: &'static str,
+    pub who: Caller,
+    pub bytes: Vec<u8>,
+}
+
+impl Call {
+    /// The service whose journal it writes.
+    pub fn service(&self) -> &'static str {
+        self.path.split('.').nth(1).unwrap()
+    }
+}
+
+/// What a step came to; `None` where the node was cut off in it.
+pub type Stepped<T> = Option<T>;
+
+/// A node that runs, on a runtime of its own in this thread. Nothing in it moves by itself but the writers, and those only
+/// while the node is looked at: so where it is cut off is up to whoever looks.
+pub struct Life {
+    runtime: Runtime,
+    routes: Option<Routes>,
+    pub journals: Vec<Journal>,
+    pub workers: Vec<Box<dyn Worker>>,
+    /// Told where a source wants the node to be cut off.
+    cut: Arc<Notify>,
+    lock: Option<Box<dyn std::any::Any>>,
+}
+
+/// The same for all lives: it is worked out from the policies alone.
+static POLICY: OnceLock<Arc<Policy>> = OnceLock::new();
+
+impl Life {
+    /// Opens the node that lies in a folder. With brokers its services hear of each other as over NATS, else by reading each
+    /// other's journals.
+    pub fn begin(folder: &Path, clock: &ManualClock, brokers: Option<&Brokers>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cut = Arc::new(Notify::new());
+        let config = Config { data: folder.to_owned(), ..Config::default() };
+        let open = Node::open(config, &[], Arc::new(clock.clone()));
+        let node = runtime.block_on(open).expect("a node opens on its files");
+        let journals: Vec<Journal> = node.modules.iter().map(|module| module.journal.clone()).collect();
+        let policy = POLICY.get_or_init(|| Arc::new(Module::policy(&node.modules).unwrap()));
+        let source = |name: &'static str, from: &'static str| -> anyhow::Result<Box<dyn Source>> {
+            let owner = journals.iter().find(|journal| journal.service() == from).unwrap();
+            let honest = JournalSource::of(owner);
+            Ok(match brokers {
+                None => Box::new(honest),
+                Some(brokers) => Box::new(Unruly::new(honest, brokers.of(name), cut.clone())),
+            })
+        };
+        let parts = node.parts(policy, source, &CancellationToken::new()).unwrap();
+        let routes = Some(parts.routes.routes());
+        Self { runtime, routes, journals, workers: parts.workers, cut, lock: Some(Box::new(parts.lock)) }
+    }
+
+    /// The journal of a service.
+    pub fn journal(&self, service: &str) -> &Journal {
+        self.journals.iter().find(|journal| journal.service() == service).unwrap()
+    }
+
+    /// Looks at the node until this is done.
+    pub fn look<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Makes a call. It is cut off after so many commits, before anyone hears of the last of them.
+    pub fn call(&self, call: &Call, commits: Option<u64>) -> Stepped<Result<Vec<u8>, Status>> {
+        let mut request = Request::new(call.bytes.clone());
+        request.extensions_mut().insert(call.who.clone());
+        request.extensions_mut().insert(Rpc(call.path.into()));
+        let routes = self.routes.clone().unwrap();
+        let answered = async {
+            let mut grpc = Grpc::new(routes);
+            grpc.ready().await.map_err(|error| Status::new(Code::Unavailable, error.to_string()))?;
+            let answer = grpc.unary(request, PathAndQuery::from_static(call.path), Raw).await;
+            answer.map(tonic::Response::into_inner)
+        };
+        self.look(until_cut(&self.journals, &self.cut, commits, answered))
+    }
+
+    /// Lets one of the workers make a step. It is cut off like a call.
+    pub fn step(&mut self, worker: usize, commits: Option<u64>) -> Stepped<Result<usize, Refusal>> {
+        let step = self.workers[worker].step();
+        self.runtime.block_on(until_cut(&self.journals, &self.cut, commits, step))
+    }
+}
+
+impl Drop for Life {
+    /// As when the process is killed: what is under way is gone, and nobody is told.
+    fn drop(&mut self) {
+        let within = self.runtime.enter();
+        (self.routes, self.lock) = (None, None);
+        self.workers.clear();
+        self.journals.clear();
+        drop(within);
+    }
+}
+
+/// Does the work until it is done, or until so many commits were made.
+async fn until_cut<T>(
+    journals: &[Journal],
+    cut: &Notify,
+    commits: Option<u64>,
+    work: impl Future<Output = T>,
+) -> Stepped<T> {
+    let mut committed: Vec<_> = journals.iter().map(Journal::committed).collect();
+    let mut left = commits;
+    tokio::pin!(work);
+    loop {
+        let commit = futures::future::select_all(committed.iter_mut().map(|one| Box::pin(one.changed())));
+        tokio::select! {
+            biased;
+            () = cut.notified() => return None,
+            _ = commit, if left.is_some() => left = left.map(|left| left - 1),
+            done = &mut work => return Some(done),
+        }
+        if left == Some(0) {
+            return None;
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! The simulated world: a node and its files, those who call it, and a scheduler that decides what comes next.
+
+use crate::{
+    acts::{City, Known, Mind, Order, SECRET, STRANGER},
+    broker::Brokers,
+    ledger::{Follower, Ledger, Mark, Named},
+    life::Life,
+};
+use chrono::{Duration, TimeZone, Utc};
+use hansa_journal::{Clock, ManualClock};
+use hansa_kernel::{Reason, RecordName, Relation, TenantId};
+use hansa_partnerships_domain::agreement::Agreement;
+use hansa_proto::{partnerships as p, register::RegimeClass, strategy::GoalAim};
+use hansa_tests::Dice;
+use prost::Message;
+use sea_orm::ConnectionTrait;
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+/// Steps of one seed.
+const STEPS: usize = 100;
+/// How often in a hundred commands and steps the node is cut off in the midst of one.
+const CUT_OFF: u64 = 7;
+/// Rounds after which everything must have come to rest.
+const ROUNDS: usize = 300;
+
+/// What happened, step by step.
+pub type Log = Arc<Mutex<Vec<String>>>;
+
+pub struct World {
+    pub dice: Dice,
+    pub folder: tempfile::TempDir,
+    pub clock: ManualClock,
+    pub known: Known,
+    pub ledger: Ledger,
+    brokers: Option<Brokers>,
+    life: Option<Life>,
+    words: u64,
+    faults: bool,
+    log: Log,
+}
+
+/// A world that has begun, from which each seed goes on.
+pub struct Beginning {
+    folder: tempfile::TempDir,
+    known: Known,
+    ledger: Ledger,
+    words: u64,
+}
+
+/// A folder in memory where there is such a thing: what is simulated is the end of a process and not of a machine, so
+/// nothing is gained by waiting for a disk.
+fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+impl Beginning {
+    /// Six cities, three of which have joined, two agreements, an old tie, and a strategy.
+    pub fn new() -> Self {
+        let folder = folder();
+        fs::write(folder.path().join("node.key"), hex::encode([7; 32])).unwrap();
+        let steward = hansa_journal::NodeKeys::from_secret(&[7; 32]).tenant();
+        let cities = [("1", "DE"), ("2", "TN"), ("3", "FR"), ("4", "NO"), ("5", "EC"), ("6", "PT")];
+        let cities: Vec<City> = cities.into_iter().map(|(key, country)| City::new(key, country)).collect();
+        let known = Known { steward, cities: cities.clone(), agreements: Vec::new(), strategies: Vec::new() };
+        let clock = ManualClock::at(Utc.with_ymd_and_hms(2026, 1, 12, 9, 0, 0).unwrap());
+        let life = Some(Life::begin(folder.path(), &clock, None));
+        let mut world = World {
+            // No seed's own: two worlds that roll the same give the same request ids.
+            dice: Dice::of(u64::MAX),
+            folder,
+            clock,
+            known,
+            ledger: Ledger::default(),
+            brokers: None,
+            life,
+            words: 0,
+            faults: false,
+            log: Log::default(),
+        };
+        world.order(|mind| mind.import_cities(&cities)).unwrap();
+        let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ClosedAutocracy)];
+        world.order(|mind| mind.regimes(&regimes)).unwrap();
+        for city in &cities[..3] {
+            world.order(|mind| mind.join(city)).unwrap();
+        }
+        world.settle();
+        while world.known.agreements.len() < 3 {
+            world.order(|mind| mind.propose());
+        }
+        world.order(|mind| mind.import());
+        world.order(|mind| mind.draft()).unwrap();
+        let (strategy, tenant) = world.known.strategies[0].clone();
+        for goal in [("climate", GoalAim::GlobalChallenges), ("economy", GoalAim::EconomicAttractiveness)] {
+            world.order(|mind| mind.goal(&strategy, tenant, goal)).unwrap();
+        }
+        world.order(|mind| mind.adopt(&strategy, tenant)).unwrap();
+        for _ in 0..60 {
+            world.command();
+        }
+        world.settle();
+        crate::checks::all(&world);
+        let copy = self::folder();
+        fs::copy(world.folder.path().join("node.key"), copy.path().join("node.key")).unwrap();
+        for journal in &world.life().journals {
+            let file = copy.path().join(format!("{}.db", journal.service()));
+            let all = format!("VACUUM INTO '{}'", file.display());
+            world.life().look(journal.store().reader().execute_unprepared(&all)).unwrap();
+        }
+        let World { known, ledger, words, .. } = world;
+        Self { folder: copy, known, ledger, words }
+    }
+}
+
+impl World {
+    /// The world of a seed.
+    pub fn of(beginning: &Beginning, seed: u64, log: Log) -> Self {
+        let mut dice = Dice::of(seed);
+        let folder = folder();
+        for file in fs::read_dir(beginning.folder.path()).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        let clock = ManualClock::at(Utc.with_ymd_and_hms(2026, 1, 12, 9, 0, 1).unwrap());
+        // Half of the worlds are embedded, and half have a broker between their services.
+        let brokers = (dice.below(2) == 0).then(|| Brokers::new(dice.fork()));
+        let life = Some(Life::begin(folder.path(), &clock, brokers.as_ref()));
+        Self {
+            dice,
+            folder,
+            clock,
+            known: beginning.known.clone(),
+            ledger: beginning.ledger.clone(),
+            brokers,
+            life,
+            words: beginning.words,
+            faults: true,
+            log,
+        }
+    }
+
+    pub fn life(&self) -> &Life {
+        self.life.as_ref().unwrap()
+    }
+
+    pub fn note(&self, what: impl Into<String>) {
+        self.log.lock().unwrap().push(what.into());
+    }
+
+    /// Everything that a seed does.
+    pub fn live(&mut self) {
+        // Each seed has its own tempo: some have many crashes, some much time, some a backlog.
+        let tempo: Vec<u64> = [40, 40, 6, 3, 7, 1, 6].iter().map(|often| often * (1 + self.dice.below(4))).collect();
+        for _ in 0..STEPS {
+            let mut roll = self.dice.below(tempo.iter().sum());
+            let step = tempo.iter().position(|often| {
+                let here = roll < *often;
+                roll = roll.saturating_sub(*often);
+                here
+            });
+            match step.unwrap_or_default() {
+                0 => self.command(),
+                1 => {
+                    let worker = self.dice.below(self.life().workers.len() as u64) as usize;
+                    self.work(worker);
+                }
+                2 => self.wait(),
+                3 => self.crash("between two steps"),
+                4 => self.repeat(),
+                5 => self.rebuild(),
+                _ => self.follow(),
+            }
+        }
+        if let Some(brokers) = &self.brokers {
+            brokers.behave();
+        }
+        self.crash("before the end");
+        self.settle();
+    }
+
+    /// The process ends without warning, and another begins on what it left.
+    fn crash(&mut self, when: &str) {
+        self.note(format!("crash {when}"));
+        self.ledger.crashes += 1;
+        drop(self.life.take());
+        self.life = Some(Life::begin(self.folder.path(), &self.clock, self.brokers.as_ref()));
+    }
+
+    /// Somebody asks for something.
+    pub fn command(&mut self) {
+        let agreements = self.known.agreements.clone();
+        let agreement = (!agreements.is_empty()).then(|| self.dice.pick(&agreements).clone());
+        let agreement = agreement.and_then(|name| self.agreement(&name));
+        self.order(|mind| match mind.dice.below(24) {
+            0..=4 => mind.of_register(),
+            5 | 6 => mind.propose(),
+            7 => mind.import(),
+            8 => mind.with_country(),
+            9 => mind.erase(),
+            10..=13 => mind.of_strategy(),
+            _ => match &agreement {
+                Some(agreement) => mind.on_agreement(agreement),
+                None => mind.propose(),
+            },
+        });
+    }
+
+    fn agreement(&self, name: &str) -> Option<p::Agreement> {
+        let name = RecordName::parse_any(name, "name").unwrap();
+        let loaded = self.life().look(self.life().journal("partnerships").load::<Agreement>(&name)).unwrap()?;
+        Some(loaded.state.resource(&loaded.name, &loaded.etag))
+    }
+
+    /// Gives an order and judges what came of it. Answers what it named, where it was granted.
+    fn order(&mut self, think: impl FnOnce(&mut Mind<'_>) -> Order) -> Option<Named> {
+        let tried = self.faults && self.dice.below(24) == 0;
+        let mut mind = Mind {
+            dice: &mut self.dice,
+            known: &self.known,
+            now: self.clock.now(),
+            words: &mut self.words,
+            texts: Vec::new(),
+            stale: false,
+            tried,
+            errs: self.faults,
+        };
+        let order = think(&mut mind);
+        let cut = (self.faults && self.dice.below(100) < CUT_OFF).then(|| 1 + self.dice.below(2));
+        let service = order.service();
+        let before = Mark::of(self.life(), service);
+        let (answer, between) = match self.life().call(&order.call, cut) {
+            Some(answer) => (answer, None),
+            None => {
+                self.note(format!("{order}: committed, and nobody was told"));
+                self.crash("in the command");
+                let between = Mark::of(self.life(), service);
+                (self.life().call(&order.call, None).unwrap(), Some(between))
+            }
+        };
+        let after = Mark::of(self.life(), service);
+        match answer {
+            Err(status) => {
+                self.note(format!("{order}: {}", status.message()));
+                assert_eq!(before, after, "a refusal changes nothing");
+                self.refused(&order, &status);
+                None
+            }
+            Ok(answer) => {
+                self.note(format!("{order}: granted"));
+                assert!(!order.stale, "the record has another head");
+                assert!(!order.tried || before == after, "what is only tried changes nothing");
+                assert!(!order.foreign || before.changes == after.changes, "a stranger changes nothing");
+                if let Some(between) = between.filter(|between| *between != before && !order.many) {
+                    assert_eq!(between, after, "what was done is not done twice");
+                }
+                let changed = after.changes > before.changes;
+                Some(self.granted(order, &answer, changed))
+            }
+        }
+    }
+
+    fn refused(&mut self, order: &Order, status: &Status) {
+        self.ledger.refused += 1;
+        let details = status.get_details_error_info();
+        assert!(details.is_some_and(|info| info.metadata.contains_key("rule")), "{status:?} quotes no rule");
+        assert!(!matches!(status.code(), Code::Internal | Code::Unavailable | Code::Unknown), "{status:?}");
+        if order.foreign && ["agreements/", "strategies/"].iter().any(|kind| order.record.starts_with(kind)) {
+            let name = RecordName::parse_any(&order.record, "record").unwrap();
+            let standing = self.life().look(self.life().journal(order.service()).standing(&name, STRANGER)).unwrap();
+            if standing.is_none_or(|relation| relation == Relation::Stranger) && !order.stale {
+                assert_eq!(status.code(), Code::NotFound, "{status:?}: a stranger learns nothing");
+            }
+        }
+    }
+
+    fn granted(&mut self, order: Order, answer: &[u8], changed: bool) -> Named {
+        let named = if order.many { Named::default() } else { Named::read(order.call.path, answer) };
+        let service = order.service();
+        if order.tried {
+            return named;
+        }
+        if !named.etag.is_empty() {
+            assert_eq!(crate::ledger::head(self.life(), service, &named.name), named.etag, "the answer is what stands");
+        }
+        self.learn(&order, &named, answer);
+        if changed && !order.many {
+            self.ledger.keep_texts(&order, &named.name);
+        }
+        self.ledger.keep(order, named.clone(), self.clock.now());
+        named
+    }
+
+    fn learn(&mut self, order: &Order, named: &Named, answer: &[u8]) {
+        let rpc = order.call.path.rsplit('/').next().unwrap_or_default();
+        match rpc {
+            "CreateAgreement" | "ImportAgreement" if !self.known.agreements.contains(&named.name) => {
+                self.known.agreements.push(named.name.clone());
+            }
+            "CreateStrategy" => self.known.strategies.push((named.name.clone(), order.call.who.tenant)),
+            "CreateTenant" => {
+                let tenant = hansa_proto::register::Tenant::decode(answer).unwrap();
+                let city = self.known.cities.iter_mut().find(|city| city.name == tenant.city).unwrap();
+                city.tenant = Some(TenantId::parse(&tenant.name, "name").unwrap());
+            }
+            _ => {}
+        }
+    }
+
+    /// Somebody sends again what was granted.
+    fn repeat(&mut self) {
+        let since = self.clock.now() - Duration::days(29);
+        let recent: Vec<usize> = (0..self.ledger.granted.len())
+            .filter(|n| self.ledger.granted[*n].at > since && !self.ledger.granted[*n].order.many)
+            .collect();
+        if recent.is_empty() {
+            return;
+        }
+        let first = self.ledger.granted[*self.dice.pick(&recent)].clone();
+        let service = first.order.service();
+        let before = Mark::of(self.life(), service);
+        let answer = self.life().call(&first.order.call, None).unwrap();
+        self.note(format!("again: {}: {:?}", first.order, answer.as_ref().map(|_| ()).map_err(Status::message)));
+        let answer = answer.expect("what was granted is granted again");
+        assert_eq!(Named::read(first.order.call.path, &answer), first.named, "the first answer");
+        assert_eq!(before, Mark::of(self.life(), service), "what is repeated has no effect");
+        self.ledger.repeated += 1;
+    }
+
+    /// One of those that go on beside takes a step.
+    fn work(&mut self, worker: usize) {
+        let name = self.life().workers[worker].name();
+        let timers = name.strip_prefix("timers of ").map(str::to_owned);
+        let from = timers.as_ref().map(|service| Mark::of(self.life(), service).changes);
+        let cut = (self.faults && self.dice.below(100) < CUT_OFF).then(|| 1 + self.dice.below(3));
+        match self.life.as_mut().unwrap().step(worker, cut) {
+            None => {
+                self.note(format!("{name}: cut off"));
+                self.crash("in the step");
+            }
+            Some(Ok(moved)) => self.note(format!("{name}: {moved}")),
+            Some(Err(refusal)) => {
+                self.note(format!("{name}: {refusal}"));
+                assert_eq!(refusal.reason, Reason::Unavailable);
+                assert!(self.brokers.is_some(), "there is nothing that could be away");
+            }
+        }
+        if let (Some(service), Some(from)) = (timers, from) {
+            let to = Mark::of(self.life(), &service).changes;
+            self.ledger.rounds.push((service, from + 1..=to));
+        }
+    }
+
+    /// Time passes.
+    fn wait(&mut self) {
+        let minutes = match self.dice.below(10) {
+            0..=3 => self.dice.below(120),
+            4..=6 => self.dice.below(72 * 60),
+            7 | 8 => self.dice.below(100 * 24 * 60),
+            _ => self.dice.below(3 * 365 * 24 * 60),
+        };
+        let now = self.clock.now() + Duration::minutes(minutes.cast_signed()) + Duration::seconds(1);
+        self.note(format!("it is {now}"));
+        self.clock.set(now);
+    }
+
+    fn rebuild(&mut self) {
+        self.note("rebuild");
+        for journal in &self.life().journals {
+            let rebuilt = self.life().look(journal.rebuild(|_| ())).unwrap();
+            assert!(rebuilt.differing.is_empty() && rebuilt.broken.is_empty() && rebuilt.erased == 0, "{rebuilt:?}");
+        }
+    }
+
+    /// A tenant reads on in its feed.
+    fn follow(&mut self) {
+        let tenants: Vec<TenantId> = self.known.cities.iter().filter_map(|city| city.tenant).collect();
+        let tenant = if self.dice.below(4) == 0 { STRANGER } else { *self.dice.pick(&tenants) };
+        let service = *self.dice.pick(&hansa::node::SERVICES);
+        let page = 1 + self.dice.below(20);
+        let mut follower = self.ledger.followers.remove(&(service, tenant)).unwrap_or_default();
+        follower.read(self.life(), service, tenant, page);
+        self.note(format!("{tenant} has read the feed of {service} up to {}", follower.after));
+        self.ledger.followers.insert((service, tenant), follower);
+    }
+
+    /// Lets everything that has happened take its effect.
+    pub fn settle(&mut self) {
+        self.faults = false;
+        for _ in 0..ROUNDS {
+            let mut moved = 0;
+            for worker in 0..self.life().workers.len() {
+                let name = self.life().workers[worker].name();
+                let step = self.life.as_mut().unwrap().step(worker, None).unwrap();
+                moved += step.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+            }
+            if moved == 0 {
+                return;
+            }
+        }
+        panic!("it does not come to rest");
+    }
+}
+
+/// What a follower has heard.
+impl Follower {
+    pub fn read(&mut self, life: &Life, service: &str, tenant: TenantId, page: u64) -> bool {
+        let entries = life.look(life.journal(service).feed(tenant, self.after, page)).unwrap();
+        for entry in &entries {
+            assert!(entry.position > self.after, "positions go up");
+            self.after = entry.position;
+            self.heard.push((entry.change.envelope.record.clone(), entry.change.envelope.version));
+        }
+        !entries.is_empty()
+    }
+}
+
+/// Whether bytes hold a text.
+pub fn tells(bytes: &[u8]) -> bool {
+    bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes())
+}
