@@ -12,12 +12,11 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{
     Request, Response, Status,
     body::Body,
     server::{Grpc, NamedService, UnaryService},
-    transport::Server,
+    transport::{Server, server::TcpIncoming},
 };
 use tonic_prost::ProstCodec;
 
@@ -65,7 +64,7 @@ pub async fn serve(hex: &str) -> anyhow::Result<()> {
     Ok(Server::builder()
         .tcp_nodelay(true)
         .add_service(echo)
-        .serve_with_incoming(TcpListenerStream::new(listener))
+        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
         .await?)
 }
 
