@@ -44,6 +44,10 @@ pub fn all(world: &World) -> u64 {
         fired += timers(world, service, histories);
         nothing_waits(world, service);
     }
+    for stored in all.values().flat_map(|histories| histories.values()).flatten() {
+        let kind = stored.envelope.r#type.rsplit('.').next().unwrap_or_default();
+        *world.kinds.lock().unwrap().entry(kind.to_owned()).or_default() += 1;
+    }
     mirrors(life, &all);
     evaluations(world);
     for journal in &life.journals {

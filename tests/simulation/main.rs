@@ -28,7 +28,7 @@ use std::{
     thread,
     time::Instant,
 };
-use world::{Beginning, Log, World};
+use world::{Beginning, Kinds, Log, World};
 
 /// Seconds that `make test` gives it.
 const SECONDS: u64 = 25;
@@ -42,13 +42,14 @@ struct Tally {
     repeated: AtomicU64,
     crashes: AtomicU64,
     fired: AtomicU64,
+    kinds: Kinds,
 }
 
 /// Runs a seed. Answers its steps where it fails.
 fn run(beginning: &Beginning, seed: u64, tally: &Tally) -> Result<Log, Log> {
     let log = Log::default();
     let lived = catch_unwind(AssertUnwindSafe(|| {
-        let mut world = World::of(beginning, seed, log.clone());
+        let mut world = World::of(beginning, seed, log.clone(), tally.kinds.clone());
         let before = world.ledger.granted.len();
         world.live();
         let fired = checks::all(&world);
@@ -107,6 +108,7 @@ fn r_5_whole_services_hold_with_faults_between_any_two_steps() {
         count(&tally.fired),
         count(&tally.crashes),
     );
+    println!("in all histories: {:?}", tally.kinds.lock().unwrap());
     for (seed, log) in failed.lock().unwrap().iter() {
         print(log);
         println!("simulation: again with TEST_SEED={seed}");

@@ -10,11 +10,16 @@ use chrono::{Duration, TimeZone, Utc};
 use hansa_journal::{Clock, ManualClock};
 use hansa_kernel::{Reason, RecordName, Relation, TenantId};
 use hansa_partnerships_domain::agreement::Agreement;
-use hansa_proto::{partnerships as p, register::RegimeClass, strategy::GoalAim};
+use hansa_proto::{
+    partnerships::{self as p, AgreementState},
+    register::RegimeClass,
+    strategy::GoalAim,
+};
 use hansa_tests::Dice;
 use prost::Message;
 use sea_orm::ConnectionTrait;
 use std::{
+    collections::BTreeMap,
     fs,
     path::Path,
     sync::{Arc, Mutex},
@@ -26,6 +31,8 @@ use tonic_types::StatusExt;
 const STEPS: usize = 100;
 /// How often in a hundred commands and steps the node is cut off in the midst of one.
 const CUT_OFF: u64 = 7;
+/// Commands before any seed begins: enough for agreements to be in force.
+const BEGINNING: usize = 150;
 /// Rounds after which everything must have come to rest.
 const ROUNDS: usize = 300;
 
@@ -43,7 +50,13 @@ pub struct World {
     words: u64,
     faults: bool,
     log: Log,
+    focus: Option<String>,
+    /// Counts changes by their kinds.
+    pub kinds: Kinds,
 }
+
+/// How often each kind of change stands in the histories that were looked at.
+pub type Kinds = Arc<Mutex<BTreeMap<String, u64>>>;
 
 /// A world that has begun, from which each seed goes on.
 pub struct Beginning {
@@ -83,6 +96,8 @@ impl Beginning {
             words: 0,
             faults: false,
             log: Log::default(),
+            focus: None,
+            kinds: Kinds::default(),
         };
         world.order(|mind| mind.import_cities(&cities)).unwrap();
         let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ClosedAutocracy)];
@@ -101,7 +116,7 @@ impl Beginning {
             world.order(|mind| mind.goal(&strategy, tenant, goal)).unwrap();
         }
         world.order(|mind| mind.adopt(&strategy, tenant)).unwrap();
-        for _ in 0..60 {
+        for _ in 0..BEGINNING {
             world.command();
         }
         world.settle();
@@ -120,7 +135,7 @@ impl Beginning {
 
 impl World {
     /// The world of a seed.
-    pub fn of(beginning: &Beginning, seed: u64, log: Log) -> Self {
+    pub fn of(beginning: &Beginning, seed: u64, log: Log, kinds: Kinds) -> Self {
         let mut dice = Dice::of(seed);
         let folder = folder();
         for file in fs::read_dir(beginning.folder.path()).unwrap() {
@@ -142,6 +157,8 @@ impl World {
             words: beginning.words,
             faults: true,
             log,
+            focus: None,
+            kinds,
         }
     }
 
@@ -194,9 +211,7 @@ impl World {
 
     /// Somebody asks for something.
     pub fn command(&mut self) {
-        let agreements = self.known.agreements.clone();
-        let agreement = (!agreements.is_empty()).then(|| self.dice.pick(&agreements).clone());
-        let agreement = agreement.and_then(|name| self.agreement(&name));
+        let agreement = self.focus();
         self.order(|mind| match mind.dice.below(24) {
             0..=4 => mind.of_register(),
             5 | 6 => mind.propose(),
@@ -209,6 +224,22 @@ impl World {
                 None => mind.propose(),
             },
         });
+    }
+
+    /// The agreement that people are busy with: mostly the same as before, so that some are carried to their end.
+    fn focus(&mut self) -> Option<p::Agreement> {
+        let stays = self.dice.below(5) > 0;
+        let same = self.focus.take().filter(|_| stays).and_then(|name| self.agreement(&name));
+        let over =
+            [AgreementState::Declined, AgreementState::Withdrawn, AgreementState::Ended, AgreementState::Superseded];
+        let goes_on = same.filter(|same| !over.contains(&same.state()));
+        let agreements = self.known.agreements.clone();
+        let agreement = goes_on.or_else(|| {
+            let name = (!agreements.is_empty()).then(|| self.dice.pick(&agreements).clone())?;
+            self.agreement(&name)
+        });
+        self.focus = agreement.as_ref().map(|agreement| agreement.name.clone());
+        agreement
     }
 
     fn agreement(&self, name: &str) -> Option<p::Agreement> {
