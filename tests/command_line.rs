@@ -290,3 +290,45 @@ fn what_would_not_be_safe_does_not_start() {
     assert_eq!(code(&open), 1, "a key that others may read is not well");
     assert!(String::from_utf8_lossy(&open.stdout).contains("644"));
 }
+
+#[test]
+fn settings_say_where_they_are_from() {
+    let node = Node::new();
+    let file = node.file("hansa.toml", "log_json = true");
+    let output =
+        node.command(&["config", "--json", "--config", &file]).env("HANSA_NATS", "nats://x:secret@host:4222").output();
+    let told = json(&output.unwrap());
+    let of = |key: &str| told["settings"].as_array().unwrap().iter().find(|one| one["key"] == key).unwrap().clone();
+    assert_eq!(of("data")["from"], "command line");
+    assert_eq!(of("nats")["from"], "variable");
+    assert_eq!(of("nats")["value"], "nats://x:***@host:4222");
+    assert!(of("log_json")["from"].as_str().unwrap().ends_with("hansa.toml"));
+    assert_eq!(of("listen")["from"], "default");
+    assert!(told["command_line"].as_array().unwrap().contains(&Value::from("HANSA_SERVER")));
+    let unknown = node.command(&["config"]).env("HANSA_NOSUCH", "1").output().unwrap();
+    assert_eq!(code(&unknown), 1, "an unknown variable is refused");
+}
+
+#[test]
+fn a_database_is_brought_up_before_anyone_serves() {
+    let node = Node::new();
+    let output = node.run(&["migrate"]);
+    assert_eq!(code(&output), 0, "{}", said(&output));
+    for service in ["register", "partnerships", "strategy"] {
+        assert!(node.0.path().join(format!("data/{service}.db")).exists(), "{service}");
+    }
+    assert_eq!(code(&node.run(&["migrate"])), 0, "a second time nothing is to be done");
+    let wrong = node.run(&["migrate", "--only", "registers"]);
+    assert_eq!(code(&wrong), 1);
+    assert!(said(&wrong).contains("register, partnerships, strategy"), "{}", said(&wrong));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_tells_who_serves() {
+    let mut platform = Platform::start(HANSA, Shape::Embedded).await;
+    let server = format!("http://{}", platform.address());
+    let asked = |server: &str| Command::new(HANSA).args(["health", "--server", server]).output().unwrap();
+    assert_eq!(code(&asked(&server)), 0, "{}", said(&asked(&server)));
+    platform.stop();
+    assert_eq!(code(&asked(&server)), 4, "nobody is there");
+}

@@ -99,40 +99,45 @@ class Image:
 class Container:
     """The root of an image, read-only but for its volumes, seen by one user without rights."""
 
-    def __init__(self, image, root):
-        self.image, self.root = image, root
-        (self.volume,) = json.loads(image.one("VOLUME"))
-        # A volume begins with what the image has at its place.
-        self.data = root.with_name("volume")
-        shutil.copytree(root / self.volume.lstrip("/"), self.data)
-        if os.geteuid() == 0:
-            shutil.copystat(root / self.volume.lstrip("/"), self.data)
-            os.chown(self.data, *image.user())
+    def __init__(self, image, root, mounts):
+        """`mounts`: folders of this machine by the place at which they are seen, and whether they may be written to."""
+        self.image, self.root, self.mounts = image, root, mounts
+        for place in mounts:
+            (root / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
     def command(self, words):
         """The words that run `words` inside. Not as root: a namespace of the caller's own has no second user to be."""
-        inside = 'mount --bind "$1" "$1"; mount --bind "$2" "$1$3"; mount -o remount,bind,ro "$1"; shift 3; exec "$@"'
+        lines = ["set -e", f"mount --bind {self.root} {self.root}"]
+        for place, (folder, writable) in self.mounts.items():
+            lines.append(f"mount --bind {folder} {self.root}{place}")
+            lines += [] if writable else [f"mount -o remount,bind,ro {self.root}{place}"]
+        script = "; ".join([*lines, f"mount -o remount,bind,ro {self.root}", 'exec "$@"'])
         namespace = ["unshare", "--mount", "--propagation", "private"]
         user, group = self.image.user()
         drop = ["setpriv", "--no-new-privs", "chroot", f"--userspec={user}:{group}", "--groups="]
         if os.geteuid() != 0:
             namespace = ["unshare", "--user", "--map-root-user", "--mount", "--propagation", "private"]
             drop = ["setpriv", "--no-new-privs", "chroot"]
-        script = f"set -e; {inside}"
-        place = [str(self.root), str(self.data), self.volume]
-        return [*namespace, "sh", "-c", script, "sh", *place, *drop, str(self.root), *words]
+        return [*namespace, "sh", "-c", script, "sh", *drop, str(self.root), *words]
 
     def run(self, words, **variables):
         """Runs a command inside to its end."""
-        environment = self.image.environment() | variables
+        environment = environment_with_path(self.image.environment() | variables)
         return subprocess.run(
-            self.command(words), env=environment_with_path(environment), capture_output=True, text=True, timeout=60, check=False
+            self.command(words), env=environment, capture_output=True, text=True, timeout=60, check=False
         )
 
     def start(self, words, log, **variables):
         """Starts a command inside."""
-        environment = self.image.environment() | variables
-        return subprocess.Popen(self.command(words), env=environment_with_path(environment), stdout=log, stderr=log)
+        environment = environment_with_path(self.image.environment() | variables)
+        return subprocess.Popen(self.command(words), env=environment, stdout=log, stderr=log)
+
+
+def own(image, path, group_only=False):
+    """Gives a folder or file to the image's user, or to its group alone, where this process may."""
+    if os.geteuid() == 0:
+        user, group = image.user()
+        os.chown(path, 0 if group_only else user, group)
 
 
 def environment_with_path(environment):
@@ -148,7 +153,12 @@ class ImageCheck(unittest.TestCase):
         work = Path(cls.work.name)
         work.chmod(0o755)
         cls.root = cls.image.assemble(work)
-        cls.container = Container(cls.image, cls.root)
+        (volume,) = json.loads(cls.image.one("VOLUME"))
+        # A volume begins with what the image has at its place.
+        cls.data = work / "volume"
+        shutil.copytree(cls.root / volume.lstrip("/"), cls.data)
+        own(cls.image, cls.data)
+        cls.container = Container(cls.image, cls.root, {volume: (cls.data, True)})
 
     @classmethod
     def tearDownClass(cls):
@@ -211,7 +221,7 @@ class ImageCheck(unittest.TestCase):
             mounts = Path(f"/proc/{running.pid}/mountinfo").read_text(encoding="utf-8").splitlines()
             (flags,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
             self.assertIn("ro", flags.split(","), "its root is read-only")
-            key = self.container.data / "node.key"
+            key = self.data / "node.key"
             self.assertEqual(stat.S_IMODE(key.stat().st_mode), 0o600)
         finally:
             running.send_signal(signal.SIGTERM)

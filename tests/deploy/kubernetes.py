@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import fastjsonschema
 
-from image import Image
-from setup import DEPLOY, PINS, ROOT, hansa, kubectl, read_yaml, servers, settings
+from image import Container, Image, own
+from setup import DEPLOY, PINS, ROOT, eventually, hansa, kubectl, read_yaml, servers, settings
 
 HERE = DEPLOY / "kubernetes"
 OVERLAYS = ["single", "cluster"]
@@ -379,6 +380,70 @@ class Rendered(unittest.TestCase):
             for one in documents:
                 if one["kind"] == "Service" and one["spec"]["selector"].get("app.kubernetes.io/name") == "hansa":
                     self.assertLessEqual({one["metadata"]["name"], f"{one['metadata']['name']}.hansa.svc"}, names)
+
+
+class Started(unittest.TestCase):
+    """A pod of the overlay `single` in the image's root: with its arguments, variables, mounts and user, its init container
+    first, and a key as Kubernetes hands it out."""
+
+    def test_the_pod_of_one_process_starts_and_is_well(self):
+        documents = render("single", ())
+        (one,) = workloads(documents)
+        (migrate,), (serve,) = pod(one)[1]["initContainers"], pod(one)[1]["containers"]
+        with tempfile.TemporaryDirectory(prefix="hansa-pod-") as folder:
+            work = Path(folder)
+            work.chmod(0o755)
+            image = Image()
+            root = image.assemble(work)
+            volumes = {volume["name"]: self.fill(image, work / volume["name"], volume, documents) for volume in pod(one)[1]["volumes"]}
+            mounts = {
+                mount["mountPath"]: (volumes[mount["name"]], not mount.get("readOnly", False)) for mount in serve["volumeMounts"]
+            }
+            self.assertEqual([m["mountPath"] for m in migrate["volumeMounts"]], list(mounts), "both see the same")
+            container = Container(image, root, mounts)
+            (entry,) = json.loads(image.one("ENTRYPOINT"))
+            variables = {each["name"]: each["value"] for each in serve["env"]}
+            first = container.run([entry, *migrate["args"]], **variables)
+            self.assertEqual(first.returncode, 0, first.stderr)
+            self.serves(container, [entry, *serve["args"]], work / "log", variables)
+            well = container.run([entry, "doctor"], **variables)
+            self.assertEqual(well.returncode, 0, well.stdout + well.stderr)
+            self.assertIn("has mode 440", well.stdout)
+
+    def fill(self, image, place, volume, documents):
+        """What a volume holds."""
+        place.mkdir()
+        if "configMap" in volume:
+            (data,) = [
+                one["data"] for one in documents
+                if one["kind"] == "ConfigMap" and one["metadata"]["name"] == volume["configMap"]["name"]
+            ]
+            for name, text in data.items():
+                (place / name).write_text(text, encoding="utf-8")
+        elif "secret" in volume:
+            key = place / "node.key"
+            key.write_text("5e" * 32, encoding="utf-8")
+            key.chmod(volume["secret"]["defaultMode"])
+            own(image, key, group_only=True)
+        else:
+            own(image, place)
+        return place
+
+    def serves(self, container, words, log, variables):
+        """It comes up, its probe says so, and it ends well."""
+        listen = {"HANSA_LISTEN": f"127.0.0.1:{servers.free_port()}"}
+        with open(log, "wb") as out:
+            running = container.start(words, out, **variables, **listen)
+        try:
+
+            def up():
+                self.assertIsNone(running.poll(), log.read_text(encoding="utf-8"))
+                return container.run(container.image.probe(), **variables, **listen).returncode == 0
+
+            eventually("it serves", up)
+        finally:
+            running.send_signal(signal.SIGTERM)
+            self.assertEqual(running.wait(timeout=40), 0, log.read_text(encoding="utf-8"))
 
 
 class Policies(unittest.TestCase):

@@ -92,9 +92,10 @@ fn milliseconds(nanoseconds: u64) -> f64 {
 fn head(title: &str, height: f64) -> String {
     format!(
         r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0}" font-family="sans-serif" font-size="12" role="img" aria-label="{title}">
-<style>.band{{font-weight:bold}} .led{{fill:none;stroke:#777;stroke-dasharray:3 2}} .axis{{stroke:#ccd2d8}} .mark{{fill:#555;font-size:11px}}</style>
+<style>.band{{font-weight:bold}} .led{{fill:none;stroke:#777;stroke-dasharray:3 2}} .axis{{stroke:#ccd2d8}} .mark{{fill:#555;font-size:11px}} .said{{paint-order:stroke;stroke:#f3f5f7;stroke-width:5px}}</style>
 <rect width="{WIDTH}" height="{height:.0}" fill="#fff"/>
 <text x="10" y="24" font-size="16">{title}</text>
+<text x="{WIDTH}" dx="-10" y="24" text-anchor="end" class="mark">one run of a debug build, drawn by make trace</text>
 "##,
         title = escape(title)
     )
@@ -129,7 +130,7 @@ fn bar_of(bar: &Bar<'_>, scale: &Scale) -> String {
     let fits = x + width + 8.0 + label.chars().count() as f64 * 6.3 < WIDTH;
     let (at, anchor) = if fits { (x + width + 6.0, "start") } else { (x - 6.0, "end") };
     format!(
-        r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{BAR}" rx="2" fill="{}"/><text x="{at:.1}" y="{:.1}" text-anchor="{anchor}">{}</text>
+        r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{BAR}" rx="2" fill="{}"/><text x="{at:.1}" y="{:.1}" text-anchor="{anchor}" class="said">{}</text>
 "#,
         COLOURS[bar.band % COLOURS.len()],
         bar.y + BAR - 3.0,
