@@ -41,7 +41,12 @@ async fn a_process_a_service_on_postgres_and_nats() {
 async fn as_the_compose_file_starts_it() {
     let (collector, address) = Collector::start().await;
     let servers = ComposeServers::start(&address);
-    journey(Platform::composed(HANSA, &servers).await).await;
+    let mut platform = Platform::composed(HANSA, &servers).await;
+    play(&mut platform).await;
+    let looked = platform.caretaker().output().unwrap();
+    let (said, why) = (String::from_utf8_lossy(&looked.stdout), String::from_utf8_lossy(&looked.stderr));
+    assert!(looked.status.success(), "the caretaker finds all well: {said}{why}");
+    platform.stop();
     let exported = collector.instances();
     for service in SERVICES {
         let own = |(name, instance): &&(String, String)| *name == format!("hansa-{service}") && !instance.is_empty();
@@ -65,11 +70,16 @@ fn has(evaluation: &Evaluation, code: FindingCode, evidence: &str) -> bool {
 }
 
 async fn journey(mut platform: Platform) {
+    play(&mut platform).await;
+    platform.stop();
+}
+
+async fn play(platform: &mut Platform) {
     let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ElectoralAutocracy)];
-    cities::enter(&platform, &CITIES, &regimes).await;
-    let dresden = cities::join(&platform, "1").await;
-    let tunis = cities::join(&platform, "2").await;
-    let lyon = cities::join(&platform, "3").await;
+    cities::enter(platform, &CITIES, &regimes).await;
+    let dresden = cities::join(platform, "1").await;
+    let tunis = cities::join(platform, "2").await;
+    let lyon = cities::join(platform, "3").await;
 
     let before = evaluation(&dresden.observer, &dresden.city, |e| !e.name.is_empty()).await;
     assert!(before.findings.iter().any(|f| f.code() == FindingCode::NoStrategy), "ST-7");
@@ -132,7 +142,6 @@ async fn journey(mut platform: Platform) {
 
     now_it_is_public(&lyon_observer, &name).await;
     history_and_feed(&dresden_observer, &lyon_observer, &name).await;
-    platform.stop();
 }
 
 /// Refused and absent look alike (PL-1).

@@ -45,6 +45,8 @@ pub struct Platform {
     environment: Vec<(&'static str, String)>,
     /// How each service is started, where a file says so and not the test.
     commands: HashMap<&'static str, Start>,
+    /// What looks after all services, where a file says so.
+    caretaker: Option<Start>,
     processes: Vec<Process>,
     /// Removed with the platform, where it is its own.
     own: Option<TempDir>,
@@ -64,6 +66,7 @@ struct Start {
 #[derive(Debug, serde::Deserialize)]
 struct Composed {
     processes: Vec<Start>,
+    caretaker: Start,
     data: PathBuf,
 }
 
@@ -155,6 +158,7 @@ impl Platform {
             groups: Vec::new(),
             environment: Vec::new(),
             commands: HashMap::new(),
+            caretaker: None,
             processes: Vec::new(),
             own: None,
             channels: HashMap::new(),
@@ -175,6 +179,7 @@ impl Platform {
         let plan: Composed = serde_json::from_str(&servers.plan).expect("the plan can be read");
         let mut platform = Self::at(binary, &plan.data, Vec::new());
         platform.log = Some(plan.data.with_extension("log"));
+        platform.caretaker = Some(plan.caretaker);
         for start in plan.processes {
             let service = SERVICES.into_iter().find(|one| *one == start.service).expect("a service of the platform");
             let address = start.address.clone();
@@ -183,6 +188,12 @@ impl Platform {
             platform.groups.push((vec![service], address));
         }
         platform
+    }
+
+    /// What looks after all services, as the compose file runs it.
+    #[must_use]
+    pub fn caretaker(&self) -> Command {
+        self.caretaker.as_ref().expect("a platform of the compose file").command(&self.binary)
     }
 
     /// Its data folder.

@@ -23,6 +23,10 @@ pub enum Backend {
     Postgres,
 }
 
+/// Who owns a schema, where it is another whom this user may act for.
+const OWNER: &str = "SELECT quote_ident(pg_get_userbyid(nspowner)) FROM pg_namespace \
+    WHERE pg_get_userbyid(nspowner) <> current_user AND pg_has_role(nspowner, 'MEMBER') AND nspname =";
+
 /// A failure of the database.
 pub type StoreError = DbErr;
 
@@ -98,6 +102,10 @@ impl Store {
         let there = say(format!("SELECT 1 FROM pg_namespace WHERE nspname = '{schema}'"));
         if first.query_one_raw(there).await?.is_none() {
             first.execute_raw(say(format!("CREATE SCHEMA {schema}"))).await?;
+        }
+        // What is made belongs to whom the schema belongs to, also where somebody else looks after it (`hansa doctor`).
+        if let Some(owner) = first.query_one_raw(say(format!("{OWNER} '{schema}'"))).await? {
+            first.execute_raw(say(format!("SET ROLE {}", owner.try_get_by_index::<String>(0)?))).await?;
         }
         migrate::<M>(&first).await?;
         first.execute_raw(say("SELECT pg_advisory_unlock(7206981)".into())).await?;

@@ -106,22 +106,48 @@ async fn a_database_of_another_line_is_refused() {
     assert!(fixture.migrate::<Foreign>().await.is_ok(), "what is all there lacks nothing");
 }
 
+/// The address of the tests' database, as a user of its own.
+fn url_of(user: &str) -> String {
+    let url = database_url();
+    let (_, place) = url.split_once('@').unwrap();
+    format!("postgres://{user}:test@{place}")
+}
+
+async fn say(statements: &[String]) {
+    let admin = Database::connect(database_url()).await.unwrap();
+    for sql in statements {
+        admin.execute_unprepared(sql).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_needs_no_right_but_to_its_own_schema() {
     let (own, other) = (fresh("own"), fresh("other"));
-    let admin = Database::connect(database_url()).await.unwrap();
-    for sql in [
+    say(&[
         format!("CREATE ROLE {own} LOGIN PASSWORD 'test'"),
         format!("CREATE SCHEMA {own} AUTHORIZATION {own}"),
         format!("CREATE SCHEMA {other}"),
-    ] {
-        admin.execute_unprepared(&sql).await.unwrap();
-    }
-    let url = database_url();
-    let (_, place) = url.split_once('@').unwrap();
-    let url = format!("postgres://{own}:test@{place}");
+    ])
+    .await;
+    let url = url_of(own);
     let store = Store::postgres::<Migrator>(&url, own).await.unwrap();
     assert_eq!(taken(&store).await.len(), Migrator::migrations().len());
     assert!(Store::postgres::<Migrator>(&url, other).await.is_err(), "another service's schema is not its own");
     assert!(Store::postgres::<Migrator>(&url, fresh("new")).await.is_err(), "it makes no schemas");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_caretaker_makes_belongs_to_the_service() {
+    let (own, caretaker) = (fresh("own"), fresh("caretaker"));
+    say(&[
+        format!("CREATE ROLE {own} LOGIN PASSWORD 'test'"),
+        format!("CREATE ROLE {caretaker} LOGIN PASSWORD 'test' IN ROLE {own}"),
+        format!("CREATE SCHEMA {own} AUTHORIZATION {own}"),
+    ])
+    .await;
+    let looked_after = Store::postgres::<Migrator>(&url_of(caretaker), own).await.unwrap();
+    assert_eq!(taken(&looked_after).await.len(), Migrator::migrations().len());
+    let store = Store::postgres::<Next>(&url_of(own), own).await.unwrap();
+    assert_eq!(taken(&store).await.len(), Next::migrations().len(), "the service alters what was made");
+    looked_after.reader().execute_unprepared("SELECT nickname FROM named").await.unwrap();
 }
