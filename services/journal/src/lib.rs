@@ -10,6 +10,7 @@ mod bus;
 pub mod clock;
 mod command;
 mod custody;
+mod daily;
 mod erasure;
 mod feed;
 mod job;

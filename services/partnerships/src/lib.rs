@@ -12,6 +12,7 @@ use hansa_chassis::{Desk, Module};
 use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError, Worker, subscription::Subscription};
 use std::sync::Arc;
 use subscriptions::{
+    inheritance,
     register::{Cities, Countries},
     succession::{self, Successions},
 };
@@ -31,7 +32,9 @@ fn journal() -> JournalBuilder {
 
 /// What the service learns from the register.
 fn from_register(journal: &Journal) -> Subscription {
-    Subscription::new("partnerships-from-register", journal).mirror::<Cities>().mirror::<Countries>()
+    Subscription::new("partnerships-from-register", journal)
+        .viewed::<Cities, views::ended_city::EndedCities>()
+        .mirror::<Countries>()
 }
 
 /// What follows from its own changes for other agreements.
@@ -43,6 +46,21 @@ fn from_itself(journal: &Journal) -> Subscription {
 fn superseding(journal: &Journal) -> Box<dyn Worker> {
     let own = journal.clone();
     journal.queue(succession::QUEUE, move |id| succession::supersede(own.clone(), id))
+}
+
+/// Lets agreements follow the successor of a city that is no more (CT-11).
+fn inheriting(journal: &Journal) -> Box<dyn Worker> {
+    let own = journal.clone();
+    journal.queue(inheritance::QUEUE, move |city| inheritance::inherit(own.clone(), city))
+}
+
+/// A succession may lie ahead when the register tells of it: its day comes by the calendar.
+fn ending(journal: &Journal) -> Box<dyn Worker> {
+    let store = journal.store().clone();
+    journal.daily(inheritance::QUEUE, move |today| {
+        let store = store.clone();
+        async move { views::ended_city::by(&store, today).await }
+    })
 }
 
 /// Opens the service on a store.
@@ -59,7 +77,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
             routes.add_service(api::agreement::server(Desk::new(own, policy)));
         }),
         subscriptions: vec![("register", from_register(&journal)), (NAME, from_itself(&journal))],
-        workers: vec![superseding(&journal)],
+        workers: vec![superseding(&journal), inheriting(&journal), ending(&journal)],
         journal,
     })
 }

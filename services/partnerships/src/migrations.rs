@@ -10,7 +10,29 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut steps = hansa_journal::migrations();
         steps.push(Box::new(Partnerships0001));
+        steps.push(Box::new(EndedCities));
         steps
+    }
+}
+
+/// The cities whose records go to another.
+struct EndedCities;
+
+impl MigrationName for EndedCities {
+    fn name(&self) -> &'static str {
+        "partnerships_ended_cities"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for EndedCities {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let mut cities = Table::create().table("ended_cities").to_owned();
+        manager.create_table(cities.col(uuid("record").primary_key()).col(string("since")).to_owned()).await
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("the service's steps are not taken back".into()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The service over a real store: what follows from what, across restarts.
 #![allow(clippy::unwrap_used)]
 
+mod inheritance;
 mod requirements;
 mod timers;
 

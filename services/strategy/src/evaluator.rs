@@ -5,16 +5,11 @@ use crate::{
     subscriptions::{EVALUATE, EVALUATE_COUNTRY, EVALUATE_PARTNERS, register::Countries},
     views::joined_city,
 };
-use async_trait::async_trait;
-use chrono::NaiveDate;
 use hansa_journal::{Author, Command, Journal, Mirrors, Worker, trace};
 use hansa_kernel::{RecordId, RecordName, Refused};
 use hansa_strategy_domain::{Rubric, evaluate, evaluation};
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use uuid::Uuid;
-
-/// How often the sweep looks whether a new day has begun.
-const SWEEP_PERIOD: Duration = Duration::from_secs(60);
 
 /// Works off the queues of what must be evaluated again.
 #[derive(Clone, Debug)]
@@ -71,43 +66,11 @@ impl Evaluator {
 }
 
 /// Has every joined city evaluated when a new day begins: some findings come by the calendar alone.
-#[derive(Debug)]
-pub struct Sweep {
-    journal: Journal,
-    swept: Option<NaiveDate>,
-}
-
-impl Sweep {
-    /// A sweep that has not yet swept: the day may have changed while the service was away.
-    #[must_use]
-    pub fn new(journal: &Journal) -> Self {
-        Self { journal: journal.clone(), swept: None }
-    }
-}
-
-#[async_trait]
-impl Worker for Sweep {
-    fn name(&self) -> String {
-        "the daily sweep of strategy".into()
-    }
-
-    /// Looks at the clock: where a new day has begun, every city is marked. The day counts as not yet swept where the
-    /// database is away.
-    async fn step(&mut self) -> Refused<usize> {
-        let today = self.journal.clock().moment().today();
-        if self.swept == Some(today) {
-            return Ok(0);
-        }
-        let cities = joined_city::all(self.journal.store()).await?;
-        let marked = cities.len();
-        if marked > 0 {
-            self.journal.mark(EVALUATE, cities).await?;
-        }
-        self.swept = Some(today);
-        Ok(marked)
-    }
-
-    async fn rest(&mut self) {
-        tokio::time::sleep(SWEEP_PERIOD).await;
-    }
+#[must_use]
+pub fn sweep(journal: &Journal) -> Box<dyn Worker> {
+    let store = journal.store().clone();
+    journal.daily(EVALUATE, move |_| {
+        let store = store.clone();
+        async move { joined_city::all(&store).await }
+    })
 }

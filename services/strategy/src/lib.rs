@@ -7,7 +7,7 @@ mod portfolio;
 mod subscriptions;
 mod views;
 
-use evaluator::{Evaluator, Sweep};
+use evaluator::{Evaluator, sweep};
 use hansa_chassis::{Desk, Module};
 use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError};
 use hansa_strategy_domain::{Evaluations, Rubric};
@@ -34,7 +34,7 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
     let journal = journal().open(store, node, clock).await?;
     let rubric = Arc::new(Rubric::embedded());
     let mut workers = Arc::new(Evaluator::new(&journal, rubric.clone())).queues();
-    workers.push(Box::new(Sweep::new(&journal)));
+    workers.push(sweep(&journal));
     let subscriptions = vec![
         ("register", subscriptions::register::subscription(&journal)),
         ("partnerships", subscriptions::partnerships::subscription(&journal)),

@@ -3,10 +3,9 @@
 
 mod world;
 
-use hansa_journal::Worker;
 use hansa_kernel::Role;
 use hansa_proto::{register::RegimeClass, strategy::FindingCode};
-use hansa_strategy::evaluator::Sweep;
+use hansa_strategy::evaluator::sweep;
 use world::{NODE, PARIS, World, cairo, caller, day, finds, noon, paris, rome};
 
 #[tokio::test]
@@ -14,7 +13,7 @@ async fn st_6_a_city_that_has_not_joined_is_never_evaluated() {
     let world = World::new().await;
     world.tie([(paris(), "FR"), (rome(), "IT")]).await;
     world.settle().await;
-    assert_eq!(Sweep::new(&world.module.journal).step().await.unwrap(), 0);
+    assert_eq!(sweep(&world.module.journal).step().await.unwrap(), 0);
     world.settle().await;
     assert!(world.evaluation(paris()).await.is_none() && world.evaluation(rome()).await.is_none());
     assert!(world.module.journal.dirty("evaluate", 10).await.unwrap().is_empty());
@@ -67,7 +66,7 @@ async fn st_6_the_same_result_is_not_recorded_again_and_a_new_day_is_looked_at()
     world.settle().await;
     assert_eq!(world.judged().await, (before.clone(), number));
 
-    let mut sweep = Sweep::new(&world.module.journal);
+    let mut sweep = sweep(&world.module.journal);
     assert_eq!((sweep.step().await.unwrap(), sweep.step().await.unwrap()), (1, 0));
     world.settle().await;
     assert_eq!(world.judged().await, (before, number));

@@ -10,6 +10,7 @@ mod disclosure;
 mod facts;
 mod fold;
 mod importing;
+mod inheriting;
 mod life;
 mod planning;
 mod proposing;
@@ -36,6 +37,7 @@ pub use attestation::{attest_step, confirm_attestation, dispute_attestation};
 pub use deletion::delete;
 pub use facts::{CityFacts, Clock, Facts, KindSettings, Settings, Tier};
 pub use importing::{IMPORT_ROWS, import, import_again, import_id, import_new, outcome};
+pub use inheriting::inherit;
 pub use life::{
     confirm_renewal, confirm_revitalisation, end, end_each, lift_suspension, renew, revitalise, supersede, suspend,
     suspend_each,

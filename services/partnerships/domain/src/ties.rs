@@ -171,6 +171,11 @@ impl Tie {
                 self.dormant = false;
                 self.sectors = c.sectors().collect();
             }
+            Change::PartySucceeded(c) => {
+                let successor = end(c.successor.as_ref())?;
+                let one = self.end(&c.city)?;
+                (one.city, one.country) = (successor.city, successor.country);
+            }
             Change::Suspended(c) => self.end(&c.city)?.suspended = true,
             Change::SuspensionLifted(c) => self.end(&c.city)?.suspended = false,
             Change::Renewed(_) => {

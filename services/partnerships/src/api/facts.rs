@@ -69,7 +69,11 @@ impl Known {
         Ok(Facts { cities, settings: Settings::default() })
     }
 
-    fn city(&self, id: RecordId) -> Refused<CityFacts> {
+    /// The facts of one city.
+    ///
+    /// # Errors
+    /// NOT_FOUND where it is not known.
+    pub fn city(&self, id: RecordId) -> Refused<CityFacts> {
         let city = self.cities.get(&id.0).ok_or_else(|| unknown(id))?;
         let country = self.countries.get(&country::id_of(&city.country).0).map(Arc::as_ref);
         Ok(CityFacts {

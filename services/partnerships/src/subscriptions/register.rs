@@ -1,9 +1,11 @@
 //! The register's cities and countries: who the parties are, and where they lie.
 
+use super::inheritance;
 use hansa_journal::Mirror;
-use hansa_kernel::{Misfit, Stamp};
+use hansa_kernel::{Misfit, RecordId, Stamp};
 use hansa_proto::register::{city_change, country_change};
 use hansa_register_domain::reference::{CityReference, CountryReference};
+use uuid::Uuid;
 
 /// Cities.
 #[derive(Debug)]
@@ -11,12 +13,22 @@ pub struct Cities;
 
 impl Mirror for Cities {
     const COLLECTION: &'static str = "cities";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type State = CityReference;
     type Change = city_change::Change;
 
     fn fold(before: Option<CityReference>, change: &Self::Change, stamp: &Stamp) -> Result<CityReference, Misfit> {
         CityReference::fold(before, change, stamp)
+    }
+
+    fn touches(
+        record: RecordId,
+        before: Option<&CityReference>,
+        after: Option<&CityReference>,
+    ) -> Vec<(&'static str, Uuid)> {
+        let successor = |city: Option<&CityReference>| city.and_then(|city| city.successor);
+        let new = successor(after).is_some() && successor(after) != successor(before);
+        if new { vec![(inheritance::QUEUE, record.0)] } else { Vec::new() }
     }
 }
 

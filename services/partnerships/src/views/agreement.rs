@@ -4,7 +4,7 @@ use hansa_chassis::page::Page;
 use hansa_journal::{Found, Store, View, keyset};
 use hansa_kernel::{Caller, Record, RecordId, RecordName, Refusal};
 use hansa_partnerships_domain::agreement::Agreement;
-use hansa_proto::partnerships::ListAgreementsRequest;
+use hansa_proto::partnerships::{AgreementState as S, ListAgreementsRequest};
 use sea_orm::{Condition, QueryFilter, Select, Set, entity::prelude::*};
 
 /// One agreement. `a` is the side of the initiator, `b` the partner's.
@@ -120,6 +120,16 @@ pub async fn own_with(
     let either =
         Condition::any().add(side(Column::TenantA, Column::CountryB)).add(side(Column::TenantB, Column::CountryA));
     paged(store, Entity::find().filter(either), after, size).await
+}
+
+/// A page of the agreements of a city that are not over.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn standing_of(store: &Store, city: RecordId, after: Option<&[String]>, size: u64) -> Result<Found, Refusal> {
+    let over = [S::Ended, S::Declined, S::Withdrawn, S::Superseded].map(|state| state as i32);
+    let of = Condition::any().add(Column::CityA.eq(city.0)).add(Column::CityB.eq(city.0));
+    paged(store, Entity::find().filter(of).filter(Column::State.is_not_in(over)), after, size).await
 }
 
 async fn paged(store: &Store, query: Select<Entity>, after: Option<&[String]>, size: u64) -> Result<Found, Refusal> {

@@ -8,6 +8,7 @@ use hansa_partnerships_domain::{
     agreement::{Change, Which},
     ties::Tie,
 };
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The ties between cities. A change of one bears on both.
@@ -16,7 +17,7 @@ pub struct Ties;
 
 impl Mirror for Ties {
     const COLLECTION: &'static str = "agreements";
-    const REVISION: u32 = 1;
+    const REVISION: u32 = 2;
     type State = Tie;
     type Change = Change;
 
@@ -26,7 +27,8 @@ impl Mirror for Ties {
 
     fn touches(_record: RecordId, before: Option<&Tie>, after: Option<&Tie>) -> Vec<(&'static str, Uuid)> {
         let cities = |tie: &Tie| Which::ALL.map(|which| (EVALUATE, tie.ends[which].city.0));
-        after.or(before).into_iter().flat_map(cities).collect()
+        let touched: BTreeSet<_> = before.into_iter().chain(after).flat_map(cities).collect();
+        touched.into_iter().collect()
     }
 }
 

@@ -5,8 +5,8 @@ use super::Change;
 use hansa_kernel::Disclosed;
 use hansa_proto::partnerships::{
     AgreementEnded, AgreementImported, AgreementProposed, AgreementRenewed, AgreementRevitalised, AgreementSignature,
-    AgreementSigned, AgreementStep, AgreementSuspended, AgreementTerms, PartyEntry, StepAttested, SuspensionLifted,
-    TermsRevised,
+    AgreementSigned, AgreementStep, AgreementSuspended, AgreementTerms, PartyEntry, PartySucceeded, StepAttested,
+    SuspensionLifted, TermsRevised,
 };
 
 /// The part of a change that is public. A kind of change that is not named here is the parties' own.
@@ -46,6 +46,9 @@ fn beginning(change: &Change) -> Option<Change> {
             Change::TermsRevised(TermsRevised { terms: terms(change.terms.as_ref()), ..TermsRevised::default() })
         }
         Change::Claimed(change) => Change::Claimed(change.clone()),
+        Change::PartySucceeded(change) => {
+            Change::PartySucceeded(PartySucceeded { successor: party(change.successor.as_ref()), ..change.clone() })
+        }
         _ => return None,
     })
 }

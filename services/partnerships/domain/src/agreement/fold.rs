@@ -240,6 +240,11 @@ impl Agreement {
                 let which = self.side(&change.city)?;
                 self.claimed(which, tenant(&change.tenant)?.ok_or_else(|| misfit("a claim names no tenant"))?)
             }
+            Change::PartySucceeded(change) => {
+                let which = self.side(&change.city)?;
+                self.succeeded(which, side(change.successor.as_ref())?);
+                Ok(())
+            }
             Change::AttestationConfirmed(change) => {
                 self.answer(&change.city, change.step(), AttestationState::Confirmed, &[])
             }
@@ -459,18 +464,6 @@ impl Agreement {
             let date = period.start.map_or(date, |start| start.max(date));
             period.end = Some(period.end.map_or(date, |end| end.min(date)));
         }
-    }
-
-    fn claimed(&mut self, which: Which, tenant: TenantId) -> Fold<()> {
-        if self.sides[which].tenant.is_some() {
-            return Err(misfit("the side is taken"));
-        }
-        if !self.at_home() {
-            self.owner = tenant;
-        }
-        self.sides[which].tenant = Some(tenant);
-        self.readers.push(tenant);
-        Ok(())
     }
 }
 

@@ -92,11 +92,15 @@ pub fn import_again(
     let decision = import(command, caller, facts, at)?;
     match before {
         None => Ok(decision),
-        Some(before) if Which::ALL.into_iter().all(|which| before.sides[which].city == facts.cities[which].city) => {
-            Ok(Vec::new())
-        }
+        Some(before) if Which::ALL.into_iter().all(|which| is_of(before, which, facts)) => Ok(Vec::new()),
         Some(_) => Err(there_already()),
     }
+}
+
+/// Whether a side is the city that the row names, or the one that its records follow by now (CT-11).
+fn is_of(before: &Agreement, which: Which, facts: &Facts) -> bool {
+    let (side, named) = (before.sides[which].city, &facts.cities[which]);
+    side == named.city || Some(side) == named.successor
 }
 
 /// What became of a row.

@@ -243,5 +243,6 @@ pub fn claim(state: &Agreement, _command: &ClaimAgreementRequest, caller: &Calle
 }
 
 fn free(state: &Agreement, facts: &Facts, which: Which, caller: &Caller) -> bool {
-    state.sides[which].tenant.is_none() && facts.cities[which].tenant == Some(caller.tenant)
+    // A successor that joins later takes the side over from the tenant of the city before it (CT-11).
+    state.sides[which].tenant != Some(caller.tenant) && facts.cities[which].tenant == Some(caller.tenant)
 }

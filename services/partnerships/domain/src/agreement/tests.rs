@@ -2,10 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{
-    AgreementState as S, Change, Tier, confirm_plan, confirm_rationale, decline, open_dialogue, propose,
-    put_forward_plan, revise_terms, supersede, testing::*, withdraw,
+    AgreementState as S, Change, CityFacts, Tier, Which, confirm_plan, confirm_rationale, decline, import_again,
+    inherit, open_dialogue, propose, put_forward_plan, revise_terms, supersede, testing::*, withdraw,
 };
-use hansa_kernel::{AssuranceLevel, Decision, Reason, Role};
+use hansa_kernel::{AssuranceLevel, Decision, Reason, Record, Relation, Role};
 use hansa_proto::partnerships::{self as p, AgreementKind as K, VoteResult};
 
 fn proposing(terms: p::AgreementTerms) -> Decision<Change> {
@@ -245,6 +245,57 @@ fn ct_2_ct_10_parts_of_cities_and_mere_names_are_no_parties() {
 }
 
 // CT-11.
+#[test]
+fn ct_11_the_successor_of_a_city_takes_its_side_with_what_was_done() {
+    let since = naive(2024, 6, 1);
+    let heir =
+        CityFacts { city: city(STRANGER), display_name: "Greater B".into(), tenant: None, ..facts().cities.partner };
+    let mut world = World::active(K::Cooperation, 24, false);
+    let follow = |world: &mut World, heir: &CityFacts| {
+        let decision = inherit(world.agreement(), city(B), heir, since).unwrap();
+        let many = decision.len();
+        world.take(None, decision, world.now);
+        many
+    };
+    assert_eq!(follow(&mut world, &heir), 1);
+    let (side, tie) = (&world.agreement().sides.partner, world.tie.as_ref().unwrap());
+    assert_eq!((side.city, side.display_name.as_str()), (city(STRANGER), "Greater B"));
+    assert_eq!((tie.of(city(STRANGER)), tie.of(city(B))), (Some(Which::Partner), None));
+    assert!(side.signature.is_some(), "what was signed stays so");
+    assert_eq!(side.tenant, Some(B), "the tenant of the city before acts until the successor has joined");
+    assert_eq!(follow(&mut world, &heir), 0, "once");
+
+    world.facts.cities.partner = CityFacts { tenant: Some(STRANGER), ..heir.clone() };
+    world.claim(STRANGER).unwrap();
+    assert_eq!(world.agreement().side_of(STRANGER), Some(Which::Partner));
+    assert_eq!(world.agreement().side_of(B), None);
+    assert_eq!(world.agreement().relation(&mayor(B)), Relation::Party, "who once saw it goes on to see it");
+    assert_eq!(world.refold().as_ref(), world.state.as_ref());
+
+    let mut joined = World::active(K::Cooperation, 24, false);
+    assert_eq!(follow(&mut joined, &CityFacts { tenant: Some(STRANGER), ..heir }), 1);
+    assert_eq!(joined.agreement().side_of(STRANGER), Some(Which::Partner));
+    let own = CityFacts { city: city(STRANGER), tenant: Some(STRANGER), ..facts().cities.initiator };
+    let decision = inherit(joined.agreement(), city(A), &own, since).unwrap();
+    joined.take(None, decision, joined.now);
+    assert_eq!(joined.stands(), S::Ended, "a city has no agreement with itself");
+    assert!(inherit(joined.agreement(), city(A), &own, since).unwrap().is_empty(), "what is over keeps its names");
+}
+
+// CT-11, AG-13.
+#[test]
+fn ct_11_an_import_knows_a_tie_whose_city_was_succeeded() {
+    let mut world = World::import(None, None);
+    let heir = CityFacts { city: city(STRANGER), tenant: None, ..facts().cities.partner };
+    let decision = inherit(world.agreement(), city(B), &heir, naive(2024, 6, 1)).unwrap();
+    world.take(None, decision, world.now);
+    let mut known = facts();
+    known.cities.partner.successor = Some(city(STRANGER));
+    let row = importing(None, None);
+    assert!(import_again(world.state.as_ref(), &row, &steward(), &known, world.at()).unwrap().is_empty());
+    assert!(import_again(world.state.as_ref(), &row, &steward(), &facts(), world.at()).is_err());
+}
+
 #[test]
 fn ct_11_a_city_that_is_no_more_is_no_party_and_its_successor_is_named() {
     let mut world = World::new();
