@@ -3,7 +3,10 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hansa_journal::NodeKeys;
-use hansa_kernel::envelope;
+use hansa_kernel::{
+    envelope,
+    seal::{self, SEAL_BYTES},
+};
 use hansa_proto::types::ChangeEnvelope;
 use hansa_tests::{Platform, Shape, world::World};
 use prost_reflect::prost::Message;
@@ -182,6 +185,15 @@ async fn ag12_a_document_verifies_and_tampered_in_any_part_it_does_not() {
         let mut changed = document.clone();
         changed.as_object_mut().unwrap().remove(part);
         tampered.push((format!("without {part}"), changed));
+    }
+    let opening = document["openings"][0].clone();
+    let salt = [5; SEAL_BYTES];
+    let sealed = STANDARD.encode(seal::seal(b"never said", salt).seal);
+    let never = json!({"seal": sealed, "salt": STANDARD.encode(salt), "text": "never said"});
+    for (what, more) in [("a text that nobody said, well sealed", never), ("a text twice", opening)] {
+        let mut changed = document.clone();
+        changed["openings"].as_array_mut().unwrap().push(more);
+        tampered.push((what.into(), changed));
     }
     let mut more = document.clone();
     more["verdict"] = json!("genuine");

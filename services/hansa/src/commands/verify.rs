@@ -13,7 +13,10 @@ use hansa_proto::{
 };
 use prost::{Message, Name};
 use prost_reflect::DynamicMessage;
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// Largest document that is read.
 const DOCUMENT_BYTES: u64 = 64 * 1024 * 1024;
@@ -39,7 +42,7 @@ pub fn run(file: &Path, key: Option<&str>, json: bool) -> anyhow::Result<()> {
     let name = RecordName::parse_any(&first.record, "record")?;
     let head = document.changes.last().map(|last| hex::encode(envelope::hash(&last.envelope))).unwrap_or_default();
     shown(&document, &agreement, &name, &head)?;
-    let openings = openings(&document)?;
+    let openings = openings(&document, &envelopes)?;
     if json {
         return output::print_json(&serde_json::json!({
             "record": first.record, "changes": envelopes.len(), "head": head, "authority": first.authority,
@@ -101,12 +104,15 @@ fn stamp(envelope: &ChangeEnvelope) -> anyhow::Result<Stamp> {
     })
 }
 
+fn decoded(envelope: &ChangeEnvelope) -> anyhow::Result<<Agreement as Record>::Change> {
+    let change = <Agreement as Record>::Change::decode(&envelope.r#type, &envelope.payload)?;
+    change.with_context(|| format!("{} is of no agreement", envelope.r#type))
+}
+
 fn fold(envelopes: &[ChangeEnvelope]) -> anyhow::Result<Agreement> {
     let mut state: Option<Agreement> = None;
     for envelope in envelopes {
-        let change = <Agreement as Record>::Change::decode(&envelope.r#type, &envelope.payload)?
-            .with_context(|| format!("{} is of no agreement", envelope.r#type))?;
-        state = Some(Agreement::fold(state, &change, &stamp(envelope)?)?);
+        state = Some(Agreement::fold(state, &decoded(envelope)?, &stamp(envelope)?)?);
     }
     state.context("the document holds no changes")
 }
@@ -121,13 +127,30 @@ fn shown(document: &AgreementDocument, agreement: &Agreement, name: &RecordName,
     Ok(())
 }
 
-/// How many texts are shown, each of which must open its seal.
-fn openings(document: &AgreementDocument) -> anyhow::Result<usize> {
+/// The seals that stand in changes.
+fn seals(envelopes: &[ChangeEnvelope]) -> anyhow::Result<BTreeSet<Vec<u8>>> {
+    let mut seals = BTreeSet::new();
+    for envelope in envelopes {
+        let mut change = decoded(envelope)?;
+        hansa_proto::Texts::visit_texts(&mut change, &mut |text| seals.extend([text.seal.clone()]));
+    }
+    Ok(seals)
+}
+
+/// How many texts are shown, each of which must open a seal of the changes. One that does not was never said by anyone.
+fn openings(document: &AgreementDocument, envelopes: &[ChangeEnvelope]) -> anyhow::Result<usize> {
+    let standing = seals(envelopes)?;
     let mut texts: BTreeMap<&[u8], &str> = BTreeMap::new();
     for opening in &document.openings {
         let salt = opening.salt.as_slice().try_into().context("a salt has 32 bytes")?;
         if !seal::opens(&opening.seal, &salt, opening.text.as_bytes()) {
             bail!("a text does not fit its seal");
+        }
+        if !standing.contains(&opening.seal) {
+            bail!("a text is shown whose seal stands in none of the changes");
+        }
+        if texts.contains_key(opening.seal.as_slice()) {
+            bail!("a text is shown twice");
         }
         texts.insert(&opening.seal, &opening.text);
     }

@@ -1,12 +1,14 @@
 //! The document of an agreement, to be checked without the platform: AG-12.
 
-use hansa_journal::{Journal, Loaded, NodeKeys};
-use hansa_kernel::{RecordId, Refused, limits::RECORD_CHANGES, seal::Sealed};
+use hansa_journal::{Journal, Loaded, NodeKeys, PastChange};
+use hansa_kernel::{Record, RecordId, Refused, limits::RECORD_CHANGES, seal::Sealed};
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::{
+    ChangeSet, Texts,
     partnerships::{self as proto, AgreementDocument, PublicKey, TextOpening},
-    types::{SignatureAlgorithm, SignedChange},
+    types::{ChangeEnvelope, SignatureAlgorithm},
 };
+use std::collections::HashSet;
 
 /// Changes that are read at once.
 const CHANGES_A_PAGE: u64 = 1_000;
@@ -21,17 +23,28 @@ pub async fn document(
     agreement: proto::Agreement,
 ) -> Refused<AgreementDocument> {
     let id = loaded.name.id;
+    let past = history(journal, id, loaded.version).await?;
+    // A text that came along and stands in none of these changes is no part of what was agreed.
+    let standing: HashSet<Vec<u8>> = past.iter().flat_map(|change| seals(&change.envelope)).collect();
     let openings = journal.openings(id).await?;
     Ok(AgreementDocument {
         agreement: Some(agreement),
-        changes: history(journal, id, loaded.version).await?,
-        openings: openings.iter().map(opening).collect(),
+        openings: openings.iter().filter(|sealed| standing.contains(&sealed.seal[..])).map(opening).collect(),
+        changes: past.into_iter().map(|change| change.signed).collect(),
         keys: vec![public_key(journal.node())],
     })
 }
 
+fn seals(envelope: &ChangeEnvelope) -> Vec<Vec<u8>> {
+    let mut seals = Vec::new();
+    if let Ok(Some(mut change)) = <Agreement as Record>::Change::decode(&envelope.r#type, &envelope.payload) {
+        change.visit_texts(&mut |text| seals.push(text.seal.clone()));
+    }
+    seals
+}
+
 /// The changes up to a version: the document tells of one state, whatever happens meanwhile.
-async fn history(journal: &Journal, id: RecordId, version: u64) -> Refused<Vec<SignedChange>> {
+async fn history(journal: &Journal, id: RecordId, version: u64) -> Refused<Vec<PastChange>> {
     let last = version.min(RECORD_CHANGES);
     let mut changes = Vec::new();
     let mut after = 0;
@@ -41,7 +54,7 @@ async fn history(journal: &Journal, id: RecordId, version: u64) -> Refused<Vec<S
             break;
         }
         after += page.len() as u64;
-        changes.extend(page.into_iter().map(|change| change.signed));
+        changes.extend(page);
     }
     Ok(changes)
 }
