@@ -2,17 +2,18 @@
 //! of work. The program says so, goes on by itself, and loses nothing.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use hansa_proto::register::{GetCityRequest, RenameCityRequest};
+use hansa_proto::register::{GetCityRequest, RenameCityRequest, city_service_client::CityServiceClient};
 use hansa_tests::{Caller, Dice, Load, Platform, Servers, budget, cities, eventually, request_id, rule};
 use std::{
     fs,
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 
@@ -148,6 +149,72 @@ async fn r_8_servers_go_and_come_back() {
     load.check(&platform).await;
     platform.stop();
     load.examine(&platform);
+}
+
+/// What health says by a name.
+async fn health(address: &str, name: &str) -> ServingStatus {
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let asked = HealthCheckRequest { service: name.into() };
+    HealthClient::new(channel).check(asked).await.unwrap().into_inner().status()
+}
+
+/// Where a program waits that says in its log that it does.
+async fn waiting(log: &Path) -> String {
+    eventually("it says that it waits", async || {
+        let said = fs::read_to_string(log).ok()?;
+        let (_, rest) = said.split_once("waiting for the database").filter(|_| said.contains("listen="))?;
+        Some(rest.split_once("listen=")?.1.split_whitespace().next()?.to_owned())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_8_a_database_that_is_away_at_the_start_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = Servers::start();
+    servers.kill("postgres");
+    let (data, settings) = (data(&folder), servers.settings());
+    let log = data.with_extension("log");
+    let starting = tokio::spawn(async move { Platform::on(HANSA, &data, &settings).await });
+    let address = waiting(&log).await;
+    assert_eq!(health(&address, "").await, ServingStatus::NotServing, "nobody sends it calls");
+    assert_eq!(health(&address, "hansa.live").await, ServingStatus::Serving, "and nobody ends it");
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let told = CityServiceClient::new(channel).get_city(GetCityRequest::default()).await.unwrap_err();
+    assert_eq!((told.code(), rule(&told).as_str()), (Code::Unavailable, "PL-4"), "{told:?}");
+    servers.revive("postgres");
+    let mut platform = starting.await.unwrap();
+    assert_eq!(platform.address(), address);
+    assert_eq!(health(&address, "").await, ServingStatus::Serving);
+    cities::enter(&platform, &[(OWN, "Own", "DE")], &[]).await;
+    assert_eq!(name(&platform.steward()).await.unwrap(), "Own");
+    platform.stop();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_8_who_waits_for_a_database_ends_when_told_to_and_on_what_no_waiting_cures() {
+    let folder = tempfile::tempdir().unwrap();
+    let servers = Servers::start();
+    let database = servers.database();
+    let serve = |database: &str| {
+        let mut command = Command::new(HANSA);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--nats", &servers.nats(), "--database", database]);
+        command.arg("--data").arg(data(&folder));
+        command
+    };
+    let none = format!("{}/nobody_made_it", database.rsplit_once('/').unwrap().0);
+    let stranger = database.replace("hansa:", "hansa:not-");
+    for wrong in [none, stranger] {
+        let output = serve(&wrong).output().unwrap();
+        assert!(!output.status.success(), "it waits for what will not come");
+    }
+    servers.kill("postgres");
+    let log = folder.path().join("waits.log");
+    let mut waits = serve(&database).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    waiting(&log).await;
+    assert!(Command::new("kill").args(["-TERM", &waits.id().to_string()]).status().unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || waits.wait());
+    assert!(ended.await.unwrap().unwrap().success(), "it ends well");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

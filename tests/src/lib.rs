@@ -3,6 +3,7 @@
 //! Tests talk to the program as its users do: by its command line and over gRPC.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
+pub mod certificates;
 pub mod cities;
 pub mod collector;
 pub mod dice;

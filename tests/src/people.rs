@@ -72,6 +72,13 @@ impl Caller {
         Self { channels, bearer: Bearer(bearer) }
     }
 
+    /// The same, who calls all services by one channel.
+    #[must_use]
+    pub fn through(&self, channel: &Channel) -> Self {
+        let channels = self.channels.keys().map(|service| (*service, channel.clone())).collect();
+        Self { channels, bearer: self.bearer.clone() }
+    }
+
     /// A client of the service that has an rpc; for what every service has, the agreements'.
     pub(crate) fn client(&self, method: &prost_reflect::MethodDescriptor) -> Client {
         let service = method.parent_service().package_name().split('.').nth(1).unwrap_or_default().to_owned();

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 /// The shapes in which the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +47,8 @@ pub struct Platform {
     commands: HashMap<&'static str, Start>,
     /// What looks after all services, where a file says so.
     caretaker: Option<Start>,
+    /// How its callers speak TLS, where it does.
+    tls: Option<ClientTlsConfig>,
     processes: Vec<Process>,
     /// Removed with the platform, where it is its own.
     own: Option<TempDir>,
@@ -86,6 +88,27 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A process that says where it listens, and of which no more is known.
+pub struct Listening {
+    /// Where it does.
+    pub address: String,
+    _process: Process,
+}
+
+impl Listening {
+    /// Starts it, and waits until it serves.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+        let mut output = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
+        let process = Process { child };
+        let first = output.next().expect("it says where it listens").expect("in words");
+        // It says more, and must find someone who reads.
+        std::thread::spawn(move || output.map_while(Result::ok).for_each(drop));
+        let address = first.rsplit(' ').next().unwrap_or_default().to_owned();
+        Self { address, _process: process }
     }
 }
 
@@ -159,6 +182,7 @@ impl Platform {
             environment: Vec::new(),
             commands: HashMap::new(),
             caretaker: None,
+            tls: None,
             processes: Vec::new(),
             own: None,
             channels: HashMap::new(),
@@ -167,8 +191,27 @@ impl Platform {
 
     /// Starts one process in a folder and with settings that are the test's. What it says goes to a file beside the folder.
     pub async fn on(binary: &str, data: &Path, settings: &[String]) -> Self {
+        Self::on_with(binary, data, settings, Vec::new()).await
+    }
+
+    /// The same, with variables for the process.
+    pub async fn on_with(
+        binary: &str,
+        data: &Path,
+        settings: &[String],
+        environment: Vec<(&'static str, String)>,
+    ) -> Self {
         let mut platform = Self::at(binary, data, settings.to_vec());
-        platform.log = Some(data.with_extension("log"));
+        (platform.log, platform.environment) = (Some(data.with_extension("log")), environment);
+        platform.first(&SERVICES).await;
+        platform
+    }
+
+    /// Starts one process on files that speaks TLS, as its variables say. Its callers do so as `tls` says.
+    pub async fn secured(binary: &str, environment: Vec<(&'static str, String)>, tls: ClientTlsConfig) -> Self {
+        let own = tempfile::tempdir().expect("a folder can be made");
+        let mut platform = Self::at(binary, own.path(), Vec::new());
+        (platform.own, platform.environment, platform.tls) = (Some(own), environment, Some(tls));
         platform.first(&SERVICES).await;
         platform
     }
@@ -291,7 +334,11 @@ impl Platform {
             }
         });
         lines.recv_timeout(SOON).map_err(|_| format!("{services:?} ended, or said nothing"))?;
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let mut endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        if let Some(tls) = &self.tls {
+            endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
+            endpoint = endpoint.tls_config(tls.clone()).expect("certificates");
+        }
         let endpoint = endpoint.connect_timeout(Duration::from_secs(2)).timeout(CALL);
         let channel = endpoint.connect().await.map_err(|error| error.to_string())?;
         for service in services {
@@ -316,6 +363,11 @@ impl Platform {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
+    }
+
+    /// Says which program its processes are from now on, as they are started.
+    pub fn become_program(&mut self, binary: &str) {
+        self.binary = binary.into();
     }
 
     /// Ends all processes as a crash would, and starts them again.

@@ -135,6 +135,9 @@ pub enum ConfigError {
     Contradiction(&'static str),
 }
 
+/// Variables of the command line, which are no settings.
+const COMMAND_LINE: [&str; 6] = ["config", "token", "server", "ca", "client_certificate", "client_key"];
+
 impl Config {
     /// Reads the configuration. `overrides` are what the command line said.
     ///
@@ -151,9 +154,7 @@ impl Config {
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
-        figment
-            .merge(Env::prefixed("HANSA_").ignore(&["config", "token", "server", "ca"]))
-            .merge(Serialized::defaults(overrides))
+        figment.merge(Env::prefixed("HANSA_").ignore(&COMMAND_LINE)).merge(Serialized::defaults(overrides))
     }
 
     fn checked(self) -> Result<Self, ConfigError> {

@@ -115,11 +115,10 @@ impl Discovered {
 
     /// Asks for the keys, unless that has just been done.
     pub async fn refresh(&self) {
+        // First the turn: who is asking already is waited for.
+        let _turn = self.turn.lock().await;
         if self.may_ask(false) {
-            let _turn = self.turn.lock().await;
-            if self.may_ask(false) {
-                self.ask().await;
-            }
+            self.ask().await;
         }
     }
 

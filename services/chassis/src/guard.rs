@@ -1,10 +1,10 @@
-//! The layer that turns a token into a [`Caller`] before any service sees the call.
+//! The layer that turns a token into a [`Caller`] before any service sees the call, and gives the call its place.
 
 use crate::{
     calls,
+    places::{Held, Place, Places},
     policy::Policy,
     status::to_status,
-    streams::{Held, Place, Streams},
     token::Verifier,
 };
 use hansa_kernel::{Caller, Reason, Refusal};
@@ -27,26 +27,36 @@ pub struct Rpc(pub Arc<str>);
 /// What anyone may call without a token: nothing of a tenant is in it.
 const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 
-/// Checks tokens and roles.
+/// Checks tokens and roles, and how much is open at once.
 #[derive(Clone, Debug)]
 pub struct Guard {
     verifier: Arc<Verifier>,
     policy: Arc<Policy>,
-    streams: Streams,
+    calls: Places,
+    streams: Places,
 }
 
 impl Guard {
     /// A guard over all services.
     #[must_use]
     pub fn new(verifier: Arc<Verifier>, policy: Arc<Policy>) -> Self {
-        Self { verifier, policy, streams: Streams::default() }
+        Self { verifier, policy, calls: Places::for_calls(), streams: Places::for_streams() }
     }
 
-    /// The caller of a request, and its place among the tenant's streams where the answer is one.
+    /// Waits until no call and no stream is open any more.
+    pub async fn none_left(&self) {
+        self.calls.none_left().await;
+        self.streams.none_left().await;
+    }
+
+    /// The caller of a request, and its place among the tenant's calls, or streams where the answer is one.
     ///
     /// # Errors
-    /// NOT_AUTHENTICATED, or NOT_PERMITTED where no relation to any record would permit the call.
-    async fn admit(&self, headers: &http::HeaderMap, path: &str) -> Result<(Caller, Option<Place>), Refusal> {
+    /// LIMIT where too much is open, NOT_AUTHENTICATED, or NOT_PERMITTED where no relation to any record would permit the
+    /// call.
+    async fn admit(&self, headers: &http::HeaderMap, path: &str) -> Result<(Caller, Place), Refusal> {
+        // Before anything is worked out for someone who may be nobody.
+        let place = self.calls.enter()?;
         let token = headers
             .get(http::header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
@@ -61,7 +71,8 @@ impl Guard {
             return Err(Refusal::because(Reason::NotPermitted, "PL-2", "your role or scope does not permit this call")
                 .help("Ask your tenant's administrator which role may do this."));
         }
-        let place = if self.policy.streams(path) { Some(self.streams.admit(caller.tenant)?) } else { None };
+        let place = if self.policy.streams(path) { self.streams.enter()? } else { place };
+        let place = place.belong(caller.tenant)?;
         Ok((caller, place))
     }
 }
@@ -143,10 +154,47 @@ where
             request.extensions_mut().insert(Rpc(path.clone()));
             let answer = told(inner.call(request).instrument(span).await?);
             calls::answered(&path, began, &answer);
-            Ok(match place {
-                Some(place) => answer.map(|body| Held::body(body, place)),
-                None => answer,
-            })
+            Ok(answer.map(|body| Held::body(body, place)))
         })
+    }
+}
+
+/// Stands in front of health while there is nothing else yet: the database is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Away;
+
+impl<S> Layer<S> for Away {
+    type Service = NothingElse<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        NothingElse(inner)
+    }
+}
+
+/// A service of which only what is open to anyone is called.
+#[derive(Clone, Debug)]
+pub struct NothingElse<S>(S);
+
+impl<S> Service<Request<Body>> for NothingElse<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if OPEN.iter().any(|open| request.uri().path().starts_with(open)) {
+            return Box::pin(self.0.call(request));
+        }
+        let refusal = Refusal::because(Reason::Unavailable, "PL-4", "the node waits for its database")
+            .help("Nothing is lost. It goes on by itself.");
+        Box::pin(async move { Ok(answer(&refusal).into_http()) })
     }
 }

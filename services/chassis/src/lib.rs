@@ -11,13 +11,15 @@ pub mod discovery;
 pub mod guard;
 pub mod keyset;
 pub mod limits;
+mod metrics;
 pub mod module;
 pub mod page;
+pub mod panics;
+pub mod places;
 pub mod policy;
 pub mod server;
 pub mod settings;
 pub mod status;
-pub mod streams;
 pub mod telemetry;
 pub mod token;
 

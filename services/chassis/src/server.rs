@@ -2,20 +2,28 @@
 
 use crate::{
     config::Config,
-    guard::Guard,
-    limits::{
-        CALL_DEADLINE, CONNECTION_CALLS, CONNECTION_STREAMS, DRAIN, HEADER_BYTES, KEEPALIVE, KEEPALIVE_ANSWER,
-        PROCESS_CALLS,
-    },
+    guard::{Away, Guard},
+    limits::{CALL_DEADLINE, CONNECTION_STREAMS, DRAIN, DRAIN_CONNECTIONS, HEADER_BYTES, KEEPALIVE, KEEPALIVE_ANSWER},
+    panics::CatchPanics,
 };
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     service::RoutesBuilder,
     transport::{Certificate, Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
-use tower::limit::GlobalConcurrencyLimitLayer;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+    server::HealthReporter,
+};
+
+/// The name by which health tells whether the process is alive, whatever it waits for.
+pub const LIVE: &str = "hansa.live";
 
 /// Serves routes until `stop` is cancelled, then lets running calls end.
 ///
@@ -28,7 +36,7 @@ pub async fn serve(
     guard: Guard,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (reporter, health) = health(ServingStatus::Serving).await;
     routes.add_service(health);
     if config.reflection {
         // Clients in use speak either version of the protocol; grpcurl before 1.9 the older one alone.
@@ -42,9 +50,63 @@ pub async fn serve(
         routes.add_service(contract().build_v1().context("the contract cannot be reflected")?);
         routes.add_service(contract().build_v1alpha().context("the contract cannot be reflected")?);
     }
+    let draining = stop.clone();
+    let open = guard.clone();
+    // From the outside in: what panics, then who calls and whether there is room.
+    let serving = builder(config)?
+        .layer(CatchPanics)
+        .layer(guard)
+        .add_routes(routes.routes())
+        .serve_with_incoming_shutdown(incoming(listener), async move {
+            draining.cancelled().await;
+            reporter.set_service_status("", ServingStatus::NotServing).await;
+        });
+    tokio::select! {
+        outcome = serving => outcome.context("the server failed"),
+        () = drained(&open, &stop) => Ok(()),
+    }
+}
+
+/// Serves health alone, which says NOT_SERVING, until it is `ready`: something that the node stands on is away at its start.
+/// Every other call is told so.
+///
+/// # Errors
+/// As `serve`.
+pub async fn wait(config: &Config, listener: TcpListener, ready: CancellationToken) -> anyhow::Result<()> {
+    let mut routes = RoutesBuilder::default();
+    let (_reporter, health) = health(ServingStatus::NotServing).await;
+    routes.add_service(health);
+    let waiting = builder(config)?
+        .layer(Away)
+        .add_routes(routes.routes())
+        .serve_with_incoming_shutdown(incoming(listener), ready.clone().cancelled_owned());
+    let deadline = async {
+        ready.cancelled().await;
+        sleep(DRAIN_CONNECTIONS).await;
+    };
+    tokio::select! {
+        outcome = waiting => outcome.context("the server failed"),
+        () = deadline => Ok(()),
+    }
+}
+
+/// Health as a probe asks for it: by no name whether calls are served, by `LIVE` whether the process is alive.
+async fn health(serving: ServingStatus) -> (HealthReporter, HealthServer<impl Health>) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", serving).await;
+    reporter.set_service_status(LIVE, ServingStatus::Serving).await;
+    (reporter, health)
+}
+
+/// The server's own setting counts for addresses alone, not for listeners: without this one, an answer of more than one packet
+/// waits 40 ms for the caller's delayed acknowledgement.
+fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true))
+}
+
+fn builder(config: &Config) -> anyhow::Result<Server> {
     let mut server = Server::builder()
         .timeout(CALL_DEADLINE)
-        .concurrency_limit_per_connection(CONNECTION_CALLS)
         .max_concurrent_streams(CONNECTION_STREAMS)
         .http2_max_header_list_size(HEADER_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE))
@@ -52,30 +114,17 @@ pub async fn serve(
     if let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) {
         server = server.tls_config(tls(config, certificate, key)?).context("the certificate cannot be used")?;
     }
-    reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let draining = stop.clone();
-    // The server's own setting counts for addresses alone, not for listeners: without this one, an answer of more than one
-    // packet waits 40 ms for the caller's delayed acknowledgement.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    // From the outside in: how many at once, then who calls.
-    let serving = server
-        .layer(GlobalConcurrencyLimitLayer::new(PROCESS_CALLS))
-        .layer(guard)
-        .add_routes(routes.routes())
-        .serve_with_incoming_shutdown(incoming, async move {
-            draining.cancelled().await;
-            reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-        });
-    let deadline = async {
-        stop.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        outcome = serving => outcome.context("the server failed"),
-        () = deadline => {
-            tracing::warn!("calls were still running when the time to drain was over");
-            Ok(())
-        }
+    Ok(server)
+}
+
+/// Ends when it is time to leave, whoever is still connected.
+async fn drained(open: &Guard, stop: &CancellationToken) {
+    stop.cancelled().await;
+    if timeout(DRAIN, open.none_left()).await.is_err() {
+        tracing::warn!("calls were still running when the time to drain was over");
+    } else {
+        sleep(DRAIN_CONNECTIONS).await;
+        tracing::info!("connections were still open on which nothing ran");
     }
 }
 

@@ -1,9 +1,10 @@
 //! A refusal as gRPC sees it: google.rpc.Status with exactly one ErrorInfo.
 
-use hansa_kernel::{Reason, Refusal};
-use std::{collections::HashMap, time::Duration};
+use crate::limits::RETRY_AFTER;
+use hansa_kernel::{Reason, Refusal, refusal::Missing};
+use std::collections::HashMap;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt};
 
 /// The domain of every ErrorInfo.
 pub const DOMAIN: &str = "hansa";
@@ -24,13 +25,15 @@ pub fn to_status(refusal: &Refusal) -> Status {
             details.set_bad_request(violations);
         }
         Reason::Rule | Reason::OutOfOrder | Reason::Frozen | Reason::Stale => {
-            let violation = |m: &hansa_kernel::refusal::Missing| {
-                PreconditionViolation::new(refusal.rule, &m.subject, &m.description)
-            };
+            let violation = |m: &Missing| PreconditionViolation::new(refusal.rule, &m.subject, &m.description);
             details.set_precondition_failure(refusal.missing.iter().map(violation).collect::<Vec<_>>());
         }
         Reason::Limit | Reason::Unavailable => {
-            details.set_retry_info(Some(Duration::from_secs(1)));
+            details.set_retry_info(Some(RETRY_AFTER));
+            if !refusal.missing.is_empty() {
+                let violation = |m: &Missing| QuotaViolation::new(&m.subject, &m.description);
+                details.set_quota_failure(refusal.missing.iter().map(violation).collect::<Vec<_>>());
+            }
         }
         _ => {}
     }

@@ -11,6 +11,7 @@ use opentelemetry_sdk::{
     metrics::SdkMeterProvider,
     trace::{Sampler, SdkTracerProvider},
 };
+use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What is never exported: the exporter's own noise would feed itself.
@@ -31,7 +32,8 @@ pub struct Telemetry {
 /// Where the collector's address is malformed. One that is away is none: export goes on when it is back.
 pub fn start(config: &Config, name: &str) -> anyhow::Result<Telemetry> {
     let filter = || EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let console = fmt::layer().with_writer(std::io::stderr);
+    // Colours are for people: a file or a collector gets the words alone.
+    let console = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let console = if config.log_json { console.json().boxed() } else { console.compact().boxed() };
     let registry = tracing_subscriber::registry().with(console.with_filter(filter()));
     let Some(endpoint) = &config.otlp else {

@@ -89,6 +89,16 @@ async fn tokens_of_three_algorithms_are_accepted_and_the_keys_fetched_once() {
 }
 
 #[tokio::test]
+async fn whoever_comes_while_an_issuer_is_asked_waits_for_its_answer() {
+    let key = ed_key("d");
+    let server = Server::start(&[&key]).await;
+    let node = Node::accepting(&IssuerConfig::of(&server.address));
+    let [one, other] = ["ana", "ben"].map(|who| key.sign(&with(&server.address, &json!({"sub": who}))));
+    assert_eq!(tokio::join!(node.accepts(&one), node.accepts(&other)), (true, true));
+    assert_eq!(server.asked(), 1);
+}
+
+#[tokio::test]
 async fn what_is_for_others_or_for_another_time_is_refused() {
     let key = ed_key("d");
     let server = Server::start(&[&key]).await;

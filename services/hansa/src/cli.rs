@@ -53,6 +53,12 @@ pub struct NodeOptions {
     /// Certificates (PEM) of who may have signed the server's own, for https://
     #[arg(long, global = true, env = "HANSA_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
+    /// Certificate (PEM) to show to a server that asks for one
+    #[arg(long, global = true, env = "HANSA_CLIENT_CERTIFICATE", value_name = "FILE", requires = "client_key")]
+    pub client_certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, global = true, env = "HANSA_CLIENT_KEY", value_name = "FILE", requires = "client_certificate")]
+    pub client_key: Option<PathBuf>,
     /// The token to talk with [default: one of the steward's, where the node's key is at hand]
     #[arg(long, global = true, env = "HANSA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,

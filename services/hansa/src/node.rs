@@ -96,7 +96,6 @@ async fn module(config: &Config, name: &str, keys: &NodeKeys, clock: &Arc<dyn Cl
         other => bail!("there is no service `{other}`. There are: {}", SERVICES.join(", ")),
     })
 }
-
 impl Node {
     /// Opens the services named in `only`, all where it is empty.
     pub async fn open(config: Config, only: &[String], clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
@@ -171,13 +170,16 @@ impl Node {
         let bus = bus(&self.config, &self.keys).await?;
         let beside = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let stopped = beside.clone();
-        tasks.spawn(async move {
-            tokio::select! { () = stopped.cancelled() => {}, () = verifier.ask_issuers() => {} }
-        });
+        let asking = tokio::spawn(async move { verifier.ask_issuers().await });
         let journals: Vec<Journal> = self.modules.iter().map(|module| module.journal.clone()).collect();
         for (journal, bus) in journals.iter().flat_map(|journal| bus.iter().map(move |bus| (journal, bus))) {
             tasks.spawn(Relay::of(journal, bus).run(beside.clone()));
+        }
+        for journal in journals.iter().cloned() {
+            let stopped = beside.clone();
+            tasks.spawn(async move {
+                stopped.run_until_cancelled(journal.writer_ended()).await;
+            });
         }
         let config = self.config.clone();
         let source = |name, from| -> anyhow::Result<Box<dyn Source>> {
@@ -191,10 +193,31 @@ impl Node {
         for one in workers {
             tasks.spawn(worker::run(one, beside.clone()));
         }
-        let served = server::serve(&config, listener, routes, guard, stop).await;
+        let serving = server::serve(&config, listener, routes, guard, stop.clone());
+        let outcome = watch_over(&mut tasks, serving, stop).await;
+        asking.abort();
         beside.cancel();
         while tasks.join_next().await.is_some() {}
-        served
+        outcome
+    }
+}
+
+/// Serves while what goes on beside does so. None of it ends before it is told to: where one does, something in it panicked,
+/// and the process ends as well, cleanly, so that what supervises it starts it again. Half a node would go unnoticed.
+async fn watch_over(
+    tasks: &mut JoinSet<()>,
+    serving: impl Future<Output = anyhow::Result<()>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut serving = std::pin::pin!(serving);
+    tokio::select! {
+        served = &mut serving => served,
+        Some(_) = tasks.join_next() => {
+            tracing::error!("what goes on beside the calls has ended: draining, to be started again");
+            stop.cancel();
+            serving.await?;
+            bail!("a part of the program failed, see the log")
+        }
     }
 }
 
@@ -227,4 +250,27 @@ pub fn issuer(keys: &NodeKeys) -> Issuer {
 pub fn policies() -> Vec<(&'static str, &'static str)> {
     [hansa_register::POLICIES, hansa_partnerships::POLICIES, hansa_strategy::POLICIES, hansa_chassis::changes::POLICIES]
         .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_process_ends_with_what_goes_on_beside() {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(async { panic!("a task that panics") });
+        let draining = stop.clone();
+        let serving = async move {
+            draining.cancelled().await;
+            Ok(())
+        };
+        assert!(watch_over(&mut tasks, serving, stop).await.is_err(), "what supervises it hears of it");
+        // Without a failure it serves until it is told to stop, and that is well.
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        assert!(watch_over(&mut tasks, async { Ok(()) }, CancellationToken::new()).await.is_ok());
+    }
 }

@@ -12,7 +12,7 @@ use hansa_kernel::{Role, TenantId};
 use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// An open session.
 pub struct Session {
@@ -23,15 +23,25 @@ pub struct Session {
     own: Option<(CancellationToken, JoinHandle<anyhow::Result<()>>)>,
 }
 
-/// Connects to a server; by TLS where the address says so, which needs the authority's certificates.
-pub async fn connect(url: &str, ca: Option<&Path>) -> anyhow::Result<Channel> {
+/// Connects to a server; by TLS where the address says so, with the certificates that the options name.
+pub async fn connect(url: &str, options: Option<&NodeOptions>) -> anyhow::Result<Channel> {
     let mut endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("`{url}` is no address"))?;
     if url.starts_with("https:") {
-        let ca = ca.context("give --ca with the certificates of the authority that signed the server's")?;
-        let pem = std::fs::read(ca).with_context(|| format!("{} cannot be read", ca.display()))?;
-        endpoint = endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))?;
+        endpoint = endpoint.tls_config(tls(options)?)?;
     }
     Ok(endpoint.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(60)).connect().await?)
+}
+
+/// Whom to trust, and what to show.
+fn tls(options: Option<&NodeOptions>) -> anyhow::Result<ClientTlsConfig> {
+    let read = |file: &Path| std::fs::read(file).with_context(|| format!("{} cannot be read", file.display()));
+    let ca = options.and_then(|options| options.ca.as_deref());
+    let ca = ca.context("give --ca with the certificates of the authority that signed the server's")?;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
+    match options.and_then(|options| options.client_certificate.as_deref().zip(options.client_key.as_deref())) {
+        Some((certificate, key)) => Ok(tls.identity(Identity::from_pem(read(certificate)?, read(key)?))),
+        None => Ok(tls),
+    }
 }
 
 /// A token for a tenant's member, valid for a day.
@@ -58,13 +68,15 @@ impl Session {
                 }
                 None => bail!("give --token, or --data with the folder of the node whose steward you are"),
             };
-            return Ok(Self { api: Api::new(connect(url, options.ca.as_deref()).await?, &token)?, keys, own: None });
+            return Ok(Self { api: Api::new(connect(url, Some(options)).await?, &token)?, keys, own: None });
         }
         Self::on(config, options.token.as_deref()).await
     }
 
     /// Opens a node for this session alone, on a port of its own.
     pub async fn on(config: Config, token: Option<&str>) -> anyhow::Result<Self> {
+        // It talks to itself, on this machine.
+        let config = Config { tls_certificate: None, tls_key: None, tls_client_ca: None, ..config };
         let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
         let keys = node.keys.clone();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;

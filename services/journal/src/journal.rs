@@ -177,6 +177,11 @@ impl Journal {
         self.inner.committed.subscribe()
     }
 
+    /// Ends when the writer has, which no panic of a rule or a transaction makes it.
+    pub async fn writer_ended(self) {
+        self.queue.closed().await;
+    }
+
     /// Decides a command. Once this answers, what it did is durable. With `validate_only` it answers the same and does
     /// nothing (PL-4).
     ///
@@ -306,5 +311,6 @@ impl<R: Record> From<Command<R>> for Together {
 }
 
 fn closed() -> Refusal {
-    Refusal::because(Reason::Unavailable, "PL-4", "the service is draining").help("Try again in a moment.")
+    Refusal::because(Reason::Unavailable, "PL-4", "the service ends, or made a mistake: it is not known what stands")
+        .help("Send the same again, with the same request_id: what was done already is not done twice.")
 }

@@ -18,7 +18,7 @@ use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -66,8 +66,9 @@ impl Relay {
 
     /// Publishes until it is told to stop, and answers subscribers that miss something.
     pub async fn run(mut self, stop: CancellationToken) {
-        let answering = tokio::spawn(answer(self.journal.clone(), self.bus.clone(), stop.clone()));
-        let numbering = tokio::spawn(number(self.journal.clone(), stop.clone()));
+        let mut beside = JoinSet::new();
+        beside.spawn(answer(self.journal.clone(), self.bus.clone(), stop.clone()));
+        beside.spawn(number(self.journal.clone(), stop.clone()));
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(BACKLOG_PERIOD);
@@ -75,6 +76,8 @@ impl Relay {
             // Whatever is ready has its turn by chance: a flood of fresh changes must not keep the sweep away.
             let outcome = tokio::select! {
                 () = stop.cancelled() => break,
+                // Neither ends by itself: whoever watches over the relay must hear of it.
+                Some(_) = beside.join_next() => return,
                 _ = look.tick() => self.measure().await,
                 Some(fresh) = self.fresh.recv() => self.publish(fresh).await,
                 _ = sweep.tick() => self.sweep().await.map(drop),
@@ -83,7 +86,7 @@ impl Relay {
                 tracing::warn!(service = self.journal.service(), %refusal, "the relay waits; the sweep will catch up");
             }
         }
-        let _ = tokio::join!(answering, numbering);
+        while beside.join_next().await.is_some() {}
     }
 
     /// Tells how much the broker lacks.

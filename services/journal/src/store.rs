@@ -6,8 +6,9 @@ use crate::{
 };
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait, sqlx::Connection,
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
+    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
+    sqlx::{self, Connection, postgres::PgConnectOptions},
 };
 use sea_orm_migration::MigratorTrait;
 use std::path::Path;
@@ -87,6 +88,10 @@ impl Store {
     /// # Errors
     /// Where the server is away or refuses.
     pub async fn postgres<M: MigratorTrait>(url: &str, schema: &'static str) -> Result<Self, StoreError> {
+        // The driver would quote the whole address, and with it the password.
+        if let Err(error) = url.parse::<PgConnectOptions>() {
+            return Err(DbErr::Conn(RuntimeErr::Internal(format!("its address cannot be read: {error}"))));
+        }
         let options = |connections: u32| {
             let mut options = ConnectOptions::new(url);
             options.max_connections(connections).min_connections(1).sqlx_logging(false);
@@ -163,6 +168,25 @@ impl Store {
 
 /// What is said of a text that PostgreSQL does not take.
 const UNSTORABLE: &str = "holds a character that no text of a record has";
+
+/// Whether the database's server is away or not ready yet, so that waiting may help; not where it refuses.
+#[must_use]
+pub fn is_away(error: &StoreError) -> bool {
+    use RuntimeErr::SqlxError;
+    use sqlx::Error;
+    match error {
+        DbErr::ConnectionAcquire(_) => true,
+        DbErr::Conn(SqlxError(error)) | DbErr::Exec(SqlxError(error)) | DbErr::Query(SqlxError(error)) => {
+            match &**error {
+                Error::Io(_) | Error::PoolTimedOut => true,
+                // Too many connections; shutting down, crashed, starting.
+                Error::Database(said) => matches!(said.code().as_deref(), Some("53300" | "57P01" | "57P02" | "57P03")),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
+}
 
 /// A failure of the database as a caller sees it. What the database said is logged, never answered.
 #[must_use]

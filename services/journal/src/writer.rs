@@ -8,7 +8,7 @@ use crate::{
     journal::Inner,
     kind::{AnyKind, Collectors, Step},
     limits::{BATCH_COMMANDS, COMMAND_TRIES},
-    metrics,
+    metrics, panics,
     relay::Outgoing,
     slots::{Slot, load_requests, load_slots},
     store::{Backend, StoreError, insert, storage, upsert},
@@ -97,7 +97,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
         metrics::batch(inner.service, jobs.len(), queue.len());
         let mut waiting = std::mem::take(&mut jobs);
         while !waiting.is_empty() {
-            waiting = attempt(&inner, waiting).await;
+            waiting = panics::survived(&inner, attempt(&inner, waiting)).await;
         }
     }
 }
@@ -150,7 +150,7 @@ async fn decide_and_commit(inner: &Inner, jobs: &[Job]) -> Result<Vec<Result<Vec
         requests: load_requests(&tx, jobs).await?,
         output: Output::default(),
     };
-    let answers: Vec<_> = jobs.iter().map(|job| batch.run(&job.work)).collect();
+    let answers: Vec<_> = jobs.iter().map(|job| panics::decided(|| batch.run(&job.work))).collect();
     if batch.output.changes.is_empty() && batch.output.requests.is_empty() {
         tx.rollback().await?;
         return Ok(answers);

@@ -12,6 +12,7 @@ mod floors;
 mod load;
 mod moves;
 mod node;
+mod noisy;
 mod overload;
 mod reads;
 mod table;
@@ -22,7 +23,7 @@ use std::{path::PathBuf, time::Duration};
 use table::Row;
 
 /// What is measured, in the order of the list.
-const ALL: [&str; 11] = ["Q-1", "Q-2", "Q-3", "Q-4", "Q-6", "Q-7", "Q-8", "Q-9", "Q-11", "Q-13", "Q-15"];
+const ALL: [&str; 12] = ["Q-1", "Q-2", "Q-3", "Q-4", "Q-6", "Q-7", "Q-8", "Q-9", "Q-11", "Q-13", "Q-15", "R-12"];
 
 /// Measures the program beside its floors and prints a table.
 #[derive(Clone, Debug, Parser)]
@@ -118,6 +119,7 @@ async fn measure(options: &Options, id: &str) -> anyhow::Result<Vec<Row>> {
         "Q-9" => files::start(options).await,
         "Q-11" => bytes::measure(options).await,
         "Q-13" => moves::relay(options).await,
-        _ => overload::measure(options).await,
+        "Q-15" => overload::measure(options).await,
+        _ => noisy::measure(options).await,
     }
 }

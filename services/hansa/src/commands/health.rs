@@ -9,7 +9,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 /// Asks. Who serves nothing is away, for the exit code.
 pub async fn run(config: &Config, options: &NodeOptions) -> anyhow::Result<()> {
     let url = options.server.clone().unwrap_or_else(|| own(config));
-    let channel = connect(&url, options.ca.as_deref()).await?;
+    let channel = connect(&url, Some(options)).await?;
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?.into_inner();
     if answer.status() != ServingStatus::Serving {
         return Err(Status::unavailable(format!("{url} does not serve")).into());

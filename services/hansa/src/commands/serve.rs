@@ -2,12 +2,18 @@
 
 use crate::node::Node;
 use anyhow::Context;
-use hansa_chassis::Config;
-use hansa_journal::SystemClock;
+use hansa_chassis::{
+    Config,
+    limits::{START_PAUSE, START_PAUSE_MOST},
+    server,
+};
+use hansa_journal::{SystemClock, is_away};
 use std::sync::Arc;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
+    task::JoinSet,
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -16,13 +22,55 @@ pub async fn run(config: Config, only: &[String]) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
     let address = listener.local_addr()?;
-    let node = Node::open(config, only, Arc::new(SystemClock)).await?;
+    let listener = listener.into_std()?;
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let Some(node) = open(&config, only, &listener, &stop).await? else { return Ok(()) };
     let services: Vec<&str> = node.modules.iter().map(|module| module.name).collect();
     println!("hansa {} serves {} on {address}", env!("CARGO_PKG_VERSION"), services.join(", "));
     println!("{} with the key {}", node.keys.name(), node.keys.public_hex());
-    let stop = CancellationToken::new();
-    stop_on_signal(stop.clone())?;
-    node.run(listener, stop).await
+    node.run(TcpListener::from_std(listener)?, stop).await
+}
+
+/// Opens the node. A database that is away is waited for without end, and health says NOT_SERVING meanwhile: to be started
+/// again and again would help nobody. What waiting cannot cure, such as a wrong password, ends the program at once. `None`
+/// where it was told to stop first.
+async fn open(
+    config: &Config,
+    only: &[String],
+    listener: &std::net::TcpListener,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<Node>> {
+    let ready = CancellationToken::new();
+    let mut waiting = JoinSet::new();
+    let mut pause = START_PAUSE;
+    loop {
+        let opened = Node::open(config.clone(), only, Arc::new(SystemClock)).await;
+        let Some(error) = opened.as_ref().err().filter(|error| config.database.is_some() && away(error)) else {
+            ready.cancel();
+            while let Some(ended) = waiting.join_next().await {
+                ended??;
+            }
+            return opened.map(Some);
+        };
+        let listen = config.listen;
+        tracing::warn!(%listen, error = format!("{error:#}"), "waiting for the database; health says NOT_SERVING");
+        if waiting.is_empty() {
+            let (config, ready) = (config.clone(), ready.clone());
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
+            waiting.spawn(async move { server::wait(&config, listener, ready).await });
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = sleep(pause) => {}
+            Some(ended) = waiting.join_next() => ended??,
+        }
+        pause = START_PAUSE_MOST.min(pause * 2);
+    }
+}
+
+fn away(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(is_away)
 }
 
 /// Cancels `stop` at SIGTERM or Ctrl-C.

@@ -1,0 +1,206 @@
+//! what an earlier version wrote is opened by this one, and replicas are exchanged one after the other under load.
+//!
+//! `TEST_UPGRADE_FROM` names an earlier program to begin the second with; without it both are of today.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use hansa_kernel::{Role, envelope};
+use hansa_proto::{
+    changes::ListRecordChangesRequest,
+    register::{CityRenamed, ListTenantsRequest, RenameCityRequest},
+};
+use hansa_tests::{
+    Caller, Platform, SOON, Servers, cities,
+    platform::{SERVICES, database_on},
+    request_id,
+};
+use prost_reflect::prost::Message;
+use sea_orm::{ConnectionTrait, Statement};
+use serde_json::Value;
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
+/// Callers of the load, each with a city of its own.
+const CALLERS: usize = 6;
+
+fn well(output: Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The folders that earlier versions left, each with what was in it.
+fn kept() -> Vec<(PathBuf, Value)> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
+    let files = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
+    let packed = files.filter(|file| file.to_string_lossy().ends_with(".tar.gz"));
+    let told = |file: &PathBuf| file.with_extension("").with_extension("json");
+    packed.map(|file| (file.clone(), serde_json::from_slice(&fs::read(told(&file)).unwrap()).unwrap())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_9_a_folder_of_an_earlier_version_is_opened_and_is_as_it_was() {
+    let kept = kept();
+    assert!(!kept.is_empty());
+    for (packed, told) in kept {
+        let folder = tempfile::tempdir().unwrap();
+        well(Command::new("tar").arg("xzf").arg(&packed).arg("-C").arg(folder.path()).output().unwrap());
+        let mut platform = Platform::on(HANSA, &folder.path().join("data"), &[]).await;
+        as_it_was(&platform, told["records"].as_object().unwrap()).await;
+        // Its city is renamed, and its agreement still proves what it proved.
+        let tenants = platform.steward().tenants().list_tenants(ListTenantsRequest::default()).await.unwrap();
+        let city = tenants.into_inner().tenants.into_iter().find(|tenant| !tenant.city.is_empty()).unwrap();
+        let mayor = platform.caller(Some(&city.name), &[Role::Mayor]);
+        rename(&mayor, &city.city, "Renamed", &request_id()).await.unwrap();
+        let (server, token) =
+            (format!("http://{}", platform.address()), platform.token_for(Some(&city.name), "observer", &[]));
+        let (document, agreement) = (folder.path().join("agreement.json"), told["agreement"].as_str().unwrap());
+        let to = document.to_str().unwrap();
+        let arguments = ["export", agreement, "--server", &server, "--token", &token, "--output", to];
+        well(platform.hansa(&arguments).output().unwrap());
+        assert!(well(platform.hansa(&["verify", to]).output().unwrap()).contains("holds together"));
+        platform.stop();
+        well(platform.hansa(&["rebuild"]).output().unwrap());
+        well(platform.hansa(&["doctor"]).output().unwrap());
+    }
+}
+
+/// Each record is there, and its history up to then is the same: the head is a hash over all of it.
+async fn as_it_was(platform: &Platform, records: &serde_json::Map<String, Value>) {
+    let mut seen = 0;
+    for service in SERVICES {
+        let db = platform.database(service).await;
+        for (name, told) in records.iter().filter(|(_, told)| told[0] == service) {
+            let id: Uuid = name.split_once('/').unwrap().1.parse().unwrap();
+            let sql = "SELECT envelope FROM changes WHERE record = ? AND version = ?";
+            let values = [id.into(), told[1].as_i64().unwrap().into()];
+            let asked = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+            let row = db.query_one_raw(asked).await.unwrap().unwrap_or_else(|| panic!("{name} is gone"));
+            let bytes: Vec<u8> = row.try_get("", "envelope").unwrap();
+            assert_eq!(hex::encode(envelope::hash(&bytes)), told[2], "{name}");
+            seen += 1;
+        }
+        db.close().await.unwrap();
+    }
+    assert!(seen > 100 && seen == records.len(), "{seen}");
+}
+
+async fn rename(steward: &Caller, city: &str, to: &str, id: &str) -> Result<(), Status> {
+    let request = RenameCityRequest {
+        name: city.into(),
+        display_name: to.into(),
+        correction: true,
+        request_id: id.into(),
+        ..Default::default()
+    };
+    steward.cities().rename_city(request).await.map(drop)
+}
+
+/// What a load did.
+#[derive(Default)]
+struct Account {
+    done: AtomicUsize,
+    retried: AtomicUsize,
+    enough: AtomicBool,
+}
+
+/// Renames a city again and again by whichever replica answers, each time with one request id, and tells how often.
+async fn load(replicas: [Caller; 2], city: String, account: Arc<Account>) -> usize {
+    let mut done = 0;
+    while !account.enough.load(Ordering::Relaxed) {
+        let (id, to, deadline) = (request_id(), format!("{city} {done}"), Instant::now() + SOON);
+        let mut tries = done;
+        while let Err(status) = rename(&replicas[tries % 2], &city, &to, &id).await {
+            let curable = matches!(status.code(), Code::Unavailable | Code::Aborted | Code::ResourceExhausted)
+                // Of the client's own making: the connection went.
+                || status.source().is_some();
+            assert!(curable && Instant::now() < deadline, "no retry cures {status:?}");
+            account.retried.fetch_add(1, Ordering::Relaxed);
+            tries += 1;
+        }
+        done += 1;
+        account.done.fetch_add(1, Ordering::Relaxed);
+    }
+    done
+}
+
+/// Waits until so many more have been done.
+async fn more(account: &Account, count: usize) {
+    let from = account.done.load(Ordering::Relaxed);
+    hansa_tests::eventually("the load goes on", async || {
+        (account.done.load(Ordering::Relaxed) >= from + count).then_some(())
+    })
+    .await;
+}
+
+/// The names that a city was given, in order.
+async fn names(steward: &Caller, city: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ListRecordChangesRequest { record: city.into(), page_size: 1_000, page_token };
+        let page = steward.changes("register").list_record_changes(request).await.unwrap().into_inner();
+        for change in page.changes.iter().filter(|change| change.r#type.ends_with("CityRenamed")) {
+            let payload = &change.payload.as_ref().unwrap().value;
+            names.push(CityRenamed::decode(payload.as_slice()).unwrap().display_name);
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return names;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_9_replicas_are_exchanged_under_load_and_no_command_fails_that_a_retry_does_not_cure() {
+    let (folder, servers) = (tempfile::tempdir().unwrap(), Servers::start());
+    let settings = ["--database".into(), database_on(&servers.database()).await, "--nats".into(), servers.nats()];
+    let old = std::env::var("TEST_UPGRADE_FROM").unwrap_or_else(|_| HANSA.to_owned());
+    let mut replicas = Vec::new();
+    for name in ["one", "two"] {
+        let data = folder.path().join(name);
+        fs::create_dir_all(&data).unwrap();
+        // One node: its processes share its key.
+        let key = folder.path().join("one/node.key");
+        if name == "two" {
+            fs::copy(key, data.join("node.key")).unwrap();
+        }
+        replicas.push(Platform::on(&old, &data, &settings).await);
+    }
+    let keys: Vec<String> = (1..=CALLERS).map(|n| n.to_string()).collect();
+    let rows: Vec<(&str, &str, &str)> = keys.iter().map(|key| (key.as_str(), "Lyon", "FR")).collect();
+    cities::enter(&replicas[0], &rows, &[]).await;
+    let account = Arc::new(Account::default());
+    let callers = || [replicas[0].steward(), replicas[1].steward()];
+    let loads: Vec<_> =
+        keys.iter().map(|key| tokio::spawn(load(callers(), cities::name(key), account.clone()))).collect();
+    more(&account, 60).await;
+    for replica in &mut replicas {
+        replica.stop();
+        more(&account, 60).await;
+        replica.become_program(HANSA);
+        replica.revive().await;
+        more(&account, 60).await;
+    }
+    account.enough.store(true, Ordering::Relaxed);
+    let steward = replicas[1].steward();
+    for (key, load) in keys.iter().zip(loads) {
+        let (city, done) = (cities::name(key), load.await.unwrap());
+        let expected: Vec<String> = (0..done).map(|n| format!("{city} {n}")).collect();
+        assert_eq!(names(&steward, &city).await, expected, "each took effect once, in its order");
+    }
+    let (done, retried) = (account.done.load(Ordering::Relaxed), account.retried.load(Ordering::Relaxed));
+    println!("{done} commands, {retried} retries");
+    replicas.iter_mut().for_each(Platform::stop);
+    well(replicas[0].hansa(&["rebuild"]).output().unwrap());
+}
