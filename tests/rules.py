@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes docs/rules.md, docs/refusals.md and docs/limits.md from the sources, and checks what SECURITY.md names.
+"""Makes docs/rules.md, docs/refusals.md and docs/limits.md from the sources; checks which tests SECURITY.md names, and links.
 
     rules.py            write the pages
     rules.py --check    write nothing; fail where a page differs, a rule has no words or no test, or a named test is gone
@@ -240,6 +240,16 @@ def named_tests_are_there(all_sources):
     return findings
 
 
+def links_lead_somewhere():
+    """The links of the pages to files of the repository."""
+    findings = []
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                findings.append(f"{page.relative_to(ROOT)}: its link to {target} leads nowhere")
+    return findings
+
+
 def findings(said, refusals, tests, quoted):
     """What is against the promise: a rule without words or without a test, words without a rule, a refusal without a rule."""
     needed = {r.rule for r in refusals}
@@ -261,7 +271,7 @@ def main():
     """Writes or checks."""
     everything, said = sources.read(), words()
     refusals, tests, quoted = sources.refusals(everything), sources.tests(everything), quoting(everything)
-    wrong = [*findings(said, refusals, tests, quoted), *named_tests_are_there(everything)]
+    wrong = [*findings(said, refusals, tests, quoted), *named_tests_are_there(everything), *links_lead_somewhere()]
     pages = {
         "docs/rules.md": rules_page(said, refusals, tests, quoted),
         "docs/refusals.md": refusals_page(refusals, constants(everything)),
