@@ -328,7 +328,11 @@ async fn a_probe_tells_who_serves() {
     let mut platform = Platform::start(HANSA, Shape::Embedded).await;
     let server = format!("http://{}", platform.address());
     let asked = |server: &str| Command::new(HANSA).args(["health", "--server", server]).output().unwrap();
+    let lives = |server: &str| Command::new(HANSA).args(["health", "--live", "--server", server]).output().unwrap();
     assert_eq!(code(&asked(&server)), 0, "{}", said(&asked(&server)));
+    assert_eq!(code(&lives(&server)), 0, "{}", said(&lives(&server)));
     platform.stop();
-    assert_eq!(code(&asked(&server)), 4, "nobody is there");
+    for answer in [asked(&server), lives(&server)] {
+        assert_eq!(code(&answer), 4, "nobody is there");
+    }
 }

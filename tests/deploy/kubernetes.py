@@ -46,6 +46,12 @@ def rendered(folder):
     return read_yaml(done.stdout)
 
 
+def live_name():
+    """The name under which the program says that it lives."""
+    source = (ROOT / "services/chassis/src/server.rs").read_text(encoding="utf-8")
+    return re.search(r'LIVE: &str = "([^"]+)"', source)[1]
+
+
 class Schemas:
     """Strict schemas: of Kubernetes from the pinned package, of custom resources from tests/deploy/schemas."""
 
@@ -168,7 +174,7 @@ class Rendered(unittest.TestCase):
                 port = int(found["listen"]["value"].rpartition(":")[2])
                 self.assertEqual([one["containerPort"] for one in container["ports"]], [port])
                 for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-                    self.check_probe(container[probe], port, found)
+                    self.check_probe(container[probe], port, found, live=probe != "readinessProbe")
         for services in seen.values():
             self.assertEqual(sorted(services), sorted(told["services"]), "each service once")
 
@@ -207,11 +213,12 @@ class Rendered(unittest.TestCase):
             self.assertFalse(mounted[found["data"]["value"]].get("readOnly", False), "files are written")
         return found, told
 
-    def check_probe(self, probe, port, found):
-        """A probe reaches what the server speaks."""
+    def check_probe(self, probe, port, found, live):
+        """A probe reaches what the server speaks; only readiness asks whether it serves, and not just whether it lives."""
         if found["tls_certificate"]["value"] is None:
-            self.assertEqual(probe["grpc"], {"port": port})
+            self.assertEqual(probe["grpc"], {"port": port} | ({"service": live_name()} if live else {}))
             return
+        self.assertEqual("--live" in probe["exec"]["command"], live)
         self.assertNotIn("grpc", probe, "the kubelet's gRPC probe knows no TLS")
         command = probe["exec"]["command"]
         self.assertEqual(command[0], json.loads(Image().one("ENTRYPOINT"))[0])

@@ -191,7 +191,11 @@ pub enum Command {
         only: Vec<String>,
     },
     /// Ask a running server whether it serves; for probes [default server: the configured address on this machine]
-    Health,
+    Health {
+        /// Ask whether it lives, though it may wait for its database
+        #[arg(long)]
+        live: bool,
+    },
     /// Print the settings in force, and where each is from
     Config,
     /// Print who may call what: each rpc, by how the caller's tenant stands to the record, with the roles

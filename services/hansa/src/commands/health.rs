@@ -1,20 +1,22 @@
 //! `hansa health`: whether a server serves. For probes, where there is no shell and no other client.
 
 use crate::{cli::NodeOptions, session::connect};
-use hansa_chassis::Config;
+use hansa_chassis::{Config, server::LIVE};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tonic::Status;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-/// Asks. Who serves nothing is away, for the exit code.
-pub async fn run(config: &Config, options: &NodeOptions) -> anyhow::Result<()> {
+/// Asks. Who serves nothing is away, for the exit code; with `live`, who is not there at all.
+pub async fn run(config: &Config, options: &NodeOptions, live: bool) -> anyhow::Result<()> {
     let url = options.server.clone().unwrap_or_else(|| own(config));
     let channel = connect(&url, Some(options)).await?;
-    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await?.into_inner();
+    let service = if live { LIVE } else { "" }.to_owned();
+    let answer = HealthClient::new(channel).check(HealthCheckRequest { service }).await?.into_inner();
+    let does = if live { "live" } else { "serve" };
     if answer.status() != ServingStatus::Serving {
-        return Err(Status::unavailable(format!("{url} does not serve")).into());
+        return Err(Status::unavailable(format!("{url} does not {does}")).into());
     }
-    println!("{url} serves");
+    println!("{url} {does}s");
     Ok(())
 }
 

@@ -67,7 +67,7 @@ async fn dispatch(node: NodeOptions, config: Config, command: Command) -> anyhow
         Command::Replay { all } => replay::run(config, all, node.json).await,
         Command::Doctor => doctor::run(config, node.json).await,
         Command::Migrate { only } => migrate::run(config, &only).await,
-        Command::Health => health::run(&config, &node).await,
+        Command::Health { live } => health::run(&config, &node, live).await,
         Command::Config => config::run(&node),
         Command::Policy => policy::run(node.json),
         Command::CheckReal { folder } => check_real::run(config, &folder).await,
