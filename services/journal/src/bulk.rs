@@ -1,152 +1,243 @@
-//! Many rows in one statement. On PostgreSQL each column is one array, so that the statement is the same whatever the
-//! number of rows: the server prepares it once. Elsewhere, and for rows that arrays cannot carry, it is a list of values.
+//! Many rows of several tables, written by as few statements as may be. On PostgreSQL each column is one array, so that the
+//! statement is the same whatever the number of rows, and the server prepares it once; the tables' statements are one, so
+//! that all of it is one round trip.
 
 use crate::{limits::BIND_VARIABLES, store::StoreError};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ConnectionTrait, DbBackend, EntityTrait, IdenStatic, Iterable, PrimaryKeyToColumn,
-    Statement, Value,
-    sea_query::{ArrayType, OnConflict},
+    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic,
+    Iterable, PrimaryKeyToColumn, Statement, Value,
+    sea_query::{ArrayType, Expr, ExprTrait, extension::postgres::PgFunc},
 };
+use uuid::Uuid;
 
-/// Inserts rows.
-pub(crate) async fn insert<E, A>(db: &impl ConnectionTrait, rows: Vec<A>) -> Result<(), StoreError>
-where
-    E: EntityTrait,
-    A: ActiveModelTrait<Entity = E> + Send,
-{
-    write(db, rows, None).await
-}
-
-/// Inserts rows, or overwrites those of the same key.
-pub(crate) async fn upsert<E, A>(db: &impl ConnectionTrait, rows: Vec<A>) -> Result<(), StoreError>
-where
-    E: EntityTrait,
-    A: ActiveModelTrait<Entity = E> + Send,
-{
-    let keys: Vec<E::Column> = E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column).collect();
-    write(db, rows, Some(keys)).await
-}
-
-async fn write<E, A>(db: &impl ConnectionTrait, rows: Vec<A>, keys: Option<Vec<E::Column>>) -> Result<(), StoreError>
-where
-    E: EntityTrait,
-    A: ActiveModelTrait<Entity = E> + Send,
-{
-    if rows.is_empty() {
-        return Ok(());
+/// That a column holds one of these. On PostgreSQL they are one variable: the statement stays the same however many they
+/// are.
+pub fn among<C: ColumnTrait>(engine: DbBackend, column: C, ids: impl IntoIterator<Item = Uuid>) -> Expr {
+    match engine {
+        DbBackend::Postgres => Expr::col(column.as_column_ref()).eq(PgFunc::any(Vec::from_iter(ids))),
+        _ => column.is_in(ids),
     }
-    if db.get_database_backend() == DbBackend::Postgres
-        && let Some(statement) = arrays(&rows, keys.as_deref())
-    {
-        return db.execute_raw(statement).await.map(drop);
-    }
-    let conflict = keys.map(|keys| {
-        let others: Vec<E::Column> = E::Column::iter().filter(|column| !is_one_of(column, &keys)).collect();
-        OnConflict::columns(keys).update_columns(others).to_owned()
-    });
-    for chunk in chunks(rows, E::Column::iter().count()) {
-        let insert = E::insert_many(chunk);
-        match &conflict {
-            Some(conflict) => insert.on_conflict(conflict.clone()).exec_without_returning(db).await?,
-            None => insert.exec_without_returning(db).await?,
-        };
-    }
-    Ok(())
 }
 
-fn is_one_of<C: IdenStatic>(column: &C, keys: &[C]) -> bool {
-    keys.iter().any(|key| key.as_str() == column.as_str())
+/// What is to be written: to each table once, and the first table first.
+pub(crate) struct Writes {
+    engine: DbBackend,
+    /// What needs a statement of its own, before the rest.
+    before: Vec<Statement>,
+    /// One statement a table, with the places of its values.
+    together: Vec<String>,
+    values: Vec<Value>,
 }
 
-/// The rows as a statement with an array a column; `None` where a column has values that no array takes, or some rows
-/// have one where others have none.
-fn arrays<E, A>(rows: &[A], keys: Option<&[E::Column]>) -> Option<Statement>
-where
-    E: EntityTrait,
-    A: ActiveModelTrait<Entity = E>,
-{
-    let (mut names, mut values) = (Vec::new(), Vec::new());
-    for column in E::Column::iter() {
-        let cells: Vec<Value> = rows.iter().filter_map(|row| set(row.get(column))).collect();
-        // Not set anywhere: the column's default, which is NULL for those that may be NULL.
-        if cells.is_empty() {
-            continue;
+/// What is done with a row whose key is there.
+#[derive(Clone, Copy)]
+enum Meeting<'a> {
+    /// The statement fails.
+    Fail,
+    /// It is overwritten.
+    Overwrite,
+    /// It is changed so: the text after `ON CONFLICT`.
+    Change(&'a str),
+}
+
+impl Writes {
+    /// Nothing yet.
+    pub(crate) fn on(engine: DbBackend) -> Self {
+        Self { engine, before: Vec::new(), together: Vec::new(), values: Vec::new() }
+    }
+
+    /// Inserts rows.
+    pub(crate) fn insert<A: ActiveModelTrait>(&mut self, rows: &[A]) {
+        self.add(rows, Meeting::Fail);
+    }
+
+    /// Inserts rows, or overwrites those of the same key.
+    pub(crate) fn upsert<A: ActiveModelTrait>(&mut self, rows: &[A]) {
+        self.add(rows, Meeting::Overwrite);
+    }
+
+    /// Inserts rows, or changes those of the same key as the text after `ON CONFLICT` says.
+    pub(crate) fn insert_or<A: ActiveModelTrait>(&mut self, rows: &[A], change: &str) {
+        self.add(rows, Meeting::Change(change));
+    }
+
+    /// Inserts a row, or overwrites that of the same key, by a statement of its own: others of its table may be written too.
+    pub(crate) fn upsert_apart<A: ActiveModelTrait + Clone>(&mut self, row: &A) {
+        self.list(&columns(std::slice::from_ref(row)), 1, Meeting::Overwrite, text::<A>);
+    }
+
+    /// Deletes the rows of some records, before anything is inserted.
+    pub(crate) fn delete<C: ColumnTrait>(&mut self, column: C, ids: &[Uuid]) {
+        if !ids.is_empty() {
+            let delete = <C::EntityName as Default>::default();
+            let mut query = sea_orm::sea_query::Query::delete();
+            query.from_table(delete.table_ref()).and_where(among(self.engine, column, ids.iter().copied()));
+            self.before.push(self.engine.build(&query));
         }
-        let kind = kind(&cells[0])?;
-        if cells.len() < rows.len() || cells.iter().any(|cell| self::kind(cell) != Some(kind.clone())) {
+    }
+
+    /// Whether one statement does all of it, so that it needs no transaction.
+    pub(crate) fn at_once(&self) -> bool {
+        self.before.is_empty() && self.engine == DbBackend::Postgres
+    }
+
+    /// Writes it.
+    pub(crate) async fn run(self, db: &impl ConnectionTrait) -> Result<(), StoreError> {
+        for statement in self.before {
+            db.execute_raw(statement).await?;
+        }
+        if let Some(sql) = one(self.together) {
+            db.execute_raw(Statement::from_sql_and_values(self.engine, sql, self.values)).await?;
+        }
+        Ok(())
+    }
+
+    fn add<A: ActiveModelTrait>(&mut self, rows: &[A], meeting: Meeting<'_>) {
+        let columns = columns(rows);
+        if columns.is_empty() {
+            return;
+        }
+        if self.engine == DbBackend::Postgres
+            && let Some(arrays) = columns.iter().map(Column::array).collect::<Option<Vec<_>>>()
+        {
+            let places: Vec<String> =
+                (1..=arrays.len()).map(|place| format!("${}", self.values.len() + place)).collect();
+            let shown: Vec<String> = columns.iter().map(Column::shown).collect();
+            let names = names(&columns);
+            let source = format!("SELECT {} FROM UNNEST({}) AS given({names})", shown.join(", "), places.join(", "));
+            self.together.push(text::<A>(&columns, &source, meeting));
+            self.values.extend(arrays);
+            return;
+        }
+        self.list(&columns, rows.len(), meeting, text::<A>);
+    }
+
+    /// Rows as lists of values, as many a statement as the engine takes.
+    fn list(&mut self, columns: &[Column], rows: usize, meeting: Meeting<'_>, text: Text) {
+        let size = (BIND_VARIABLES / columns.len().max(1)).max(1);
+        for from in (0..rows).step_by(size) {
+            let here = from..(from + size).min(rows);
+            let place = |row: usize, column: usize| match self.engine {
+                DbBackend::Postgres => format!("${}", (row - from) * columns.len() + column + 1),
+                _ => "?".to_owned(),
+            };
+            let row = |row| {
+                let places: Vec<String> = (0..columns.len()).map(|column| place(row, column)).collect();
+                format!("({})", places.join(", "))
+            };
+            let source = format!("VALUES {}", here.clone().map(row).collect::<Vec<_>>().join(", "));
+            let values: Vec<Value> =
+                here.flat_map(|row| columns.iter().map(move |column| column.cells[row].clone())).collect();
+            let sql = text(columns, &source, meeting);
+            self.before.push(Statement::from_sql_and_values(self.engine, sql, values));
+        }
+    }
+}
+
+/// Makes the statement that inserts into one table.
+type Text = fn(&[Column], &str, Meeting<'_>) -> String;
+
+/// One statement of several. PostgreSQL runs the main one first, then the others from the last to the first.
+fn one(mut together: Vec<String>) -> Option<String> {
+    if together.len() < 2 {
+        return together.pop();
+    }
+    let main = together.remove(0);
+    let others: Vec<String> =
+        together.iter().enumerate().rev().map(|(at, text)| format!("also{at} AS ({text})")).collect();
+    Some(format!("WITH {} {main}", others.join(", ")))
+}
+
+/// A column of some rows.
+struct Column {
+    name: &'static str,
+    nullable: bool,
+    cells: Vec<Value>,
+}
+
+/// The columns that some row has a value or NULL for. The others have their defaults.
+fn columns<A: ActiveModelTrait>(rows: &[A]) -> Vec<Column> {
+    let mut columns = Vec::new();
+    for column in <A::Entity as EntityTrait>::Column::iter() {
+        let cells: Vec<ActiveValue<Value>> = rows.iter().map(|row| row.get(column)).collect();
+        let set = |cell: &ActiveValue<Value>| match cell {
+            ActiveValue::Set(value) | ActiveValue::Unchanged(value) => Some(value.clone()),
+            ActiveValue::NotSet => None,
+        };
+        let Some(null) = cells.iter().find_map(set).map(|value| value.as_null()) else { continue };
+        let cells = cells.iter().map(|cell| set(cell).unwrap_or_else(|| null.clone())).collect();
+        columns.push(Column { name: IdenStatic::as_str(&column), nullable: column.def().is_null(), cells });
+    }
+    columns
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
+}
+
+fn text<A: ActiveModelTrait>(columns: &[Column], source: &str, meeting: Meeting<'_>) -> String {
+    let table = A::Entity::default();
+    let table = table.table_name();
+    let insert = format!("INSERT INTO \"{table}\" ({}) {source}", names(columns));
+    match meeting {
+        Meeting::Fail => insert,
+        Meeting::Change(how) => format!("{insert} ON CONFLICT {how}"),
+        Meeting::Overwrite => {
+            let keys: Vec<&str> = <A::Entity as EntityTrait>::PrimaryKey::iter()
+                .map(|key| IdenStatic::as_str(&key.into_column()))
+                .collect();
+            let others = columns.iter().filter(|column| !keys.contains(&column.name));
+            let others: Vec<String> = others.map(|column| format!("\"{0}\" = excluded.\"{0}\"", column.name)).collect();
+            let keys = keys.iter().map(|key| format!("\"{key}\"")).collect::<Vec<_>>().join(", ");
+            match others.is_empty() {
+                true => format!("{insert} ON CONFLICT ({keys}) DO NOTHING"),
+                false => format!("{insert} ON CONFLICT ({keys}) DO UPDATE SET {}", others.join(", ")),
+            }
+        }
+    }
+}
+
+impl Column {
+    /// The kind of its values, and what stands for NULL in an array of them, which the driver cannot have in it.
+    fn kind(&self) -> Option<(ArrayType, Option<(Value, &'static str)>)> {
+        Some(match &self.cells[0] {
+            Value::Bool(_) => (ArrayType::Bool, None),
+            Value::Int(_) => (ArrayType::Int, Some((i32::MIN.into(), "'-2147483648'::int"))),
+            Value::BigInt(_) => (ArrayType::BigInt, Some((i64::MIN.into(), "'-9223372036854775808'::bigint"))),
+            Value::String(_) => (ArrayType::String, Some((String::new().into(), "''"))),
+            Value::Bytes(_) => (ArrayType::Bytes, Some((Vec::<u8>::new().into(), "''::bytea"))),
+            Value::Uuid(_) => (ArrayType::Uuid, None),
+            _ => return None,
+        })
+    }
+
+    /// The column as one array; `None` where its values do not fit into one.
+    fn array(&self) -> Option<Value> {
+        let (kind, null) = self.kind()?;
+        let (null, stands) = (self.cells[0].as_null(), null.filter(|_| self.nullable).map(|(stands, _)| stands));
+        if stands.as_ref().is_some_and(|stands| self.cells.contains(stands)) {
             return None;
         }
-        names.push(format!("\"{}\"", column.as_str()));
-        values.push(Value::Array(kind, Some(Box::new(cells))));
+        let cell = |cell: &Value| if *cell == null { stands.clone() } else { Some(cell.clone()) };
+        let cells: Option<Vec<Value>> = self.cells.iter().map(cell).collect();
+        Some(Value::Array(kind, Some(Box::new(cells?))))
     }
-    let table = E::default();
-    let columns = names.join(", ");
-    let places: Vec<String> = (1..=names.len()).map(|place| format!("${place}")).collect();
-    let mut sql =
-        format!("INSERT INTO \"{}\" ({columns}) SELECT * FROM UNNEST({})", table.table_name(), places.join(", "));
-    if let Some(keys) = keys {
-        let list = |columns: Vec<E::Column>, shown: fn(&str) -> String| {
-            columns.iter().map(|column| shown(column.as_str())).collect::<Vec<_>>().join(", ")
-        };
-        let others: Vec<E::Column> = E::Column::iter().filter(|column| !is_one_of(column, keys)).collect();
-        let keys = list(keys.to_vec(), |name| format!("\"{name}\""));
-        let then = match others.is_empty() {
-            true => "NOTHING".to_owned(),
-            false => format!("UPDATE SET {}", list(others, |name| format!("\"{name}\" = excluded.\"{name}\""))),
-        };
-        sql += &format!(" ON CONFLICT ({keys}) DO {then}");
-    }
-    Some(Statement::from_sql_and_values(DbBackend::Postgres, sql, values))
-}
 
-/// A value that is there; NULL counts as none.
-fn set(value: ActiveValue<Value>) -> Option<Value> {
-    match value {
-        ActiveValue::Set(value) | ActiveValue::Unchanged(value) if value != value.as_null() => Some(value),
-        _ => None,
+    /// How it is taken out of its array.
+    fn shown(&self) -> String {
+        match self.kind() {
+            Some((_, Some((_, literal)))) if self.nullable => format!("NULLIF(\"{}\", {literal})", self.name),
+            _ => format!("\"{}\"", self.name),
+        }
     }
-}
-
-/// The kinds of value of which arrays are made here.
-fn kind(value: &Value) -> Option<ArrayType> {
-    Some(match value {
-        Value::Bool(_) => ArrayType::Bool,
-        Value::Int(_) => ArrayType::Int,
-        Value::BigInt(_) => ArrayType::BigInt,
-        Value::String(_) => ArrayType::String,
-        Value::Bytes(_) => ArrayType::Bytes,
-        Value::Uuid(_) => ArrayType::Uuid,
-        _ => return None,
-    })
-}
-
-fn chunks<A>(mut rows: Vec<A>, columns: usize) -> Vec<Vec<A>> {
-    let size = (BIND_VARIABLES / columns.max(1)).max(1);
-    let mut out = Vec::new();
-    while rows.len() > size {
-        let rest = rows.split_off(size);
-        out.push(std::mem::replace(&mut rows, rest));
-    }
-    if !rows.is_empty() {
-        out.push(rows);
-    }
-    out
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::tables::record;
+    use crate::tables::{cursor, record};
     use sea_orm::Set;
-    use uuid::Uuid;
-
-    #[test]
-    fn no_statement_binds_more_than_the_engine_takes() {
-        let sizes: Vec<usize> = chunks(vec![(); 25_000], 10).iter().map(Vec::len).collect();
-        assert_eq!(sizes, [3_000; 8].into_iter().chain([1_000]).collect::<Vec<_>>());
-        assert!(chunks(Vec::<()>::new(), 3).is_empty());
-    }
 
     fn row(number: u128, frozen: Option<&str>) -> record::ActiveModel {
         record::ActiveModel {
@@ -161,13 +252,53 @@ mod tests {
         }
     }
 
+    fn upserts(engine: DbBackend, rows: &[record::ActiveModel]) -> Writes {
+        let mut writes = Writes::on(engine);
+        writes.upsert(rows);
+        writes
+    }
+
+    #[test]
+    fn no_statement_binds_more_than_the_engine_takes() {
+        let rows: Vec<record::ActiveModel> = (0..10_000).map(|number| row(number, None)).collect();
+        let writes = upserts(DbBackend::Sqlite, &rows);
+        let bound: Vec<usize> = writes.before.iter().map(|s| s.values.as_ref().unwrap().0.len()).collect();
+        assert_eq!(bound, [30_000, 30_000, 20_000]);
+        assert!(upserts(DbBackend::Sqlite, &[]).before.is_empty());
+    }
+
     #[test]
     fn one_statement_stands_for_any_number_of_rows() {
-        let of = |rows: &[record::ActiveModel]| arrays(rows, Some(&[record::Column::Record])).map(|s| s.sql);
-        let one = of(&[row(1, None)]).unwrap();
-        assert_eq!(one, of(&[row(1, None), row(2, None)]).unwrap());
-        assert!(one.ends_with("\"due_at\" = excluded.\"due_at\", \"frozen\" = excluded.\"frozen\""), "{one}");
-        assert_ne!(one, of(&[row(1, Some("why"))]).unwrap());
-        assert_eq!(of(&[row(1, Some("why")), row(2, None)]), None, "NULL beside a value goes another way");
+        let of = |rows: &[record::ActiveModel]| {
+            let writes = upserts(DbBackend::Postgres, rows);
+            assert!(writes.at_once() && writes.values.len() == 8);
+            writes.together
+        };
+        let one = of(&[row(1, None)]);
+        assert_eq!(one, of(&[row(1, None), row(2, None)]));
+        assert_eq!(one, of(&[row(1, Some("why")), row(2, None)]), "with NULL and without");
+        assert!(one[0].contains("NULLIF(\"frozen\", '')"), "{one:?}");
+        assert!(one[0].ends_with("\"due_at\" = excluded.\"due_at\", \"frozen\" = excluded.\"frozen\""), "{one:?}");
+    }
+
+    #[test]
+    fn what_stands_for_null_is_never_a_value() {
+        let writes = upserts(DbBackend::Postgres, &[row(1, Some("")), row(2, None)]);
+        assert!(!writes.at_once() && writes.together.is_empty());
+        assert_eq!(writes.before.len(), 1);
+    }
+
+    #[test]
+    fn several_tables_are_one_statement() {
+        let mut writes = upserts(DbBackend::Postgres, &[row(1, None)]);
+        let cursor = cursor::ActiveModel { subscription: Set("s".into()), position: Set(1) };
+        writes.insert(&[cursor]);
+        let sql = one(writes.together).unwrap();
+        let (also, main) = sql.split_once(") INSERT INTO \"records\"").unwrap();
+        assert!(
+            also.starts_with("WITH also0 AS (INSERT INTO \"cursors\"") && also.contains("UNNEST($9, $10)"),
+            "{also}"
+        );
+        assert!(main.contains("UNNEST($1, $2"), "{main}");
     }
 }

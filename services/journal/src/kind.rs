@@ -1,6 +1,9 @@
 //! A kind of record without its types: what the journal's writer, timers and rebuild need of it.
 
-use crate::view::{AnyView, Collector, View, ViewOf};
+use crate::{
+    bulk::Writes,
+    view::{AnyView, Before, Collector, View, ViewOf},
+};
 use chrono::{DateTime, Utc};
 use hansa_kernel::{Audience, Disclosed, Happened, Misfit, Record, RecordName, Stamp, TenantId, time};
 use hansa_proto::{
@@ -253,7 +256,7 @@ pub(crate) struct Collectors {
 }
 
 impl Collectors {
-    pub(crate) fn add(&mut self, kind: &dyn AnyKind, name: &RecordName, state: &AnyState, existed: bool) {
+    pub(crate) fn add(&mut self, kind: &dyn AnyKind, name: &RecordName, before: Before<'_>, state: &AnyState) {
         let at =
             self.by_kind.iter().position(|(collection, _)| *collection == kind.collection()).unwrap_or_else(|| {
                 self.by_kind.push((kind.collection(), kind.views().iter().map(|v| v.collector()).collect()));
@@ -263,15 +266,14 @@ impl Collectors {
             if kind.deleted_at(state).is_some() {
                 collector.remove(name.id.0);
             } else {
-                collector.add(name.id.0, kind.inner(state), existed);
+                collector.add(name.id.0, before, kind.inner(state));
             }
         }
     }
 
-    pub(crate) async fn write(self, db: &sea_orm::DatabaseTransaction) -> Result<(), sea_orm::DbErr> {
+    pub(crate) fn write(self, writes: &mut Writes) {
         for collector in self.by_kind.into_iter().flat_map(|(_, collectors)| collectors) {
-            collector.write(db).await?;
+            collector.write(writes);
         }
-        Ok(())
     }
 }

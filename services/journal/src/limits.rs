@@ -18,6 +18,8 @@ pub const BIND_VARIABLES: usize = 30_000;
 pub const CACHED_STATES: u64 = 50_000;
 /// Most timers that one round fires.
 pub const TIMERS_A_ROUND: u64 = 500;
+/// Shortest sleep of a timer loop after nothing was due.
+pub const TIMER_PAUSE: Duration = Duration::from_millis(250);
 /// Longest sleep of a timer loop.
 pub const TIMER_PERIOD: Duration = Duration::from_secs(30);
 /// Most changes that a subscription takes in one transaction.
@@ -26,6 +28,10 @@ pub const SUBSCRIPTION_BATCH: u64 = 500;
 pub const SUBSCRIPTION_PERIOD: Duration = Duration::from_secs(5);
 /// How long what goes on beside the calls waits before it tries again what did not succeed.
 pub const WORKER_RETRY: Duration = Duration::from_secs(1);
+/// Records that a rebuild reads and compares together.
+pub const REBUILT_TOGETHER: u64 = 2_000;
+/// Records that a rebuild writes anew together, and holds meanwhile.
+pub const REBUILT_UNDER_LOCK: usize = 500;
 /// How long a request id is remembered. A request that comes again later has effect again.
 pub const REQUEST_MEMORY: Duration = Duration::from_secs(30 * 24 * 3_600);
 /// How often what is past that is forgotten.
@@ -54,6 +60,8 @@ pub const STREAM_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const PUBLISH_WINDOW: usize = 256;
 /// Batches that wait for the relay; beyond it the sweep takes over.
 pub const RELAY_BACKLOG: usize = 1_024;
+/// How long it may take until it is written down what was published; well below `SWEEP_AFTER`.
+pub const MARK_PERIOD: Duration = Duration::from_millis(100);
 /// How often the relay looks for what was left behind.
 pub const SWEEP_PERIOD: Duration = Duration::from_millis(500);
 /// How often it is counted what the broker lacks, for those who watch.
@@ -80,5 +88,7 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 pub const LOOKUP_RECORDS: usize = 256;
 /// Look-ups at once.
 pub const LOOKUPS: usize = 2;
-/// Keys of a queue that are worked on at once.
+/// Keys of a queue that one round takes.
+pub const QUEUE_TOGETHER: u64 = 128;
+/// Keys of them that are worked on at once, where each is worked on for itself.
 pub const QUEUE_AT_ONCE: usize = 32;

@@ -1,15 +1,13 @@
 //! Looking up records: whatever is asked for at the same moment is read together, by one statement.
 
 use crate::{
+    bulk::among,
     limits::{LOOKUP_RECORDS, LOOKUPS, QUEUED_COMMANDS},
     store::{Store, StoreError, storage},
     tables::record,
 };
 use hansa_kernel::{Reason, Refusal};
-use sea_orm::{
-    ColumnTrait, DbBackend, EntityTrait, ExprTrait, QueryFilter,
-    sea_query::{Expr, extension::postgres::PgFunc},
-};
+use sea_orm::{EntityTrait, QueryFilter};
 use std::{collections::HashMap, sync::Arc};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
@@ -65,11 +63,6 @@ async fn run(store: Store, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
 
 async fn read(store: &Store, ids: Vec<Uuid>) -> Result<HashMap<Uuid, record::Model>, StoreError> {
     let db = store.reader();
-    let query = record::Entity::find();
-    let query = match db.get_database_backend() {
-        // An array is one variable: the statement stays the same, and the server prepares it once.
-        DbBackend::Postgres => query.filter(Expr::col(record::Column::Record).eq(PgFunc::any(ids))),
-        _ => query.filter(record::Column::Record.is_in(ids)),
-    };
+    let query = record::Entity::find().filter(among(store.engine(), record::Column::Record, ids));
     Ok(query.all(db).await?.into_iter().map(|row| (row.record, row)).collect())
 }

@@ -5,10 +5,11 @@
 //! same, the stream was cut off in between and one of them is not there any more.
 
 use crate::{
+    bulk::Writes,
     bus::{Bus, broker},
     journal::Journal,
     limits::{STREAM_AGE, SWEEP_ROWS},
-    store::{Backend, StoreError, storage, upsert},
+    store::{Backend, StoreError, storage},
     tables::{change, cursor},
 };
 use futures::TryStreamExt;
@@ -166,7 +167,9 @@ impl Journal {
         let row =
             |name: &str, position| cursor::ActiveModel { subscription: Set(name.to_owned()), position: Set(position) };
         if known.get(EPOCH) != Some(&created) || known.get(FIRST) != Some(&first) {
-            upsert::<cursor::Entity, _>(&tx, vec![row(EPOCH, created), row(FIRST, first)]).await?;
+            let mut writes = Writes::on(tx.get_database_backend());
+            writes.upsert(&[row(EPOCH, created), row(FIRST, first)]);
+            writes.run(&tx).await?;
         }
         tx.commit().await?;
         Ok(lost)

@@ -3,14 +3,15 @@
 //! A mirror's version is the mark of what was applied, so a change has effect once however often it is delivered.
 
 use crate::{
+    bulk::among,
     journal::Journal,
-    store::{StoreError, insert, storage, upsert},
+    store::storage,
     tables::mirror,
     view::{AnyView, Collector, View, ViewOf},
 };
 use hansa_kernel::{Misfit, RecordId, Refusal, Stamp};
 use hansa_proto::{ChangeSet, types::ChangeEnvelope};
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{any::Any, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
@@ -164,9 +165,12 @@ impl<M: Mirror> Mirrors<M> {
     /// # Errors
     /// Where the database is away.
     pub async fn get_each(&self, ids: &[Uuid]) -> Result<Vec<(Uuid, Arc<M::State>)>, Refusal> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         let rows = mirror::Entity::find()
             .filter(mirror::Column::Subscription.eq(M::COLLECTION))
-            .filter(mirror::Column::Record.is_in(ids.iter().copied()))
+            .filter(among(self.journal.store().engine(), mirror::Column::Record, ids.iter().copied()))
             .all(self.journal.store().reader())
             .await
             .map_err(|e| storage(&e))?;
@@ -184,15 +188,4 @@ impl<M: Mirror> Mirrors<M> {
     pub async fn get(&self, id: RecordId) -> Result<Option<Arc<M::State>>, Refusal> {
         Ok(self.get_each(&[id.0]).await?.into_iter().next().map(|(_, state)| state))
     }
-}
-
-pub(crate) async fn write_mirrors(tx: &DatabaseTransaction, rows: Vec<mirror::ActiveModel>) -> Result<(), StoreError> {
-    upsert::<mirror::Entity, _>(tx, rows).await
-}
-
-pub(crate) async fn write_quarantine(
-    tx: &DatabaseTransaction,
-    rows: Vec<crate::tables::quarantine::ActiveModel>,
-) -> Result<(), StoreError> {
-    insert::<crate::tables::quarantine::Entity, _>(tx, rows).await
 }

@@ -2,31 +2,41 @@
 //! queue however often it is marked, so work is never done twice for one burst of changes.
 
 use crate::{
+    bulk::{Writes, among},
     journal::Journal,
-    limits::{QUEUE_AT_ONCE, SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    limits::{QUEUE_AT_ONCE, QUEUE_TOGETHER, SUBSCRIPTION_PERIOD},
     metrics,
-    store::{StoreError, storage},
+    store::storage,
     tables::dirty,
     trace,
     worker::Worker,
 };
 use async_trait::async_trait;
-use futures::{StreamExt, future, stream};
+use futures::{StreamExt, stream};
 use hansa_kernel::Refusal;
-use sea_orm::{
-    ColumnTrait, DatabaseTransaction, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect, Set,
-    sea_query::{Expr, OnConflict},
-};
-use std::collections::BTreeMap;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
+
+/// A key of a queue that is to be worked on.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The key.
+    pub key: Uuid,
+    /// What is done for it belongs to the trace of what marked it.
+    pub span: Span,
+}
 
 /// Keys to be marked, with the trace of what marks them.
 pub(crate) type Marks = BTreeMap<(&'static str, Uuid), Option<String>>;
 
+/// What a mark does to one that is there.
+const RAISE: &str = "(queue, key) DO UPDATE SET marks = dirty.marks + 1, trace = excluded.trace";
+
 /// Marks keys as to be worked on again.
-pub(crate) async fn mark_dirty(tx: &DatabaseTransaction, keys: Marks) -> Result<(), StoreError> {
+pub(crate) fn mark_dirty(writes: &mut Writes, keys: Marks) {
     let rows: Vec<dirty::ActiveModel> = keys
         .into_iter()
         .map(|((queue, key), trace)| dirty::ActiveModel {
@@ -36,14 +46,7 @@ pub(crate) async fn mark_dirty(tx: &DatabaseTransaction, keys: Marks) -> Result<
             trace: Set(trace),
         })
         .collect();
-    let raise = OnConflict::columns([dirty::Column::Queue, dirty::Column::Key])
-        .update_column(dirty::Column::Trace)
-        .value(dirty::Column::Marks, Expr::col((dirty::Entity, dirty::Column::Marks)).add(1))
-        .to_owned();
-    for chunk in rows.chunks(1_000) {
-        dirty::Entity::insert_many(chunk.to_vec()).on_conflict(raise.clone()).exec_without_returning(tx).await?;
-    }
-    Ok(())
+    writes.insert_or(&rows, RAISE);
 }
 
 impl Journal {
@@ -79,7 +82,7 @@ impl Journal {
         for (marks, keys) in by_marks {
             dirty::Entity::delete_many()
                 .filter(dirty::Column::Queue.eq(queue))
-                .filter(dirty::Column::Key.is_in(keys))
+                .filter(among(self.store().engine(), dirty::Column::Key, keys))
                 .filter(dirty::Column::Marks.eq(marks))
                 .exec(&tx)
                 .await
@@ -96,15 +99,17 @@ impl Journal {
         let trace = trace::current();
         let keys: Marks = keys.into_iter().map(|key| ((queue, key), trace.clone())).collect();
         let tx = self.store().begin().await.map_err(|e| storage(&e))?;
-        mark_dirty(&tx, keys).await.map_err(|e| storage(&e))?;
+        let mut writes = Writes::on(self.store().engine());
+        mark_dirty(&mut writes, keys);
+        writes.run(&tx).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))?;
         self.wake();
         Ok(())
     }
 
-    /// Tells those who wait for commits that there is something new for them beside the journal.
+    /// Tells those who work queues off that something was marked.
     pub(crate) fn wake(&self) {
-        self.inner.committed.send_modify(|_| {});
+        self.inner.marked.send_modify(|count| *count += 1);
     }
 
     /// Works a queue off: `work` is called with each key, and a key for which it succeeds is taken off. One that fails waits
@@ -115,30 +120,47 @@ impl Journal {
         F: Fn(Uuid) -> W + Send + Sync + 'static,
         W: Future<Output = Result<(), Refusal>> + Send + 'static,
     {
-        Box::new(Queue { journal: self.clone(), queue, work, committed: self.committed() })
+        let work = Arc::new(work);
+        self.queue_together(queue, move |keys| {
+            let work = work.clone();
+            async move { one_by_one(keys, work.as_ref()).await }
+        })
+    }
+
+    /// The same, with `work` called with as many keys as wait. It answers for each of them, in their order.
+    #[must_use]
+    pub fn queue_together<F, W>(&self, queue: &'static str, work: F) -> Box<dyn Worker>
+    where
+        F: Fn(Vec<Waiting>) -> W + Send + Sync + 'static,
+        W: Future<Output = Vec<Result<(), Refusal>>> + Send + 'static,
+    {
+        Box::new(Queue { journal: self.clone(), queue, work, marked: self.inner.marked.subscribe() })
     }
 
     /// One round of a queue. Answers how many keys were worked off.
     async fn work_queue<F, W>(&self, queue: &'static str, work: &F) -> Result<usize, Refusal>
     where
-        F: Fn(Uuid) -> W + Send + Sync,
-        W: Future<Output = Result<(), Refusal>> + Send,
+        F: Fn(Vec<Waiting>) -> W + Send + Sync,
+        W: Future<Output = Vec<Result<(), Refusal>>> + Send,
     {
-        let waiting = self.waiting(queue, SUBSCRIPTION_BATCH).await?;
-        metrics::queue(self.service(), queue, waiting.len());
-        // Some at once, so that what they commit shares transactions.
-        let worked = stream::iter(waiting.into_iter().map(|row| async move {
+        let rows = self.waiting(queue, QUEUE_TOGETHER).await?;
+        metrics::queue(self.service(), queue, rows.len());
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let key = |row: &dirty::Model| {
             let span = tracing::info_span!("work", queue, key = %row.key);
             trace::follow(&span, row.trace.as_deref());
-            match work(row.key).instrument(span).await {
-                Ok(()) => Some((row.key, row.marks)),
-                Err(refusal) => {
-                    tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits");
-                    None
-                }
+            Waiting { key: row.key, span }
+        };
+        let answers = work(rows.iter().map(key).collect()).await;
+        let mut done = Vec::with_capacity(rows.len());
+        for (row, answer) in rows.into_iter().zip(answers) {
+            match answer {
+                Ok(()) => done.push((row.key, row.marks)),
+                Err(refusal) => tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits"),
             }
-        }));
-        let done: Vec<(Uuid, i64)> = worked.buffer_unordered(QUEUE_AT_ONCE).filter_map(future::ready).collect().await;
+        }
         if !done.is_empty() {
             self.clean(queue, &done).await?;
         }
@@ -151,25 +173,35 @@ struct Queue<F> {
     journal: Journal,
     queue: &'static str,
     work: F,
-    committed: watch::Receiver<i64>,
+    marked: watch::Receiver<u64>,
 }
 
 #[async_trait]
 impl<F, W> Worker for Queue<F>
 where
-    F: Fn(Uuid) -> W + Send + Sync,
-    W: Future<Output = Result<(), Refusal>> + Send + 'static,
+    F: Fn(Vec<Waiting>) -> W + Send + Sync,
+    W: Future<Output = Vec<Result<(), Refusal>>> + Send + 'static,
 {
     fn name(&self) -> String {
         format!("queue {} of {}", self.queue, self.journal.service())
     }
 
     async fn step(&mut self) -> Result<usize, Refusal> {
-        self.committed.mark_unchanged();
+        self.marked.mark_unchanged();
         self.journal.work_queue(self.queue, &self.work).await
     }
 
     async fn rest(&mut self) {
-        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.committed.changed()).await;
+        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.marked.changed()).await;
     }
+}
+
+/// Works on keys each for itself, some at once, so that what they commit shares transactions.
+async fn one_by_one<F, W>(keys: Vec<Waiting>, work: &F) -> Vec<Result<(), Refusal>>
+where
+    F: Fn(Uuid) -> W,
+    W: Future<Output = Result<(), Refusal>>,
+{
+    let working: Vec<_> = keys.into_iter().map(|waiting| work(waiting.key).instrument(waiting.span)).collect();
+    stream::iter(working).buffered(QUEUE_AT_ONCE).collect().await
 }

@@ -1,6 +1,7 @@
 //! Reading records and their histories.
 
 use crate::{
+    bulk::among,
     journal::{Inner, Journal, Known},
     kind::{AnyKind, AnyState, deleted_at, shared},
     limits::{PAGE_DEFAULT, PAGE_MOST},
@@ -98,11 +99,18 @@ impl Inner {
     }
 }
 
-pub(crate) fn fold_rows(kind: &dyn AnyKind, rows: Vec<change::Model>) -> Result<AnyState, Misfit> {
+fn fold_rows(kind: &dyn AnyKind, rows: Vec<change::Model>) -> Result<AnyState, Misfit> {
+    fold_changes(kind, rows.iter().map(|row| row.envelope.as_slice()))
+}
+
+/// Folds a record's changes from the first on.
+pub(crate) fn fold_changes<'a>(
+    kind: &dyn AnyKind,
+    envelopes: impl Iterator<Item = &'a [u8]>,
+) -> Result<AnyState, Misfit> {
     let mut state: Option<AnyState> = None;
-    for row in rows {
-        let envelope =
-            ChangeEnvelope::decode(row.envelope.as_slice()).map_err(|e| Misfit(format!("unreadable change: {e}")))?;
+    for envelope in envelopes {
+        let envelope = ChangeEnvelope::decode(envelope).map_err(|e| Misfit(format!("unreadable change: {e}")))?;
         state = Some(kind.fold(state.as_ref(), &envelope)?);
     }
     state.ok_or_else(|| Misfit("it has no changes".into()))
@@ -143,7 +151,8 @@ impl Journal {
         let rows = if missing.is_empty() {
             Vec::new()
         } else {
-            let query = record::Entity::find().filter(record::Column::Record.is_in(missing));
+            let query = record::Entity::find();
+            let query = query.filter(among(self.inner.store.engine(), record::Column::Record, missing));
             query.all(self.inner.store.reader()).await.map_err(|e| storage(&e))?
         };
         for row in rows {

@@ -1,18 +1,27 @@
-//! Rebuilding: every state and view made again from the journal, while serving, and compared with what stood there.
+//! Rebuilding: every state and view made again from the journal, while serving, and compared with what stands there. What is
+//! as it should be is only read; what differs is made again under lock.
 
 use crate::{
-    journal::Journal,
-    kind::Collectors,
-    read::fold_rows,
-    store::{Backend, StoreError, upsert},
+    bulk::{Writes, among},
+    journal::{Inner, Journal},
+    kind::{AnyKind, AnyState, Collectors},
+    limits::{REBUILT_TOGETHER, REBUILT_UNDER_LOCK},
+    read::fold_changes,
+    store::{Backend, StoreError},
     tables::{change, record},
+    view::{Before, Stored},
 };
 use hansa_kernel::RecordName;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
-use std::collections::HashMap;
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Select, Set,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
-
-const RECORDS_A_STEP: u64 = 500;
 
 /// What a rebuild saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,101 +38,211 @@ pub struct Rebuilt {
     pub erased: u64,
 }
 
+/// The envelopes of some records, each record's in their order.
+type Histories = HashMap<Uuid, Vec<Vec<u8>>>;
+
+/// Some records as they stand, with all that they are made of.
+struct Page {
+    records: Vec<record::Model>,
+    histories: Histories,
+    /// The rows of the views of each collection.
+    views: HashMap<&'static str, Vec<Box<dyn Stored>>>,
+}
+
+/// What a look at a page found.
+#[derive(Default)]
+struct Seen {
+    records: u64,
+    changes: u64,
+    suspects: Vec<Uuid>,
+    broken: Vec<String>,
+}
+
 impl Journal {
-    /// Erases again what was erased, then folds every record again from its first change, and writes its state and rows
-    /// anew. Commands go on meanwhile: a step holds its own records alone. `progress` hears how many records are done.
+    /// Erases again what was erased, then folds every record again from its first change, and writes anew the states and
+    /// rows that are others. Commands go on meanwhile: only what is written anew is held. `progress` hears how many records
+    /// are done.
     ///
     /// # Errors
     /// Where the database is away; what was done stands.
     pub async fn rebuild(&self, mut progress: impl FnMut(u64)) -> Result<Rebuilt, StoreError> {
         let mut out = Rebuilt { erased: self.replay_erasures().await?, ..Rebuilt::default() };
-        let mut after = Uuid::nil();
-        while let Some(last) = self.rebuild_step(after, &mut out).await? {
-            after = last;
-            progress(out.records);
+        let (mut after, mut looking) = (Some(Uuid::nil()), None::<JoinHandle<Seen>>);
+        while after.is_some() || looking.is_some() {
+            // One page is folded while the next is read.
+            let page = match after.take() {
+                Some(after) => read(&self.inner, after).await?,
+                None => None,
+            };
+            after = page.as_ref().and_then(|page| page.records.last()).map(|row| row.record);
+            let next = page.map(|page| {
+                let inner = self.inner.clone();
+                tokio::task::spawn_blocking(move || look(&inner, page))
+            });
+            if let Some(looked) = std::mem::replace(&mut looking, next) {
+                let seen = looked.await.map_err(|error| DbErr::Custom(error.to_string()))?;
+                self.mend(&seen.suspects, &mut out).await?;
+                out.records += seen.records;
+                out.changes += seen.changes;
+                out.broken.extend(seen.broken);
+                progress(out.records);
+            }
         }
-        self.inner.cache.invalidate_all();
         Ok(out)
     }
 
-    async fn rebuild_step(&self, after: Uuid, out: &mut Rebuilt) -> Result<Option<Uuid>, StoreError> {
-        let inner = &self.inner;
-        let tx = inner.store.begin().await?;
-        let query = record::Entity::find()
-            .filter(record::Column::Record.gt(after))
-            .order_by_asc(record::Column::Record)
-            .limit(RECORDS_A_STEP);
-        let alone = inner.store.backend() == Backend::Sqlite;
-        let rows = if alone { query.all(&tx).await? } else { query.lock_exclusive().all(&tx).await? };
-        let Some(last) = rows.last().map(|row| row.record) else { return Ok(None) };
-
-        let ids: Vec<Uuid> = rows.iter().map(|row| row.record).collect();
-        let mut histories: HashMap<Uuid, Vec<change::Model>> = HashMap::new();
-        let changes = change::Entity::find()
-            .filter(change::Column::Record.is_in(ids.iter().copied()))
-            .order_by_asc(change::Column::Version)
-            .all(&tx)
-            .await?;
-        out.changes += changes.len() as u64;
-        for change in changes {
-            histories.entry(change.record).or_default().push(change);
+    /// Makes records again, a few at a time.
+    async fn mend(&self, suspects: &[Uuid], out: &mut Rebuilt) -> Result<(), StoreError> {
+        for ids in suspects.chunks(REBUILT_UNDER_LOCK) {
+            let tx = self.inner.store.begin().await?;
+            mend(&self.inner, &tx, ids, out).await?;
+            tx.commit().await?;
+            ids.iter().for_each(|id| self.inner.cache.invalidate(id));
         }
+        Ok(())
+    }
+}
 
-        let mut by_kind: HashMap<&str, Vec<Uuid>> = HashMap::new();
-        let mut collectors = Collectors::default();
-        let mut records = Vec::new();
-        for row in rows {
-            out.records += 1;
-            let Some((kind, name)) = RecordName::parse_any(&row.name, "name")
-                .ok()
-                .and_then(|name| inner.kinds.get(name.collection()).map(|kind| (kind, name)))
-            else {
-                out.broken.push(row.name);
-                continue;
-            };
-            let Ok(state) = fold_rows(kind.as_ref(), histories.remove(&row.record).unwrap_or_default()) else {
-                out.broken.push(row.name);
-                continue;
-            };
-            let (revision, bytes) = kind.encode(&state);
-            if revision == row.revision && bytes != row.state {
+fn kind_of<'a>(inner: &'a Inner, row: &record::Model) -> Option<(&'a Arc<dyn AnyKind>, RecordName)> {
+    let name = RecordName::parse_any(&row.name, "name").ok()?;
+    inner.kinds.get(name.collection()).map(|kind| (kind, name))
+}
+
+async fn histories(db: &impl ConnectionTrait, query: Select<change::Entity>) -> Result<Histories, StoreError> {
+    let rows: Vec<(Uuid, Vec<u8>)> = query
+        .select_only()
+        .columns([change::Column::Record, change::Column::Envelope])
+        .order_by_asc(change::Column::Record)
+        .order_by_asc(change::Column::Version)
+        .into_tuple()
+        .all(db)
+        .await?;
+    let mut out = Histories::new();
+    for (record, envelope) in rows {
+        out.entry(record).or_default().push(envelope);
+    }
+    Ok(out)
+}
+
+/// The next records after one; `None` where there are no more.
+async fn read(inner: &Inner, after: Uuid) -> Result<Option<Page>, StoreError> {
+    let db = inner.store.reader();
+    let query = record::Entity::find().filter(record::Column::Record.gt(after));
+    let records = query.order_by_asc(record::Column::Record).limit(REBUILT_TOGETHER).all(db).await?;
+    let Some(last) = records.last().map(|row| row.record) else { return Ok(None) };
+    let here = Condition::all().add(change::Column::Record.gt(after)).add(change::Column::Record.lte(last));
+    let histories = histories(db, change::Entity::find().filter(here)).await?;
+    let mut views = HashMap::new();
+    let mut kinds: Vec<&Arc<dyn AnyKind>> =
+        records.iter().filter_map(|row| kind_of(inner, row)).map(|(k, _)| k).collect();
+    kinds.sort_unstable_by_key(|kind| kind.collection());
+    kinds.dedup_by_key(|kind| kind.collection());
+    for kind in kinds {
+        let mut stored = Vec::new();
+        for view in kind.views() {
+            stored.push(view.stored_between(db, after, last).await?);
+        }
+        views.insert(kind.collection(), stored);
+    }
+    Ok(Some(Page { records, histories, views }))
+}
+
+/// Compares a page with what it should be.
+fn look(inner: &Inner, page: Page) -> Seen {
+    let mut seen = Seen { records: page.records.len() as u64, ..Seen::default() };
+    let none = Vec::new();
+    for row in page.records {
+        let history = page.histories.get(&row.record).unwrap_or(&none);
+        seen.changes += history.len() as u64;
+        let folded = kind_of(inner, &row)
+            .and_then(|(kind, _)| Some((kind, fold_changes(kind.as_ref(), history.iter().map(Vec::as_slice)).ok()?)));
+        let Some((kind, state)) = folded else {
+            seen.broken.push(row.name);
+            continue;
+        };
+        let shown = kind.deleted_at(&state).is_none().then(|| kind.inner(&state));
+        let mut views = page.views.get(kind.collection()).into_iter().flatten();
+        if fresh(kind.as_ref(), &row, &state).is_some() || !views.all(|view| view.is_of(row.record, shown)) {
+            seen.suspects.push(row.record);
+        }
+    }
+    seen
+}
+
+/// The record's row as it should be, where it is another.
+fn fresh(kind: &dyn AnyKind, row: &record::Model, state: &AnyState) -> Option<record::Model> {
+    let (revision, bytes) = kind.encode(state);
+    let due_at = kind.due(state).map(|due| due.timestamp_micros());
+    let same = revision == row.revision && bytes == row.state && due_at == row.due_at;
+    (!same).then(|| record::Model { revision, state: bytes, due_at, ..row.clone() })
+}
+
+/// Folds records again, with their rows locked, and writes what is different.
+async fn mend(inner: &Inner, tx: &DatabaseTransaction, ids: &[Uuid], out: &mut Rebuilt) -> Result<(), StoreError> {
+    let engine = inner.store.engine();
+    let query = record::Entity::find()
+        .filter(among(engine, record::Column::Record, ids.iter().copied()))
+        .order_by_asc(record::Column::Record);
+    let rows = match inner.store.backend() {
+        Backend::Sqlite => query.all(tx).await?,
+        Backend::Postgres => query.lock_exclusive().all(tx).await?,
+    };
+    let of_these = among(engine, change::Column::Record, ids.iter().copied());
+    let histories = histories(tx, change::Entity::find().filter(of_these)).await?;
+    let (mut records, mut collectors) = (Vec::new(), Collectors::default());
+    let mut by_kind: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
+    for row in rows {
+        let Some((kind, name)) = kind_of(inner, &row) else { continue };
+        let history = histories.get(&row.record).into_iter().flatten().map(Vec::as_slice);
+        let Ok(state) = fold_changes(kind.as_ref(), history) else { continue };
+        if let Some(fresh) = fresh(kind.as_ref(), &row, &state) {
+            if fresh.revision == row.revision {
                 out.differing.push(row.name.clone());
             }
-            by_kind.entry(kind.collection()).or_default().push(row.record);
-            collectors.add(kind.as_ref(), &name, &state, true);
-            records.push(record::ActiveModel {
-                record: Set(row.record),
-                name: Set(row.name),
-                version: Set(row.version),
-                head: Set(row.head),
-                revision: Set(revision),
-                state: Set(bytes),
-                due_at: Set(kind.due(&state).map(|due| due.timestamp_micros())),
-                frozen: Set(row.frozen),
-            });
+            records.push(as_written(fresh));
         }
-        let before = self.rows(&tx, &by_kind).await?;
-        upsert::<record::Entity, _>(&tx, records).await?;
-        collectors.write(&tx).await?;
-        let now = self.rows(&tx, &by_kind).await?;
-        out.differing
-            .extend(before.iter().filter(|(table, rows)| now.get(*table) != Some(rows)).map(|(t, _)| t.clone()));
-        tx.commit().await?;
-        Ok(Some(last))
+        by_kind.entry(kind.collection()).or_default().push(row.record);
+        collectors.add(kind.as_ref(), &name, Before::Unknown, &state);
     }
+    let before = rows_of(inner, tx, &by_kind).await?;
+    let mut writes = Writes::on(engine);
+    writes.upsert(&records);
+    collectors.write(&mut writes);
+    writes.run(tx).await?;
+    let now = rows_of(inner, tx, &by_kind).await?;
+    let changed = before.iter().filter(|(table, rows)| now.get(*table) != Some(rows)).map(|(table, _)| table);
+    for table in changed {
+        if !out.differing.contains(table) {
+            out.differing.push(table.clone());
+        }
+    }
+    Ok(())
+}
 
-    /// All view rows of some records, by table.
-    async fn rows(
-        &self,
-        tx: &sea_orm::DatabaseTransaction,
-        by_kind: &HashMap<&str, Vec<Uuid>>,
-    ) -> Result<HashMap<String, Vec<String>>, StoreError> {
-        let mut out = HashMap::new();
-        for (collection, ids) in by_kind {
-            for view in self.inner.kinds[collection].views() {
-                out.insert(view.table(), view.stored(tx, ids).await?);
-            }
-        }
-        Ok(out)
+fn as_written(row: record::Model) -> record::ActiveModel {
+    record::ActiveModel {
+        record: Set(row.record),
+        name: Set(row.name),
+        version: Set(row.version),
+        head: Set(row.head),
+        revision: Set(row.revision),
+        state: Set(row.state),
+        due_at: Set(row.due_at),
+        frozen: Set(row.frozen),
     }
+}
+
+/// All view rows of some records, by table.
+async fn rows_of(
+    inner: &Inner,
+    tx: &DatabaseTransaction,
+    by_kind: &BTreeMap<&str, Vec<Uuid>>,
+) -> Result<HashMap<String, Vec<String>>, StoreError> {
+    let mut out = HashMap::new();
+    for (collection, ids) in by_kind {
+        for view in inner.kinds[collection].views() {
+            out.insert(view.table(), view.stored(tx, ids).await?);
+        }
+    }
+    Ok(out)
 }

@@ -4,7 +4,9 @@
 use crate::{
     bus::{Bus, broker},
     journal::Journal,
-    limits::{BACKLOG_PERIOD, HISTORY_REPLY_BYTES, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD},
+    limits::{
+        BACKLOG_PERIOD, HISTORY_REPLY_BYTES, MARK_PERIOD, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD,
+    },
     marks::{Mark, mark, unpublished},
     metrics,
     store::storage,
@@ -72,6 +74,9 @@ impl Relay {
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(BACKLOG_PERIOD);
+        let mut note = tokio::time::interval(MARK_PERIOD);
+        note.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut fresh, mut marks) = (Vec::new(), Vec::new());
         loop {
             // Whatever is ready has its turn by chance: a flood of fresh changes must not keep the sweep away.
             let outcome = tokio::select! {
@@ -79,12 +84,22 @@ impl Relay {
                 // Neither ends by itself: whoever watches over the relay must hear of it.
                 Some(_) = beside.join_next() => return,
                 _ = look.tick() => self.measure().await,
-                Some(fresh) = self.fresh.recv() => self.publish(fresh).await,
-                _ = sweep.tick() => self.sweep().await.map(drop),
+                1.. = self.fresh.recv_many(&mut fresh, RELAY_BACKLOG) => {
+                    self.publish(fresh.drain(..).flatten().collect(), &mut marks).await
+                }
+                // Marks are for later: what is published and not marked yet is at worst published again.
+                _ = note.tick(), if !marks.is_empty() => self.note(&mut marks).await,
+                _ = sweep.tick() => match self.note(&mut marks).await {
+                    Ok(()) => self.sweep().await.map(drop),
+                    Err(refusal) => Err(refusal),
+                },
             };
             if let Err(refusal) = outcome {
                 tracing::warn!(service = self.journal.service(), %refusal, "the relay waits; the sweep will catch up");
             }
+        }
+        if let Err(refusal) = self.note(&mut marks).await {
+            tracing::warn!(service = self.journal.service(), %refusal, "what was published last will be published again");
         }
         while beside.join_next().await.is_some() {}
     }
@@ -97,23 +112,29 @@ impl Relay {
         Ok(())
     }
 
-    /// Publishes changes, many on their way at once, and marks those that the broker has.
-    async fn publish(&self, changes: Vec<Outgoing>) -> Result<(), Refusal> {
+    /// Publishes changes, many on their way at once; adds those that the broker has to the marks.
+    async fn publish(&self, changes: Vec<Outgoing>, marks: &mut Vec<Mark>) -> Result<(), Refusal> {
         let mut sent = stream::iter(changes.into_iter().map(|change| self.send(change))).buffered(PUBLISH_WINDOW);
-        let (mut marks, mut failed) = (Vec::new(), None);
+        let mut failed = None;
         while let Some(outcome) = sent.next().await {
             match outcome {
                 Ok(mark) => marks.push(mark),
                 Err(refusal) => failed = Some(refusal),
             }
         }
-        if !marks.is_empty() {
-            let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
-            let twice = mark(&tx, &marks).await.map_err(|e| storage(&e))?;
-            tx.commit().await.map_err(|e| storage(&e))?;
-            self.after(twice).await?;
-        }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Writes down what was published. Where that fails, the sweep finds it.
+    async fn note(&self, marks: &mut Vec<Mark>) -> Result<(), Refusal> {
+        let marks = std::mem::take(marks);
+        if marks.is_empty() {
+            return Ok(());
+        }
+        let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+        let twice = mark(&tx, &marks).await.map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))?;
+        self.after(twice).await
     }
 
     /// What a sequence that was claimed twice leads to.

@@ -1,14 +1,16 @@
 //! What a batch must know before it decides: the present state of its records, and the requests that were made before.
 
 use crate::{
+    bulk::among,
     job::{Job, Work},
     journal::Inner,
     kind::{AnyKind, AnyState},
     store::{Backend, StoreError},
     tables::{record, request},
+    view::Before,
 };
 use hansa_kernel::RecordName;
-use sea_orm::{ColumnTrait, Condition, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -20,12 +22,39 @@ use uuid::Uuid;
 pub(crate) struct Slot {
     pub name: RecordName,
     pub kind: Arc<dyn AnyKind>,
+    /// The state that its rows in views are of, where that is known.
+    pub before: Option<AnyState>,
     pub state: Option<AnyState>,
     pub version: u64,
     pub head: Vec<u8>,
     pub frozen: Option<String>,
     pub existed: bool,
     pub touched: bool,
+}
+
+impl Slot {
+    fn new(name: RecordName, kind: Arc<dyn AnyKind>) -> Self {
+        Self {
+            name,
+            kind,
+            before: None,
+            state: None,
+            version: 0,
+            head: Vec::new(),
+            frozen: None,
+            existed: false,
+            touched: false,
+        }
+    }
+
+    /// What views may have of it.
+    pub fn before(&self) -> Before<'_> {
+        match &self.before {
+            Some(state) => Before::State(self.kind.inner(state)),
+            None if self.existed => Before::Unknown,
+            None => Before::Nothing,
+        }
+    }
 }
 
 pub(crate) fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
@@ -39,69 +68,90 @@ pub(crate) fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
     names
 }
 
+fn slots_of(inner: &Inner, jobs: &[Job]) -> HashMap<Uuid, Slot> {
+    let slot = |(id, name): (Uuid, RecordName)| {
+        let kind = inner.kinds.get(name.collection())?.clone();
+        Some((id, Slot::new(name, kind)))
+    };
+    names(jobs).into_iter().filter_map(slot).collect()
+}
+
+/// The present state of every record of the batch as it is known here: it may be older than what another replica wrote.
+pub(crate) async fn load_known(inner: &Inner, jobs: &[Job]) -> Result<HashMap<Uuid, Slot>, StoreError> {
+    let mut slots = slots_of(inner, jobs);
+    let unknown = remember(inner, &mut slots);
+    let db = inner.store.reader();
+    for ids in unknown.chunks(crate::limits::BIND_VARIABLES) {
+        let query = record::Entity::find();
+        let query = query.filter(among(inner.store.engine(), record::Column::Record, ids.iter().copied()));
+        fill(inner, db, &mut slots, query.all(db).await?).await?;
+    }
+    Ok(slots)
+}
+
 /// The present state of every record of the batch. On PostgreSQL the rows are locked in the order of their ids before the
 /// first write, so that two batches cannot wait for each other.
-pub(crate) async fn load_slots(
+pub(crate) async fn load_locked(
     inner: &Inner,
     tx: &DatabaseTransaction,
     jobs: &[Job],
 ) -> Result<HashMap<Uuid, Slot>, StoreError> {
-    let names = names(jobs);
+    let mut slots = slots_of(inner, jobs);
     let alone = inner.store.backend() == Backend::Sqlite;
-    let mut slots = HashMap::with_capacity(names.len());
-    let mut unknown = Vec::new();
-    for (id, name) in &names {
-        let Some(kind) = inner.kinds.get(name.collection()) else { continue };
-        let mut slot = Slot {
-            name: name.clone(),
-            kind: kind.clone(),
-            state: None,
-            version: 0,
-            head: Vec::new(),
-            frozen: None,
-            existed: false,
-            touched: false,
-        };
-        if alone && let Some(known) = inner.cache.get(id) {
-            slot = Slot {
-                state: Some(known.state.clone()),
-                version: known.version,
-                head: known.head.clone(),
-                existed: true,
-                ..slot
-            };
-        } else {
-            unknown.push(*id);
-        }
-        slots.insert(*id, slot);
-    }
-    if unknown.is_empty() {
-        return Ok(slots);
-    }
-    let mut rows = Vec::new();
+    let mut unknown = if alone { remember(inner, &mut slots) } else { slots.keys().copied().collect() };
+    unknown.sort_unstable();
     for ids in unknown.chunks(crate::limits::BIND_VARIABLES) {
         let query = record::Entity::find()
-            .filter(record::Column::Record.is_in(ids.iter().copied()))
+            .filter(among(inner.store.engine(), record::Column::Record, ids.iter().copied()))
             .order_by_asc(record::Column::Record);
-        rows.extend(if alone { query.all(tx).await? } else { query.lock_exclusive().all(tx).await? });
-    }
-    for row in rows {
-        if let Some(slot) = slots.get_mut(&row.record) {
-            // An id stands for one name: a record asked for under another name is not there.
-            if slot.name.as_str() != row.name {
-                slot.frozen = Some("the name and the id do not belong together".into());
-            }
-            slot.state = match slot.kind.decode(row.revision, &row.state) {
-                Some(state) => Some(state),
-                None => inner.fold_again(tx, slot.kind.as_ref(), row.record).await?.ok(),
-            };
-            slot.version = row.version.cast_unsigned();
-            slot.head = row.head;
-            slot.frozen = slot.frozen.take().or(row.frozen);
-            slot.existed = true;
-        }
+        let rows = if alone { query.all(tx).await? } else { query.lock_exclusive().all(tx).await? };
+        fill(inner, tx, &mut slots, rows).await?;
     }
     Ok(slots)
+}
+
+/// Fills slots from the cache; answers which are not in it.
+fn remember(inner: &Inner, slots: &mut HashMap<Uuid, Slot>) -> Vec<Uuid> {
+    let mut unknown = Vec::new();
+    for (id, slot) in slots {
+        // An id stands for one name; what is asked for under another is looked up, and found to be none.
+        match inner.cache.get(id).filter(|known| known.name == slot.name) {
+            Some(known) => {
+                slot.state = Some(known.state.clone());
+                slot.before = Some(known.state.clone());
+                slot.version = known.version;
+                slot.head.clone_from(&known.head);
+                slot.existed = true;
+            }
+            None => unknown.push(*id),
+        }
+    }
+    unknown
+}
+
+async fn fill(
+    inner: &Inner,
+    db: &impl ConnectionTrait,
+    slots: &mut HashMap<Uuid, Slot>,
+    rows: Vec<record::Model>,
+) -> Result<(), StoreError> {
+    for row in rows {
+        let Some(slot) = slots.get_mut(&row.record) else { continue };
+        // An id stands for one name: a record asked for under another name is not there.
+        if slot.name.as_str() != row.name {
+            slot.frozen = Some("the name and the id do not belong together".into());
+        }
+        slot.before = slot.kind.decode(row.revision, &row.state);
+        slot.state = match &slot.before {
+            Some(state) => Some(state.clone()),
+            None => inner.fold_again(db, slot.kind.as_ref(), row.record).await?.ok(),
+        };
+        slot.version = row.version.cast_unsigned();
+        slot.head = row.head;
+        slot.frozen = slot.frozen.take().or(row.frozen);
+        slot.existed = true;
+    }
+    Ok(())
 }
 
 pub(crate) async fn load_requests(
@@ -118,7 +168,7 @@ pub(crate) async fn load_requests(
         return Ok(HashMap::new());
     }
     let ids: HashSet<Uuid> = keys.iter().map(|(_, id)| *id).collect();
-    let rows =
-        request::Entity::find().filter(Condition::all().add(request::Column::Request.is_in(ids))).all(tx).await?;
+    let wanted = among(tx.get_database_backend(), request::Column::Request, ids);
+    let rows = request::Entity::find().filter(wanted).all(tx).await?;
     Ok(rows.into_iter().map(|row| ((row.tenant, row.request), row)).filter(|(key, _)| keys.contains(key)).collect())
 }

@@ -13,8 +13,6 @@ use sea_orm::{
 use sea_orm_migration::MigratorTrait;
 use std::path::Path;
 
-pub(crate) use crate::bulk::{insert, upsert};
-
 /// The database engines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -123,6 +121,17 @@ impl Store {
     #[must_use]
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// Which engine it is, as queries are built for it.
+    #[must_use]
+    pub fn engine(&self) -> DbBackend {
+        self.reader.get_database_backend()
+    }
+
+    /// The connection of the one writer.
+    pub(crate) fn writer(&self) -> &DatabaseConnection {
+        &self.writer
     }
 
     /// Connections for reading.

@@ -152,6 +152,10 @@ impl Source for StreamSource {
         }
     }
 
+    fn by_position(&self) -> bool {
+        false
+    }
+
     async fn rewind(&mut self) -> Result<(), Refusal> {
         self.ask_again().await
     }

@@ -4,122 +4,32 @@
 //! quarantine while the others go on. Effects and marks commit together, and only then is the source told.
 
 use crate::{
+    bulk::{Writes, among},
     journal::Journal,
     kind::is_tombstone,
-    limits::{SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
     metrics,
-    mirror::{AnyMirror, Mirror, MirrorOf, TOMBSTONE, write_mirrors, write_quarantine},
+    mirror::{AnyMirror, Mirror, MirrorOf, TOMBSTONE},
     queue::{Marks, mark_dirty},
     store::{Backend, storage},
-    tables::{change, cursor, mirror, quarantine},
+    tables::{cursor, mirror, quarantine},
     trace,
-    view::{Collector, View},
+    view::{Before, Collector, View},
     worker::Worker,
 };
 use async_trait::async_trait;
 use hansa_kernel::{Misfit, RecordId, RecordName, Refusal};
 use hansa_proto::types::ChangeEnvelope;
-use prost::Message;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Set, Statement,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Set, Statement};
 use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet, HashMap},
 };
-use tokio::sync::watch;
 use tracing::Instrument;
 use uuid::Uuid;
 
+pub use crate::source::{Delivery, JournalSource, Source};
+
 type AnyBox = Box<dyn Any + Send + Sync>;
-
-/// Where a subscription's changes come from: another journal in this process, or the broker.
-#[async_trait]
-pub trait Source: Send {
-    /// What is new after a position, in each record's order; empty where there is nothing.
-    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal>;
-    /// A record's changes after a version: fetched from the owner to fill a gap.
-    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal>;
-    /// The effects of everything that `next` last answered are durable.
-    async fn applied(&mut self) -> Result<(), Refusal>;
-    /// Everything is to come again, from the first change on.
-    async fn rewind(&mut self) -> Result<(), Refusal> {
-        Ok(())
-    }
-    /// Waits until there may be something new. One whose `next` waits for a while by itself need not.
-    async fn ready(&mut self) {}
-}
-
-/// One change on its way.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// Position at the source, to resume after.
-    pub position: i64,
-    /// The change.
-    pub envelope: ChangeEnvelope,
-    /// W3C trace context of the command that led to it.
-    pub trace: Option<String>,
-}
-
-/// Reads the owner's journal in this process. Sound on SQLite alone, whose order of insertion is the order of commit.
-#[derive(Debug)]
-pub struct JournalSource {
-    journal: Journal,
-    committed: watch::Receiver<i64>,
-}
-
-impl JournalSource {
-    /// A reader of a journal.
-    #[must_use]
-    pub fn of(journal: &Journal) -> Self {
-        Self { journal: journal.clone(), committed: journal.committed() }
-    }
-
-    async fn read(&self, after: i64) -> Result<Vec<Delivery>, Refusal> {
-        let rows = change::Entity::find()
-            .filter(change::Column::Seq.gt(after))
-            .order_by_asc(change::Column::Seq)
-            .limit(SUBSCRIPTION_BATCH)
-            .all(self.journal.store().reader())
-            .await
-            .map_err(|e| storage(&e))?;
-        let read = |row: change::Model| {
-            ChangeEnvelope::decode(row.envelope.as_slice())
-                .map(|envelope| Delivery { position: row.seq, envelope, trace: row.trace })
-                .map_err(|error| Refusal::because(hansa_kernel::Reason::Internal, "PL-3", error.to_string()))
-        };
-        rows.into_iter().map(read).collect()
-    }
-}
-
-#[async_trait]
-impl Source for JournalSource {
-    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
-        self.committed.mark_unchanged();
-        self.read(after).await
-    }
-
-    async fn ready(&mut self) {
-        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.committed.changed()).await;
-    }
-
-    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
-        let mut out: Vec<ChangeEnvelope> = Vec::new();
-        loop {
-            let from = out.last().map_or(after, |last| last.version);
-            let page = self.journal.history(record.id, from, u64::MAX).await?;
-            if page.is_empty() {
-                return Ok(out);
-            }
-            out.extend(page.into_iter().map(|change| change.envelope));
-        }
-    }
-
-    async fn applied(&mut self) -> Result<(), Refusal> {
-        Ok(())
-    }
-}
 
 /// What one service learns from another.
 pub struct Subscription {
@@ -137,10 +47,19 @@ impl std::fmt::Debug for Subscription {
 /// A mirrored record within a batch.
 #[derive(Default)]
 struct Slot {
+    /// The state that is stored, once another has taken its place.
+    before: Option<AnyBox>,
     state: Option<AnyBox>,
     version: u64,
     touched: bool,
     deleted: bool,
+}
+
+impl Slot {
+    /// What views may have of it. Mirrors can be emptied, to be made again, while their rows still stand.
+    fn seen_before(&self) -> Before<'_> {
+        self.before.as_ref().map_or(Before::Unknown, |state| Before::State(state.as_ref()))
+    }
 }
 
 impl Subscription {
@@ -193,7 +112,9 @@ impl Subscription {
             if old.is_some() {
                 let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
                 let start = cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(0) };
-                crate::store::upsert::<cursor::Entity, _>(&tx, vec![start]).await.map_err(|e| storage(&e))?;
+                let mut writes = Writes::on(self.journal.store().engine());
+                writes.upsert(&[start]);
+                writes.run(&tx).await.map_err(|e| storage(&e))?;
                 tx.commit().await.map_err(|e| storage(&e))?;
                 source.rewind().await?;
                 return Ok(true);
@@ -207,7 +128,8 @@ impl Subscription {
     /// # Errors
     /// Where the source or the database is away; what was not applied comes again.
     pub async fn step(&self, source: &mut dyn Source) -> Result<usize, Refusal> {
-        let deliveries = source.next(self.position().await?).await?;
+        let after = if source.by_position() { self.position().await? } else { 0 };
+        let deliveries = source.next(after).await?;
         if deliveries.is_empty() {
             return Ok(0);
         }
@@ -226,6 +148,9 @@ impl Subscription {
     }
 
     async fn apply(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<(), Refusal> {
+        if !source.by_position() && !deliveries.iter().any(|delivery| self.mirror_of(&delivery.envelope).is_some()) {
+            return Ok(());
+        }
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
         self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, deliveries).await?;
@@ -235,7 +160,7 @@ impl Subscription {
             trace::follow(&span, delivery.trace.as_deref());
             self.deliver(source, &mut batch, &delivery.envelope).instrument(span).await?;
         }
-        let position = deliveries.iter().map(|d| d.position).max().unwrap_or_default();
+        let position = deliveries.iter().map(|d| d.position).max().filter(|_| source.by_position());
         let dirty = !batch.dirty.is_empty();
         self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))?;
@@ -268,12 +193,12 @@ impl Subscription {
                 wanted.entry(mirror.collection()).or_default().insert(name.id.0);
             }
         }
-        let mut batch = Applying::default();
+        let (mut batch, mut all) = (Applying::default(), Vec::new());
         for (collection, ids) in wanted {
             let mirror = &self.mirrors[collection];
             let rows = mirror::Entity::find()
                 .filter(mirror::Column::Subscription.eq(collection))
-                .filter(mirror::Column::Record.is_in(ids.iter().copied()))
+                .filter(among(tx.get_database_backend(), mirror::Column::Record, ids.iter().copied()))
                 .all(tx)
                 .await
                 .map_err(|e| storage(&e))?;
@@ -282,16 +207,17 @@ impl Subscription {
                 let deleted = row.revision == mirror.revision() && row.state == TOMBSTONE;
                 let state = if deleted { None } else { mirror.decode(&row) };
                 let version = if deleted || state.is_some() { row.version.cast_unsigned() } else { 0 };
-                batch.slots.insert(row.record, Slot { state, version, touched: false, deleted });
+                batch.slots.insert(row.record, Slot { state, version, deleted, ..Slot::default() });
             }
-            let stuck = quarantine::Entity::find()
-                .filter(quarantine::Column::Subscription.eq(self.name))
-                .filter(quarantine::Column::Record.is_in(ids))
-                .all(tx)
-                .await
-                .map_err(|e| storage(&e))?;
-            batch.quarantined.extend(stuck.into_iter().map(|row| row.record));
+            all.extend(ids);
         }
+        let stuck = quarantine::Entity::find()
+            .filter(quarantine::Column::Subscription.eq(self.name))
+            .filter(among(tx.get_database_backend(), quarantine::Column::Record, all))
+            .all(tx)
+            .await
+            .map_err(|e| storage(&e))?;
+        batch.quarantined.extend(stuck.into_iter().map(|row| row.record));
         Ok(batch)
     }
 
@@ -339,7 +265,10 @@ impl Subscription {
                 if after.is_some() || slot.deleted {
                     let touched = mirror.touches(name.id, slot.state.as_deref(), after.as_deref());
                     batch.dirty.extend(touched.into_iter().map(|key| (key, batch.trace.clone())));
-                    slot.state = after;
+                    let before = std::mem::replace(&mut slot.state, after);
+                    if !slot.touched {
+                        slot.before = before;
+                    }
                 }
                 slot.version = envelope.version;
                 slot.touched = true;
@@ -360,7 +289,12 @@ impl Subscription {
         }
     }
 
-    async fn write(&self, tx: &DatabaseTransaction, batch: Applying, position: i64) -> Result<(), sea_orm::DbErr> {
+    async fn write(
+        &self,
+        tx: &DatabaseTransaction,
+        batch: Applying,
+        position: Option<i64>,
+    ) -> Result<(), sea_orm::DbErr> {
         let mut rows = Vec::new();
         let mut views: HashMap<&'static str, Vec<Box<dyn Collector>>> = HashMap::new();
         for (record, slot) in batch.slots.iter().filter(|(_, slot)| slot.touched) {
@@ -381,19 +315,22 @@ impl Subscription {
             });
             for collector in views.entry(collection).or_insert_with(|| mirror.collectors()) {
                 match &slot.state {
-                    Some(state) => collector.add(*record, state.as_ref(), true),
+                    Some(state) => collector.add(*record, slot.seen_before(), state.as_ref()),
                     None => collector.remove(*record),
                 }
             }
         }
-        write_mirrors(tx, rows).await?;
+        let mut writes = Writes::on(tx.get_database_backend());
+        writes.upsert(&rows);
         for collector in views.into_values().flatten() {
-            collector.write(tx).await?;
+            collector.write(&mut writes);
         }
-        mark_dirty(tx, batch.dirty).await?;
-        write_quarantine(tx, batch.stuck).await?;
-        let cursor = cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(position) };
-        crate::store::upsert::<cursor::Entity, _>(tx, vec![cursor]).await
+        mark_dirty(&mut writes, batch.dirty);
+        writes.insert(&batch.stuck);
+        let cursor =
+            |position| cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(position) };
+        writes.upsert(&position.map(cursor).into_iter().collect::<Vec<_>>());
+        writes.run(tx).await
     }
 
     /// The records that wait in quarantine, with the reason.
@@ -431,8 +368,7 @@ impl Subscription {
         for delivery in &deliveries {
             self.deliver(source, &mut batch, &delivery.envelope).await?;
         }
-        let position = self.position().await?;
-        self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
+        self.write(&tx, batch, None).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     journal::Journal,
-    limits::{REQUEST_MEMORY, REQUEST_SWEEP, TIMER_PERIOD, TIMERS_A_ROUND},
+    limits::{REQUEST_MEMORY, REQUEST_SWEEP, TIMER_PAUSE, TIMER_PERIOD, TIMERS_A_ROUND},
     store::storage,
     tables::{record, request},
     vitals::Vitals,
@@ -90,6 +90,8 @@ impl Worker for Timers {
     }
 
     async fn rest(&mut self) {
+        // Under load one look serves many commits.
+        tokio::time::sleep(TIMER_PAUSE).await;
         let _ = tokio::time::timeout(TIMER_PERIOD, self.committed.changed()).await;
     }
 }

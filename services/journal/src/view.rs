@@ -1,13 +1,15 @@
 //! Views: the rows by which records are found. They are written with the change, and can be made again from the journal.
 
-use crate::store::{StoreError, insert, upsert};
+use crate::{
+    bulk::{Writes, among},
+    store::StoreError,
+};
 use async_trait::async_trait;
 use sea_orm::{
-    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
+    EntityTrait, IntoActiveModel, Iterable, QueryFilter, QueryOrder, QuerySelect, Value,
 };
-use std::any::Any;
-use std::marker::PhantomData;
+use std::{any::Any, collections::HashMap, marker::PhantomData};
 use uuid::Uuid;
 
 /// Which rows a record has in one table. `State` is a record's state, or a mirror's.
@@ -15,9 +17,9 @@ pub trait View: Send + Sync + 'static {
     /// The state that the rows are made of.
     type State: Send + Sync + 'static;
     /// The table.
-    type Entity: EntityTrait;
+    type Entity: EntityTrait<Model: IntoActiveModel<Self::Row> + Send>;
     /// The rows.
-    type Row: ActiveModelTrait<Entity = Self::Entity> + ActiveModelBehavior + Send;
+    type Row: ActiveModelTrait<Entity = Self::Entity> + ActiveModelBehavior + PartialEq + Send;
 
     /// Whether a record has at most one row, with the record as its whole key: such rows are overwritten, others are
     /// deleted and written anew.
@@ -37,19 +39,58 @@ pub(crate) trait AnyView: Send + Sync {
     fn collector(&self) -> Box<dyn Collector>;
     /// All rows of records, as they are stored, in a form that can be compared.
     async fn stored(&self, db: &DatabaseTransaction, records: &[Uuid]) -> Result<Vec<String>, StoreError>;
+    /// All rows of records after one and up to another.
+    async fn stored_between(
+        &self,
+        db: &DatabaseConnection,
+        after: Uuid,
+        last: Uuid,
+    ) -> Result<Box<dyn Stored>, StoreError>;
     /// The table's name.
     fn table(&self) -> String;
 }
 
+/// Rows as they are stored, to be compared.
+pub(crate) trait Stored: Send {
+    /// Whether a record's rows are those of this state; none of one that is deleted.
+    fn is_of(&self, record: Uuid, state: Option<&(dyn Any + Send + Sync)>) -> bool;
+}
+
+struct StoredOf<V: View>(HashMap<Uuid, Vec<Vec<Value>>>, PhantomData<fn() -> V>);
+
+/// A row's values, in the order of its columns.
+fn values<V: View>(row: &V::Row) -> Vec<Value> {
+    let column = |column| row.get(column).into_value().unwrap_or(Value::Bool(None));
+    <V::Entity as EntityTrait>::Column::iter().map(column).collect()
+}
+
+impl<V: View> Stored for StoredOf<V> {
+    fn is_of(&self, record: Uuid, state: Option<&(dyn Any + Send + Sync)>) -> bool {
+        let wanted = state.map(|state| rows::<V>(record, state)).unwrap_or_default();
+        let found = self.0.get(&record).map_or(&[][..], Vec::as_slice);
+        found.len() == wanted.len() && wanted.iter().all(|row| found.contains(&values::<V>(row)))
+    }
+}
+
+/// What a record was before.
+#[derive(Clone, Copy)]
+pub(crate) enum Before<'a> {
+    /// It was not there.
+    Nothing,
+    /// It may have rows, and nobody knows which.
+    Unknown,
+    /// It was in this state, and its rows are of that.
+    State(&'a (dyn Any + Send + Sync)),
+}
+
 /// The rows of one transaction in one table.
-#[async_trait]
 pub(crate) trait Collector: Send {
-    /// Adds a record's rows; `existed` says whether it may have older ones.
-    fn add(&mut self, record: Uuid, state: &(dyn Any + Send + Sync), existed: bool);
+    /// Adds a record's rows where they are others than before.
+    fn add(&mut self, record: Uuid, before: Before<'_>, state: &(dyn Any + Send + Sync));
     /// Takes a record's rows away.
     fn remove(&mut self, record: Uuid);
-    /// Writes them.
-    async fn write(self: Box<Self>, db: &DatabaseTransaction) -> Result<(), StoreError>;
+    /// Hands them over to be written.
+    fn write(self: Box<Self>, writes: &mut Writes);
 }
 
 pub(crate) struct ViewOf<V>(pub PhantomData<fn() -> V>);
@@ -67,7 +108,7 @@ impl<V: View> AnyView for ViewOf<V> {
 
     async fn stored(&self, db: &DatabaseTransaction, records: &[Uuid]) -> Result<Vec<String>, StoreError> {
         let rows = V::Entity::find()
-            .filter(V::record_column().is_in(records.iter().copied()))
+            .filter(among(db.get_database_backend(), V::record_column(), records.iter().copied()))
             .order_by_asc(V::record_column())
             .all(db)
             .await?;
@@ -76,34 +117,63 @@ impl<V: View> AnyView for ViewOf<V> {
         Ok(rows)
     }
 
+    async fn stored_between(
+        &self,
+        db: &DatabaseConnection,
+        after: Uuid,
+        last: Uuid,
+    ) -> Result<Box<dyn Stored>, StoreError> {
+        let column = V::record_column();
+        let query = V::Entity::find().filter(column.gt(after)).filter(column.lte(last));
+        let mut found: HashMap<Uuid, Vec<Vec<Value>>> = HashMap::new();
+        for row in query.all(db).await? {
+            let row = row.into_active_model();
+            if let Some(Value::Uuid(Some(record))) = row.get(column).into_value() {
+                found.entry(record).or_default().push(values::<V>(&row));
+            }
+        }
+        Ok(Box::new(StoredOf::<V>(found, PhantomData)))
+    }
+
     fn table(&self) -> String {
         sea_orm::EntityName::table_name(&V::Entity::default()).to_owned()
     }
 }
 
-#[async_trait]
+fn rows<V: View>(record: Uuid, state: &(dyn Any + Send + Sync)) -> Vec<V::Row> {
+    V::rows(record, state.downcast_ref::<V::State>().expect("a view is asked for its own kind of state alone"))
+}
+
 impl<V: View> Collector for Rows<V> {
-    fn add(&mut self, record: Uuid, state: &(dyn Any + Send + Sync), existed: bool) {
-        let state = state.downcast_ref::<V::State>().expect("a view is asked for its own kind of state alone");
-        let rows = V::rows(record, state);
-        if existed && (!V::ONE_ROW || rows.is_empty()) {
+    fn add(&mut self, record: Uuid, before: Before<'_>, state: &(dyn Any + Send + Sync)) {
+        let now = rows::<V>(record, state);
+        let may_have_some = match before {
+            Before::Nothing => false,
+            Before::Unknown => true,
+            Before::State(state) => {
+                let old = rows::<V>(record, state);
+                if old == now {
+                    return;
+                }
+                !old.is_empty()
+            }
+        };
+        if may_have_some && (!V::ONE_ROW || now.is_empty()) {
             self.stale.push(record);
         }
-        self.rows.extend(rows);
+        self.rows.extend(now);
     }
 
     fn remove(&mut self, record: Uuid) {
         self.stale.push(record);
     }
 
-    async fn write(self: Box<Self>, db: &DatabaseTransaction) -> Result<(), StoreError> {
-        if !self.stale.is_empty() {
-            V::Entity::delete_many().filter(V::record_column().is_in(self.stale)).exec(db).await?;
-        }
+    fn write(self: Box<Self>, writes: &mut Writes) {
+        writes.delete(V::record_column(), &self.stale);
         if V::ONE_ROW {
-            upsert::<V::Entity, _>(db, self.rows).await
+            writes.upsert(&self.rows);
         } else {
-            insert::<V::Entity, _>(db, self.rows).await
+            writes.insert(&self.rows);
         }
     }
 }

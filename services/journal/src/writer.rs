@@ -1,51 +1,43 @@
 //! The one writer of a journal. It takes whatever waits, decides each command in turn, and commits all of it at once.
+//!
+//! On PostgreSQL it first decides by what it knows and writes all of that by one statement, without a transaction around it.
+//! The unique keys of changes and requests stop the statement where another replica was faster or a request came again.
+//! What changed nothing may have been decided by a state that is old by now: that is decided once more, under lock.
 
 use crate::{
-    beside::Beside,
+    bulk::Writes,
     command::{AnyCommand, Signer, within_audience_limit, within_change_limit},
-    erasure::{self, Erasing},
+    erasure,
     job::{Done, Job, Work},
     journal::Inner,
-    kind::{AnyKind, Collectors, Step},
+    kind::Step,
     limits::{BATCH_COMMANDS, COMMAND_TRIES},
-    metrics, panics,
+    metrics,
+    output::{Output, seals_in},
+    panics,
     relay::Outgoing,
-    slots::{Slot, load_requests, load_slots},
-    store::{Backend, StoreError, insert, storage, upsert},
-    tables::{change, feed, record, request, seal},
+    slots::{Slot, load_known, load_locked, load_requests},
+    store::{Backend, StoreError, storage},
+    tables::{change, feed, request},
 };
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
-    Audience, Moment, Reason, RecordId, RecordName, Refusal, Stamp, TenantId, envelope,
+    Audience, Moment, Reason, RecordName, Refusal, Stamp, envelope,
     limits::RECORD_CHANGES,
-    seal::{SEAL_BYTES, Sealed},
     time::{instant, timestamp},
 };
 use hansa_proto::types::{ChangeEnvelope, HashAlgorithm, SignedChange};
 use prost::Message;
-use sea_orm::{DatabaseTransaction, Set, SqlErr};
+use sea_orm::{Set, SqlErr};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 /// The feed of everyone.
 pub(crate) const PUBLIC: Uuid = Uuid::nil();
-
-/// The rows that a batch writes, beside records and views.
-#[derive(Default)]
-struct Output {
-    changes: Vec<change::ActiveModel>,
-    feed: Vec<feed::ActiveModel>,
-    requests: Vec<request::Model>,
-    seals: Vec<seal::ActiveModel>,
-    /// Those of `seals`, by what stands in the change.
-    sealed: HashSet<[u8; SEAL_BYTES]>,
-    erasures: Vec<Erasing>,
-    beside: Vec<Arc<dyn Beside>>,
-}
 
 /// What a change carries along of the command that led to it.
 #[derive(Clone, Copy, Default)]
@@ -55,39 +47,14 @@ struct Evidence<'a> {
     trace: Option<&'a str>,
 }
 
-impl Output {
-    /// Keeps values for a record, each once: commands that take effect together may bear the same ones.
-    fn keep_seals<'a>(&mut self, record: RecordId, tenant: TenantId, seals: impl IntoIterator<Item = &'a Sealed>) {
-        for sealed in seals {
-            if self.sealed.insert(sealed.seal) {
-                self.seals.push(seal::ActiveModel {
-                    seal: Set(sealed.seal.to_vec()),
-                    record: Set(record.0),
-                    tenant: Set(tenant.0),
-                    salt: Set(sealed.salt.to_vec()),
-                    value: Set(sealed.value.clone()),
-                    erased_at: Set(None),
-                });
-            }
-        }
-    }
-}
-
-/// The seals that stand in changes.
-fn seals_in(kind: &dyn AnyKind, steps: &[Step]) -> HashSet<Vec<u8>> {
-    let mut seals = HashSet::new();
-    for step in steps {
-        kind.visit_texts(&step.type_name, &step.payload, &mut |text| seals.extend([text.seal.clone()]));
-    }
-    seals
-}
-
 struct Batch<'a> {
     inner: &'a Inner,
     moment: Moment,
     slots: HashMap<Uuid, Slot>,
     requests: HashMap<(Uuid, Uuid), request::Model>,
     output: Output,
+    /// Nothing is locked: what changes nothing is refused, and decided again under lock.
+    unlocked: bool,
 }
 
 /// Runs until every handle of the journal is gone.
@@ -102,8 +69,13 @@ pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
     }
 }
 
-/// One transaction. Returns the jobs that must be tried again, because another replica wrote the same records.
+/// Returns the jobs that must be tried again, because another replica wrote the same records.
 async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
+    let first = jobs.iter().all(|job| job.tries == 0);
+    let jobs = if first && inner.store.backend() == Backend::Postgres { at_once(inner, jobs).await } else { jobs };
+    if jobs.is_empty() {
+        return jobs;
+    }
     match decide_and_commit(inner, &jobs).await {
         Ok(answers) => {
             for (job, answer) in jobs.into_iter().zip(answers) {
@@ -113,15 +85,28 @@ async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
         }
         Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(|job| again(inner, job)).collect(),
         Err(error) => {
-            let refusal = storage(&error);
-            // Where the commit itself failed, it is not known what stands.
-            crate::slots::names(&jobs).keys().for_each(|id| inner.cache.invalidate(id));
-            for job in jobs {
-                job.answered(inner, Err(refusal.clone()));
-            }
+            failed(inner, jobs, &error);
             Vec::new()
         }
     }
+}
+
+/// Where the commit itself failed, it is not known what stands.
+fn failed(inner: &Inner, jobs: Vec<Job>, error: &StoreError) {
+    let refusal = storage(error);
+    forget(inner, &jobs);
+    for job in jobs {
+        job.answered(inner, Err(refusal.clone()));
+    }
+}
+
+fn forget(inner: &Inner, jobs: &[Job]) {
+    crate::slots::names(jobs).keys().for_each(|id| inner.cache.invalidate(id));
+}
+
+/// Nobody hears this: it is decided again under lock.
+fn undecided() -> Refusal {
+    Refusal::because(Reason::Stale, "PL-4", "this may have been decided by what is old")
 }
 
 fn lost_a_race(error: &StoreError) -> bool {
@@ -141,38 +126,107 @@ fn again(inner: &Inner, mut job: Job) -> Option<Job> {
     None
 }
 
+/// Decides by what is known and writes what came of it by one statement. Returns the jobs that must be decided under lock.
+async fn at_once(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
+    let slots = match load_known(inner, &jobs).await {
+        Ok(slots) => slots,
+        Err(error) => {
+            failed(inner, jobs, &error);
+            return Vec::new();
+        }
+    };
+    let mut batch = Batch::over(inner, slots, HashMap::new(), true);
+    let answers: Vec<_> = jobs.iter().map(|job| panics::decided(|| batch.run(&job.work))).collect();
+    if answers.iter().all(Result::is_err) || !batch.output.erasures.is_empty() {
+        return jobs;
+    }
+    let (committed, writes) = batch.finish();
+    if !writes.at_once() {
+        return jobs;
+    }
+    match writes.run(inner.store.writer()).await {
+        Ok(()) => {
+            committed.tell(inner);
+            let (mut done, mut left) = (Vec::with_capacity(jobs.len()), Vec::new());
+            for (job, answer) in jobs.into_iter().zip(answers) {
+                match answer {
+                    Ok(answer) => done.push((job, answer)),
+                    Err(_) => left.push(job),
+                }
+            }
+            done.into_iter().for_each(|(job, answer)| job.answered(inner, Ok(answer)));
+            left
+        }
+        Err(error) if lost_a_race(&error) => {
+            forget(inner, &jobs);
+            jobs
+        }
+        Err(error) => {
+            failed(inner, jobs, &error);
+            Vec::new()
+        }
+    }
+}
+
 async fn decide_and_commit(inner: &Inner, jobs: &[Job]) -> Result<Vec<Result<Vec<Done>, Refusal>>, StoreError> {
     let tx = inner.store.begin().await?;
-    let mut batch = Batch {
-        inner,
-        moment: inner.clock.moment(),
-        slots: load_slots(inner, &tx, jobs).await?,
-        requests: load_requests(&tx, jobs).await?,
-        output: Output::default(),
-    };
+    let slots = load_locked(inner, &tx, jobs).await?;
+    let mut batch = Batch::over(inner, slots, load_requests(&tx, jobs).await?, false);
     let answers: Vec<_> = jobs.iter().map(|job| panics::decided(|| batch.run(&job.work))).collect();
     if batch.output.changes.is_empty() && batch.output.requests.is_empty() {
         tx.rollback().await?;
         return Ok(answers);
     }
-    let written = batch.output.changes.len() as i64;
-    let outgoing = batch.outgoing();
-    let erased = !batch.output.erasures.is_empty();
-    let slots = batch.write(&tx).await?;
+    let now = batch.moment.now;
+    let erasures = std::mem::take(&mut batch.output.erasures);
+    let (committed, writes) = batch.finish();
+    writes.run(&tx).await?;
+    erasure::erase(&tx, &erasures, now).await?;
     tx.commit().await?;
-    if erased {
+    if !erasures.is_empty() {
         // Before anyone is answered: what is said to be erased is gone from the files as well.
         inner.store.scrub().await;
     }
-    if let (Some(outbox), false) = (inner.outbox.get(), outgoing.is_empty()) {
-        // A relay that is behind is no reason to wait: its sweep finds what was not handed over.
-        let _ = outbox.try_send(outgoing);
-    }
-    for slot in slots {
-        inner.remember(slot.name.id.0, slot.name, slot.version, slot.head, slot.state);
-    }
-    inner.committed.send_modify(|count| *count += written);
+    committed.tell(inner);
     Ok(answers)
+}
+
+/// What follows from a commit.
+struct Committed {
+    changes: i64,
+    outgoing: Vec<Outgoing>,
+    slots: Vec<Slot>,
+}
+
+impl Committed {
+    fn tell(self, inner: &Inner) {
+        if let (Some(outbox), false) = (inner.outbox.get(), self.outgoing.is_empty()) {
+            // A relay that is behind is no reason to wait: its sweep finds what was not handed over.
+            let _ = outbox.try_send(self.outgoing);
+        }
+        for slot in self.slots {
+            inner.remember(slot.name.id.0, slot.name, slot.version, slot.head, slot.state);
+        }
+        inner.committed.send_modify(|count| *count += self.changes);
+    }
+}
+
+impl<'a> Batch<'a> {
+    fn over(
+        inner: &'a Inner,
+        slots: HashMap<Uuid, Slot>,
+        requests: HashMap<(Uuid, Uuid), request::Model>,
+        unlocked: bool,
+    ) -> Self {
+        Self { inner, moment: inner.clock.moment(), slots, requests, output: Output::default(), unlocked }
+    }
+
+    fn finish(self) -> (Committed, Writes) {
+        let slots: Vec<Slot> = self.slots.into_values().filter(|slot| slot.touched).collect();
+        let (changes, outgoing) = (self.output.changes.len() as i64, self.output.outgoing(self.inner));
+        let writes = self.output.writes(self.inner, &slots);
+        (Committed { changes, outgoing, slots }, writes)
+    }
 }
 
 impl Batch<'_> {
@@ -184,6 +238,9 @@ impl Batch<'_> {
     }
 
     fn commands(&mut self, commands: &[Box<dyn AnyCommand>], validate_only: bool) -> Result<Vec<Done>, Refusal> {
+        if validate_only && self.unlocked {
+            return Err(undecided());
+        }
         if let Some(done) = self.repeated(commands)? {
             return Ok(vec![done]);
         }
@@ -206,10 +263,13 @@ impl Batch<'_> {
             });
             overlay.insert(id, slot);
         }
+        if self.unlocked && overlay.iter().any(|(id, slot)| self.slots[id].version == slot.version) {
+            return Err(undecided());
+        }
         self.seal_the_rest(commands, &overlay, &mut output);
         if !validate_only {
             self.slots.extend(overlay);
-            self.keep(output);
+            self.output.keep(output);
             self.remember_request(commands, &done);
         }
         Ok(done)
@@ -324,7 +384,9 @@ impl Batch<'_> {
     /// on any number of replicas.
     fn timer(&mut self, name: &RecordName, due: DateTime<Utc>, trace: Option<&str>) -> Result<Vec<Done>, Refusal> {
         let Some(mut slot) = self.slots.get(&name.id.0).cloned() else { return Err(Refusal::not_found(name)) };
-        let Some(state) = slot.state.clone().filter(|s| slot.kind.due(s) == Some(due)) else { return Ok(Vec::new()) };
+        let Some(state) = slot.state.clone().filter(|s| slot.kind.due(s) == Some(due)) else {
+            return if self.unlocked { Err(undecided()) } else { Ok(Vec::new()) };
+        };
         let stamp = Stamp {
             version: slot.version + 1,
             at: self.moment.now,
@@ -346,7 +408,7 @@ impl Batch<'_> {
             self.append(&mut slot, step, &stamp, Evidence { trace, ..Evidence::default() }, &mut output)?;
         }
         self.slots.insert(name.id.0, slot);
-        self.keep(output);
+        self.output.keep(output);
         Ok(Vec::new())
     }
 
@@ -425,71 +487,5 @@ impl Batch<'_> {
                 });
             }
         }
-    }
-
-    /// What the relay publishes at once, where there is one.
-    fn outgoing(&self) -> Vec<Outgoing> {
-        if self.inner.outbox.get().is_none() {
-            return Vec::new();
-        }
-        let change = |row: &change::ActiveModel| Outgoing {
-            record: row.record.clone().unwrap(),
-            version: row.version.clone().unwrap(),
-            envelope: row.envelope.clone().unwrap(),
-            signatures: row.signatures.clone().unwrap(),
-            trace: row.trace.clone().unwrap(),
-        };
-        self.output.changes.iter().map(change).collect()
-    }
-
-    fn keep(&mut self, output: Output) {
-        self.output.changes.extend(output.changes);
-        self.output.feed.extend(output.feed);
-        self.output.requests.extend(output.requests);
-        self.output.seals.extend(output.seals);
-        self.output.erasures.extend(output.erasures);
-        self.output.beside.extend(output.beside);
-    }
-
-    /// Writes everything: the changes first, whose unique keys stop a batch that lost a race.
-    async fn write(self, tx: &DatabaseTransaction) -> Result<Vec<Slot>, StoreError> {
-        let Output { changes, mut feed, requests, seals, erasures, beside, .. } = self.output;
-        insert::<change::Entity, _>(tx, changes).await?;
-        let requests = requests.into_iter().map(sea_orm::IntoActiveModel::into_active_model).collect::<Vec<_>>();
-        insert::<request::Entity, request::ActiveModel>(tx, requests).await?;
-        insert::<seal::Entity, _>(tx, seals).await?;
-        erasure::erase(tx, &erasures, self.moment.now).await?;
-        for row in beside {
-            row.write(tx).await?;
-        }
-        if self.inner.store.backend() == Backend::Sqlite {
-            // One writer a file: its order is the order of commit, so positions are given at once.
-            for row in &mut feed {
-                row.position = Set(Some(self.inner.next_position.fetch_add(1, Ordering::Relaxed)));
-            }
-        }
-        insert::<feed::Entity, _>(tx, feed).await?;
-
-        let touched: Vec<Slot> = self.slots.into_values().filter(|slot| slot.touched).collect();
-        let mut records = Vec::with_capacity(touched.len());
-        let mut views = Collectors::default();
-        for slot in &touched {
-            let Some(state) = &slot.state else { continue };
-            let (revision, bytes) = slot.kind.encode(state);
-            records.push(record::ActiveModel {
-                record: Set(slot.name.id.0),
-                name: Set(slot.name.as_str().to_owned()),
-                version: Set(slot.version.cast_signed()),
-                head: Set(slot.head.clone()),
-                revision: Set(revision),
-                state: Set(bytes),
-                due_at: Set(slot.kind.due(state).map(|due| due.timestamp_micros())),
-                frozen: Set(slot.frozen.clone()),
-            });
-            views.add(slot.kind.as_ref(), &slot.name, state, slot.existed);
-        }
-        upsert::<record::Entity, _>(tx, records).await?;
-        views.write(tx).await?;
-        Ok(touched)
     }
 }

@@ -208,3 +208,27 @@ async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet
     context.delete_stream(format!("hansa-{id}-register")).await.unwrap();
     seen.values().sum()
 }
+
+/// A replica decides by what it remembers. Where that is old, its answer must be none that the other's acts contradict.
+#[tokio::test(flavor = "multi_thread")]
+async fn pl_4_what_a_replica_remembers_never_decides_alone() {
+    let f = Fixture::postgres().await;
+    let other = f.again().await;
+    let first = f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    // The other one has read it, and then it moves on without the other's hearing of it.
+    other.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
+    let newest = f.journal.submit(rename("a", "Lugudunum").if_head(&first.etag), false).await;
+    assert_eq!(newest.unwrap_err().reason, Reason::Stale, "the other's act counts");
+    let newest = f.journal.submit(rename("a", "Lugudunum"), false).await.unwrap();
+    assert_eq!(newest.version, 3);
+    let by_head = other.submit(rename("a", "Lyon").if_head(&newest.etag), false).await.unwrap();
+    assert_eq!(by_head.version, 4, "a head that the other does not remember is the record's all the same");
+    // What changes nothing is as doubtful as a refusal.
+    let idle = f.journal.submit(rename("a", "Lugudunum"), false).await.unwrap();
+    assert_eq!(idle.version, 5, "it was called otherwise meanwhile");
+    let again = f.journal.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
+    assert_eq!((again.version, again.repeated), (2, true), "a request of the other has its first answer");
+    let once = f.journal.submit(rename("a", "Lyon").once(request(1, 2)), false).await.unwrap_err();
+    assert_eq!(once.reason, Reason::RequestIdReused);
+    assert_eq!(f.journal.history(name("a").id, 0, 100).await.unwrap().len(), 5);
+}

@@ -1,13 +1,14 @@
 //! Evaluates each city that something has touched (ST-6), and every city when a new day begins.
 
 use crate::{
-    portfolio,
+    portfolio::{self, Standing},
     subscriptions::{EVALUATE, EVALUATE_COUNTRY, EVALUATE_PARTNERS, register::Countries},
     views::joined_city,
 };
-use hansa_journal::{Author, Command, Journal, Mirrors, Worker, trace};
+use chrono::NaiveDate;
+use hansa_journal::{Author, Command, Journal, Mirrors, Waiting, Worker, trace};
 use hansa_kernel::{RecordId, RecordName, Refused};
-use hansa_strategy_domain::{Rubric, evaluate, evaluation};
+use hansa_strategy_domain::{Evaluations, Rubric, evaluate, evaluation};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -32,7 +33,7 @@ impl Evaluator {
         vec![
             self.journal.queue(EVALUATE_COUNTRY, move |country| countries.clone().touch_country(country)),
             self.journal.queue(EVALUATE_PARTNERS, move |city| partners.clone().touch_partners(city)),
-            self.journal.queue(EVALUATE, move |city| cities.clone().evaluate(city)),
+            self.journal.queue_together(EVALUATE, move |some| cities.clone().evaluate(some)),
         ]
     }
 
@@ -52,16 +53,30 @@ impl Evaluator {
         self.journal.mark(EVALUATE, partners).await
     }
 
-    /// Evaluates one city as of today, and records the result where it is a new one.
-    async fn evaluate(self: Arc<Self>, city: Uuid) -> Refused<()> {
+    /// Evaluates cities as of today, and records the results that are new ones. What they need is read together, and what
+    /// comes of it is written together.
+    async fn evaluate(self: Arc<Self>, cities: Vec<Waiting>) -> Vec<Refused<()>> {
         let today = self.journal.clock().moment().today();
-        let Some(standing) = portfolio::of(&self.journal, RecordId(city), today).await? else { return Ok(()) };
-        let result = evaluate(&self.rubric, &standing.portfolio, standing.strategy.as_deref(), today);
-        let name = evaluation::name_of(&RecordName::new("cities", RecordId(city)));
-        let tenant = standing.tenant;
-        let author = Author { tenant: Some(tenant), trace: trace::current(), ..Author::default() };
-        let command = Command::new(name, author, move |state, _| evaluation::record(state, result.clone(), tenant));
-        self.journal.submit(command, false).await.map(drop)
+        let ids: Vec<Uuid> = cities.iter().map(|city| city.key).collect();
+        let mut standing = match portfolio::of_each(&self.journal, &ids, today).await {
+            Ok(standing) => standing,
+            Err(refusal) => return vec![Err(refusal); cities.len()],
+        };
+        let of = |city: &Waiting| Some(self.command(city, standing.remove(&city.key)?, today));
+        let commands: Vec<Option<Command<Evaluations>>> = cities.iter().map(of).collect();
+        let evaluated: Vec<bool> = commands.iter().map(Option::is_some).collect();
+        let mut answers = self.journal.submit_each(commands.into_iter().flatten().collect(), false).await.into_iter();
+        let mut answer = |evaluated| if evaluated { answers.next() } else { None };
+        evaluated.into_iter().map(|evaluated| answer(evaluated).map_or(Ok(()), |answer| answer.map(drop))).collect()
+    }
+
+    /// What records the result of one city.
+    fn command(&self, city: &Waiting, standing: Standing, today: NaiveDate) -> Command<Evaluations> {
+        let Standing { tenant, portfolio, strategy } = standing;
+        let result = evaluate(&self.rubric, &portfolio, strategy.as_deref(), today);
+        let name = evaluation::name_of(&RecordName::new("cities", RecordId(city.key)));
+        let author = Author { tenant: Some(tenant), trace: city.span.in_scope(trace::current), ..Author::default() };
+        Command::new(name, author, move |state, _| evaluation::record(state, result.clone(), tenant))
     }
 }
 

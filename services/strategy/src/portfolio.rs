@@ -8,18 +8,24 @@ use crate::{
     views,
 };
 use chrono::NaiveDate;
-use hansa_journal::{Journal, Mirrors};
+use hansa_journal::{Journal, Loaded, Mirrors};
 use hansa_kernel::{Caller, RecordId, RecordName, Refusal, Refused, Relation, TenantId};
-use hansa_partnerships_domain::ties::{Standing as TieStanding, Tie};
+use hansa_partnerships_domain::{
+    agreement::Which,
+    ties::{Standing as TieStanding, Tie},
+};
 use hansa_proto::strategy::{StrategyState, TieKind};
 use hansa_register_domain::{
     country, office,
-    reference::{CityReference, CountryReference},
+    reference::{CityReference, CountryReference, OfficeReference},
 };
 use hansa_strategy_domain::{
     CityFact, OfficeFact, PartnerFact, Portfolio, Strategy, TieFact, TieState, portfolio::guidelines_needed,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 use uuid::Uuid;
 
 /// How a joined city stands on a day.
@@ -49,13 +55,16 @@ pub struct Places {
 }
 
 impl Places {
-    /// Reads cities and their countries, and countries that are named beside.
-    async fn read(journal: &Journal, cities: &[Uuid], others: &[&str]) -> Refused<Self> {
-        let cities: BTreeMap<_, _> = Mirrors::<Cities>::of(journal).get_each(cities).await?.into_iter().collect();
+    /// Reads cities and their countries.
+    async fn read(journal: &Journal, cities: &[Uuid]) -> Refused<Self> {
+        let cities = Mirrors::<Cities>::of(journal).get_each(cities).await?.into_iter().collect();
+        Self::with(journal, cities, &[]).await
+    }
+
+    /// Cities that were read, with their countries and those that are named beside.
+    async fn with(journal: &Journal, cities: BTreeMap<Uuid, Arc<CityReference>>, others: &[&str]) -> Refused<Self> {
         let codes = cities.values().map(|city| city.country.as_str()).chain(others.iter().copied());
-        let mut ids: Vec<Uuid> = codes.map(|code| country::id_of(code).0).collect();
-        ids.sort_unstable();
-        ids.dedup();
+        let ids = distinct(codes.map(|code| country::id_of(code).0));
         let countries = Mirrors::<Countries>::of(journal).get_each(&ids).await?.into_iter().collect();
         Ok(Self { cities, countries })
     }
@@ -95,28 +104,103 @@ fn city_name(city: RecordId) -> String {
 /// # Errors
 /// Where the database is away.
 pub async fn of(journal: &Journal, city: RecordId, day: NaiveDate) -> Refused<Option<Standing>> {
-    // Most cities that are marked have not joined: they cost one query.
-    let Some(tenant) = tenant_of(journal, city).await? else { return Ok(None) };
-    let ids = views::tie::of(journal.store(), city).await?;
-    let ties = Mirrors::<Ties>::of(journal).get_each(&ids).await?;
-    let ends: Vec<_> = ties.iter().filter_map(|(_, tie)| tie.partner_of(city)).collect();
-    let mut cities: Vec<Uuid> = ends.iter().map(|end| end.city.0).chain([city.0]).collect();
-    cities.sort_unstable();
-    cities.dedup();
-    let countries: Vec<&str> = ends.iter().map(|end| end.country.as_str()).collect();
-    let places = Places::read(journal, &cities, &countries).await?;
-    let own = places.partner(city, "", day);
-    let facts = ties.iter().filter_map(|(id, tie)| tie_fact((*id, tie), city, &own, &places, day));
-    let entry = places.cities.get(&city.0);
-    let fact = CityFact {
-        city: own.city.clone(),
-        country: own.country.clone(),
-        democratic: own.democratic,
-        languages: own.languages.clone(),
-        next_election: entry.and_then(|entry| entry.next_election),
-    };
-    let portfolio = Portfolio::new(fact, office_of(journal, city).await?, facts);
-    Ok(Some(Standing { tenant, portfolio, strategy: strategy_of(journal, tenant, city).await? }))
+    Ok(of_each(journal, &[city.0], day).await?.remove(&city.0))
+}
+
+/// How cities stand on a day, read together: the number of queries does not depend on theirs. Those that are not known or
+/// have not joined are left out.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn of_each(journal: &Journal, cities: &[Uuid], day: NaiveDate) -> Refused<HashMap<Uuid, Standing>> {
+    let read = Read::of(journal, cities).await?;
+    Ok(read.joined.iter().map(|(id, tenant)| (*id, read.standing(RecordId(*id), *tenant, day))).collect())
+}
+
+/// What is read of some cities.
+#[derive(Default)]
+struct Read {
+    joined: BTreeMap<Uuid, TenantId>,
+    places: Places,
+    offices: HashMap<Uuid, Arc<OfficeReference>>,
+    /// The agreements of each city.
+    tied: HashMap<Uuid, Vec<Uuid>>,
+    ties: HashMap<Uuid, Arc<Tie>>,
+    /// The strategies of each city that were not superseded.
+    strategies: HashMap<Uuid, Vec<Loaded<Strategy>>>,
+}
+
+impl Read {
+    /// Whatever can be asked for at the same moment is.
+    async fn of(journal: &Journal, cities: &[Uuid]) -> Refused<Self> {
+        let (mirrored, offices) = (Mirrors::<Cities>::of(journal), Mirrors::<Offices>::of(journal));
+        let office_ids = Vec::from_iter(cities.iter().map(|city| office::id_of(RecordId(*city)).0));
+        let (mut own, offices, mut ends, standing) = tokio::try_join!(
+            mirrored.get_each(cities),
+            offices.get_each(&office_ids),
+            views::tie::of_each(journal.store(), cities),
+            views::strategy::standing_each(journal.store(), cities),
+        )?;
+        let joined: BTreeMap<Uuid, TenantId> = own.iter().filter_map(|(id, city)| Some((*id, city.tenant?))).collect();
+        if joined.is_empty() {
+            return Ok(Self::default());
+        }
+        own.retain(|(id, _)| joined.contains_key(id));
+        ends.retain(|end| joined.contains_key(&end.city));
+        let partners = distinct(ends.iter().map(|end| end.partner).filter(|partner| !joined.contains_key(partner)));
+        let tied = distinct(ends.iter().map(|end| end.record));
+        let (ties, partners, strategies) = tokio::try_join!(
+            async { Mirrors::<Ties>::of(journal).get_each(&tied).await },
+            mirrored.get_each(&partners),
+            strategies_of(journal, &joined, &standing),
+        )?;
+        let countries = ties.iter().flat_map(|(_, tie)| Which::ALL.map(|which| tie.ends[which].country.as_str()));
+        let countries: Vec<&str> = countries.collect();
+        let places = Places::with(journal, own.into_iter().chain(partners).collect(), &countries).await?;
+        let mut tied: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
+        for end in ends {
+            tied.entry(end.city).or_default().push(end.record);
+        }
+        let (offices, ties) = (offices.into_iter().collect(), ties.into_iter().collect());
+        Ok(Self { joined, places, offices, tied, ties, strategies })
+    }
+
+    fn standing(&self, city: RecordId, tenant: TenantId, day: NaiveDate) -> Standing {
+        let own = self.places.partner(city, "", day);
+        let ties =
+            self.tied.get(&city.0).into_iter().flatten().filter_map(|id| Some((*id, self.ties.get(id)?.as_ref())));
+        let ties = ties.filter_map(|tie| tie_fact(tie, city, &own, &self.places, day));
+        let fact = CityFact {
+            city: own.city.clone(),
+            country: own.country.clone(),
+            democratic: own.democratic,
+            languages: own.languages.clone(),
+            next_election: self.places.cities.get(&city.0).and_then(|entry| entry.next_election),
+        };
+        let office = office_fact(self.offices.get(&office::id_of(city).0).map(AsRef::as_ref));
+        let strategy = self.strategies.get(&city.0).and_then(|strategies| by_which(strategies));
+        Standing { tenant, portfolio: Portfolio::new(fact, office, ties), strategy }
+    }
+}
+
+async fn strategies_of(
+    journal: &Journal,
+    joined: &BTreeMap<Uuid, TenantId>,
+    standing: &[views::strategy::Model],
+) -> Refused<HashMap<Uuid, Vec<Loaded<Strategy>>>> {
+    let own = |one: &&views::strategy::Model| joined.get(&one.city).is_some_and(|tenant| tenant.0 == one.tenant);
+    let city_of: HashMap<Uuid, Uuid> = standing.iter().filter(own).map(|one| (one.record, one.city)).collect();
+    let mut out: HashMap<Uuid, Vec<Loaded<Strategy>>> = HashMap::new();
+    for loaded in journal.load_each::<Strategy>(&distinct(city_of.keys().copied())).await? {
+        if let Some(city) = city_of.get(&loaded.name.id.0) {
+            out.entry(*city).or_default().push(loaded);
+        }
+    }
+    Ok(out)
+}
+
+fn distinct(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
+    ids.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// The tenant that a city is; `None` where it is not known or has not joined.
@@ -146,18 +230,17 @@ pub async fn partners(
 ) -> Refused<BTreeMap<String, PartnerFact>> {
     let named = names.into_iter().filter_map(|name| RecordName::parse(name, "cities", "partner").ok());
     let ids: Vec<Uuid> = named.map(|name| name.id.0).collect();
-    let places = Places::read(journal, &ids, &[]).await?;
+    let places = Places::read(journal, &ids).await?;
     let fact = |id: &Uuid| places.partner(RecordId(*id), "", day);
     Ok(places.cities.keys().map(fact).map(|fact| (fact.city.clone(), fact)).collect())
 }
 
-async fn office_of(journal: &Journal, city: RecordId) -> Refused<OfficeFact> {
-    let office = Mirrors::<Offices>::of(journal).get(office::id_of(city)).await?;
-    Ok(office.map_or_else(OfficeFact::default, |office| OfficeFact {
+fn office_fact(office: Option<&OfficeReference>) -> OfficeFact {
+    office.map_or_else(OfficeFact::default, |office| OfficeFact {
         exists: office.exists,
         // An office that has named no language has not said anything about them.
         languages: Some(office.languages.clone()).filter(|languages| !languages.is_empty()),
-    }))
+    })
 }
 
 fn tie_fact(
@@ -198,16 +281,11 @@ fn state_of(tie: &Tie) -> TieState {
 }
 
 /// The strategy by which a city is judged: the one in force, else the last that lapsed, else its newest draft.
-async fn strategy_of(journal: &Journal, tenant: TenantId, city: RecordId) -> Refused<Option<Arc<Strategy>>> {
-    let standing = views::strategy::standing(journal.store(), tenant, city).await?;
-    for state in [StrategyState::Adopted, StrategyState::Lapsed, StrategyState::Draft] {
-        let ids: Vec<Uuid> = standing.iter().filter(|(_, is)| *is == state).map(|(id, _)| id.0).collect();
-        let loaded = journal.load_each::<Strategy>(&ids).await?;
-        if let Some(last) = loaded.into_iter().max_by_key(|one| (one.state.valid_until(), one.name.id)) {
-            return Ok(Some(last.state));
-        }
-    }
-    Ok(None)
+fn by_which(strategies: &[Loaded<Strategy>]) -> Option<Arc<Strategy>> {
+    let order = [StrategyState::Adopted, StrategyState::Lapsed, StrategyState::Draft];
+    let of = |state| strategies.iter().filter(move |one| one.state.state() == state);
+    let last = |state| of(state).max_by_key(|one| (one.state.valid_until(), one.name.id));
+    order.into_iter().find_map(last).map(|one| one.state.clone())
 }
 
 /// Whether a tool that is to be linked is an agreement of the strategy's own city (ST-4). One of others is not told from one

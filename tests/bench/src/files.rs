@@ -70,8 +70,8 @@ const SERVICES: [&str; 3] = ["register", "partnerships", "strategy"];
 ///
 pub async fn rebuild(options: &Options) -> anyhow::Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
-    let count = options.records * 4;
-    cities(options, folder.path(), count)?;
+    // So many that the start of the command counts for little.
+    cities(options, folder.path(), options.cities)?;
     settle(options, folder.path()).await?;
     let mut runs = Vec::new();
     let mut changes = 0;

@@ -1,11 +1,11 @@
 //! Strategies by tenant, city and state.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, View, keyset, storage};
+use hansa_journal::{Found, Store, View, among, keyset, storage};
 use hansa_kernel::{RecordId, RecordName, Refusal, TenantId};
 use hansa_proto::strategy::{ListStrategiesRequest, StrategyState};
 use hansa_strategy_domain::Strategy;
-use sea_orm::{QueryFilter, QueryOrder, Set, entity::prelude::*};
+use sea_orm::{QueryFilter, Set, entity::prelude::*};
 
 /// One strategy.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -83,13 +83,21 @@ pub async fn standing(
     tenant: TenantId,
     city: RecordId,
 ) -> Result<Vec<(RecordId, StrategyState)>, Refusal> {
-    let rows = Entity::find()
-        .filter(Column::Tenant.eq(tenant.0))
-        .filter(Column::City.eq(city.0))
+    let mut rows = standing_each(store, &[city.0]).await?;
+    rows.retain(|row| row.tenant == tenant.0);
+    rows.sort_by(|one, other| one.newest.cmp(&other.newest));
+    Ok(rows.into_iter().map(|row| (RecordId(row.record), row.state.try_into().unwrap_or_default())).collect())
+}
+
+/// The strategies of some cities that were not superseded.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn standing_each(store: &Store, cities: &[Uuid]) -> Result<Vec<Model>, Refusal> {
+    Entity::find()
+        .filter(among(store.engine(), Column::City, cities.iter().copied()))
         .filter(Column::State.ne(StrategyState::Superseded as i32))
-        .order_by_asc(Column::Newest)
         .all(store.reader())
         .await
-        .map_err(|error| storage(&error))?;
-    Ok(rows.into_iter().map(|row| (RecordId(row.record), row.state.try_into().unwrap_or_default())).collect())
+        .map_err(|error| storage(&error))
 }

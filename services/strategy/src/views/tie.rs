@@ -1,9 +1,9 @@
 //! Ties by the cities at their ends: two rows a tie.
 
-use hansa_journal::{Store, View, storage};
-use hansa_kernel::{RecordId, Refusal};
+use hansa_journal::{Store, View, among, storage};
+use hansa_kernel::Refusal;
 use hansa_partnerships_domain::{agreement::Which, ties::Tie};
-use sea_orm::{QueryFilter, QuerySelect, Set, entity::prelude::*};
+use sea_orm::{QueryFilter, Set, entity::prelude::*};
 
 /// One end of a tie.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -52,11 +52,11 @@ impl View for Ties {
     }
 }
 
-/// The agreements of a city, whatever their state.
+/// The ends of agreements at some cities, whatever their state.
 ///
 /// # Errors
 /// Where the database is away.
-pub async fn of(store: &Store, city: RecordId) -> Result<Vec<Uuid>, Refusal> {
-    let query = Entity::find().select_only().column(Column::Record).filter(Column::City.eq(city.0));
-    query.into_tuple().all(store.reader()).await.map_err(|error| storage(&error))
+pub async fn of_each(store: &Store, cities: &[Uuid]) -> Result<Vec<Model>, Refusal> {
+    let query = Entity::find().filter(among(store.engine(), Column::City, cities.iter().copied()));
+    query.all(store.reader()).await.map_err(|error| storage(&error))
 }

@@ -19,7 +19,10 @@ pub struct Floor {
 /// Opens or makes a file as durable as the program's.
 fn open(file: &Path) -> anyhow::Result<Connection> {
     let db = Connection::open(file)?;
-    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000;")?;
+    db.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; \
+         PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON;",
+    )?;
     db.set_prepared_statement_cache_capacity(64);
     Ok(db)
 }
