@@ -6,7 +6,7 @@ use crate::{
     journal::Journal,
     limits::{QUEUE_AT_ONCE, QUEUE_TOGETHER, SUBSCRIPTION_PERIOD},
     metrics,
-    store::storage,
+    store::{Backend, StoreError, storage},
     tables::dirty,
     trace,
     worker::Worker,
@@ -14,7 +14,7 @@ use crate::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use hansa_kernel::Refusal;
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
+use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
 use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 use tracing::{Instrument, Span};
@@ -79,6 +79,7 @@ impl Journal {
             by_marks.entry(*marks).or_default().push(*key);
         }
         let tx = self.store().begin().await.map_err(|e| storage(&e))?;
+        self.hold(&tx, queue, keys).await.map_err(|e| storage(&e))?;
         for (marks, keys) in by_marks {
             dirty::Entity::delete_many()
                 .filter(dirty::Column::Queue.eq(queue))
@@ -89,6 +90,28 @@ impl Journal {
                 .map_err(|e| storage(&e))?;
         }
         tx.commit().await.map_err(|e| storage(&e))
+    }
+
+    /// Locks keys in the order in which they are marked: who takes them off and who marks them again would otherwise each
+    /// wait for the other.
+    async fn hold(
+        &self,
+        tx: &DatabaseTransaction,
+        queue: &'static str,
+        keys: &[(Uuid, i64)],
+    ) -> Result<(), StoreError> {
+        if self.store().backend() == Backend::Sqlite {
+            return Ok(());
+        }
+        let keys: Vec<Uuid> = keys.iter().map(|(key, _)| *key).collect();
+        let held = dirty::Entity::find()
+            .select_only()
+            .column(dirty::Column::Key)
+            .filter(dirty::Column::Queue.eq(queue))
+            .filter(among(self.store().engine(), dirty::Column::Key, keys))
+            .order_by_asc(dirty::Column::Key)
+            .lock_exclusive();
+        held.into_tuple::<Uuid>().all(tx).await.map(drop)
     }
 
     /// Puts keys on a queue.
