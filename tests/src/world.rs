@@ -6,7 +6,7 @@ use crate::{
     eventually, request_id,
 };
 use hansa_proto::{
-    partnerships::{AgreementOrigin, AgreementState, ImportAgreementRequest},
+    partnerships::{AgreementOrigin, AgreementState, GetAgreementRequest, ImportAgreementRequest},
     register::{GetCityRequest, ListCountriesRequest, Office, OfficeExistence, RegimeClass, UpdateOfficeRequest},
     strategy::GetEvaluationRequest,
 };
@@ -56,6 +56,13 @@ impl World {
             let signed = side.mayor.agreements().sign_agreement(cities::signature(&active)).await.unwrap().into_inner();
             assert!(matches!(signed.state(), AgreementState::Signed | AgreementState::Active));
         }
+        // Time brings it into force, a moment after the second signature.
+        eventually("the agreement is in force", async || {
+            let request = GetAgreementRequest { name: active.clone() };
+            let found = a.mayor.agreements().get_agreement(request).await.ok()?.into_inner();
+            (found.state() == AgreementState::Active).then_some(())
+        })
+        .await;
         let proposed = cities::propose(&a, &b).await.name;
         let strategy = cities::adopt(&a).await.name;
         let evaluation = eventually("the evaluation of the strategy", async || {
