@@ -6,7 +6,8 @@ use crate::{
     eventually, request_id,
 };
 use hansa_proto::{
-    partnerships::{AgreementOrigin, AgreementState, GetAgreementRequest, ImportAgreementRequest},
+    changes::ListRecordChangesRequest,
+    partnerships::{AgreementOrigin, AgreementState, ImportAgreementRequest},
     register::{GetCityRequest, ListCountriesRequest, Office, OfficeExistence, RegimeClass, UpdateOfficeRequest},
     strategy::GetEvaluationRequest,
 };
@@ -56,11 +57,11 @@ impl World {
             let signed = side.mayor.agreements().sign_agreement(cities::signature(&active)).await.unwrap().into_inner();
             assert!(matches!(signed.state(), AgreementState::Signed | AgreementState::Active));
         }
-        // Time brings it into force, a moment after the second signature.
-        eventually("the agreement is in force", async || {
-            let request = GetAgreementRequest { name: active.clone() };
-            let found = a.mayor.agreements().get_agreement(request).await.ok()?.into_inner();
-            (found.state() == AgreementState::Active).then_some(())
+        // Time brings it into force, a moment after the second signature, and tells of the first anniversary, a year ahead.
+        eventually("nothing more comes by time", async || {
+            let request = ListRecordChangesRequest { record: active.clone(), ..Default::default() };
+            let changes = a.mayor.changes("partnerships").list_record_changes(request).await.ok()?.into_inner().changes;
+            changes.last()?.r#type.ends_with("AnniversaryApproached").then_some(())
         })
         .await;
         let proposed = cities::propose(&a, &b).await.name;
