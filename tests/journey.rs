@@ -176,24 +176,26 @@ async fn now_it_is_public(reader: &Caller, name: &str) {
 }
 
 async fn history_and_feed(party: &Caller, reader: &Caller, name: &str) {
-    let request = ListRecordChangesRequest { record: name.into(), ..Default::default() };
-    let history = party.changes("partnerships").list_record_changes(request).await.unwrap().into_inner().changes;
+    let service = || "services/partnerships".to_owned();
+    let feed = async || {
+        let request = ListChangesRequest { service: service(), page_size: 1_000, ..Default::default() };
+        let feed = party.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
+        let own = feed.iter().filter_map(|f| f.change.as_ref()).filter(|c| c.record == name);
+        own.map(|c| c.version).collect::<BTreeSet<u64>>()
+    };
+    // Time itself may add a change meanwhile: both are read until they tell the same.
+    let history = eventually("PL-1: a party can follow all of the history", async || {
+        let request = ListRecordChangesRequest { record: name.into(), ..Default::default() };
+        let history = party.changes("partnerships").list_record_changes(request).await.unwrap().into_inner().changes;
+        let versions: BTreeSet<u64> = history.iter().map(|change| change.version).collect();
+        (feed().await == versions).then_some(history)
+    })
+    .await;
     let versions: Vec<u64> = history.iter().map(|change| change.version).collect();
     assert_eq!(versions, (1..=versions.len() as u64).collect::<Vec<_>>(), "PL-3: in order, without gaps");
     assert!(history.iter().any(|change| change.r#type.ends_with("AgreementSigned")));
 
-    let seen = eventually("the feed", async || {
-        let request =
-            ListChangesRequest { service: "services/partnerships".into(), page_size: 1_000, ..Default::default() };
-        let feed = party.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
-        let seen: BTreeSet<u64> =
-            feed.iter().filter_map(|f| f.change.as_ref()).filter(|c| c.record == name).map(|c| c.version).collect();
-        (seen.len() == versions.len()).then_some(seen)
-    })
-    .await;
-    assert_eq!(seen.into_iter().collect::<Vec<_>>(), versions, "PL-1: a party can follow all of it");
-    let request =
-        ListChangesRequest { service: "services/partnerships".into(), page_size: 1_000, ..Default::default() };
+    let request = ListChangesRequest { service: service(), page_size: 1_000, ..Default::default() };
     let public = reader.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
     for change in public.iter().filter_map(|f| f.change.as_ref()).filter(|c| c.record == name) {
         assert!(change.signed.is_none(), "a reader who is no party gets what is public alone");
