@@ -144,6 +144,13 @@ async fn import(platform: &Platform, a: &str, b: &str) -> String {
         request_id: request_id(),
         ..Default::default()
     };
-    let imported = platform.steward().agreements().import_agreement(request).await.unwrap();
-    imported.into_inner().name
+    // The agreements hear of a city a moment after it was entered.
+    eventually("both cities of the tie are known", async || {
+        match platform.steward().agreements().import_agreement(request.clone()).await {
+            Ok(imported) => Some(imported.into_inner().name),
+            Err(status) if status.code() == tonic::Code::NotFound => None,
+            Err(status) => panic!("{status:?}"),
+        }
+    })
+    .await
 }
