@@ -4,8 +4,7 @@
 use chrono::{DateTime, Utc};
 use hansa_journal::{Journal, NodeKeys, Signer, keys::random_bytes, storage};
 use hansa_kernel::{Reason, Refusal, Refused, TenantId};
-use hansa_proto::register::KeyCustody;
-use hansa_register_domain::Tenant;
+use hansa_register_domain::{Tenant, tenant};
 use sea_orm::{Set, entity::prelude::*};
 use zeroize::Zeroizing;
 
@@ -61,13 +60,8 @@ fn row(signer: &Signer, wrapped: Vec<u8>, now: DateTime<Utc>) -> ActiveModel {
 ///
 /// # Errors
 /// PL-5 where the host does not hold it; INTERNAL where it cannot be opened: the database is of another node.
-pub async fn held(journal: &Journal, id: TenantId, tenant: &Tenant) -> Refused<Signer> {
-    let none = || {
-        Refusal::rule("PL-5", "the host does not hold the tenant's key")
-            .missing("key_custody", "is not the host's")
-            .help("Whoever holds the key replaces it.")
-    };
-    let public = tenant.key().filter(|_| tenant.custody() == KeyCustody::Host).ok_or_else(none)?;
+pub async fn held(journal: &Journal, id: TenantId, state: &Tenant) -> Refused<Signer> {
+    let public = tenant::hosted_key(state)?;
     let found = Entity::find_by_id((id.0, public.to_vec())).one(journal.store().reader()).await;
     let wrapped = found.map_err(|error| storage(&error))?.map(|row| row.wrapped).unwrap_or_default();
     let key = journal.node().unwrap(id, &wrapped).filter(|key| key.verifying_key().to_bytes() == public);

@@ -225,17 +225,24 @@ pub fn create(
     Ok(Founding { id, tenant: vec![first], city: city_change })
 }
 
+/// The public half of the key in force, where the host holds it.
+///
+/// # Errors
+/// PL-5 where it does not.
+pub fn hosted_key(state: &Tenant) -> Refused<[u8; 32]> {
+    state.key().filter(|_| state.custody() == KeyCustody::Host).ok_or_else(|| {
+        Refusal::rule("PL-5", "the host does not hold the tenant's key")
+            .missing("key_custody", "is not the host's")
+            .help("Whoever holds the key replaces it.")
+    })
+}
+
 /// Replaces the key that the host holds. `old` is the public half of the one that the host signs with.
 ///
 /// # Errors
 /// PL-5 where the host does not hold the key; STALE where it was replaced meanwhile; LIMIT where it was too often.
 pub fn rotate_key(state: &Tenant, old: &[u8; 32], host: Host, at: Moment) -> Decision<Change> {
-    if state.custody() != KeyCustody::Host {
-        return Err(Refusal::rule("PL-5", "the host does not hold the tenant's key")
-            .missing("key_custody", "is not the host's")
-            .help("Whoever holds the key replaces it."));
-    }
-    if state.key().as_ref() != Some(old) {
+    if hosted_key(state)? != *old {
         return Err(Refusal::because(Reason::Stale, "PL-4", "the key was replaced meanwhile")
             .help("Read the tenant again; send the command again where one more key is wanted."));
     }
