@@ -21,7 +21,7 @@ pub fn derive(set: &FileDescriptorSet) -> String {
     for (name, message) in &messages {
         texts(&mut out, name, message, &with_texts);
         if has(message, "request_id") && has(message, "validate_only") {
-            write_request(&mut out, name, message);
+            write_request(&mut out, name, message, &messages);
         }
         if has(message, "name") && has(message, "etag") && !name.ends_with("Request") {
             masked(&mut out, name, message);
@@ -128,12 +128,30 @@ fn texts(out: &mut String, name: &str, message: &DescriptorProto, with_texts: &B
     );
 }
 
-fn write_request(out: &mut String, name: &str, message: &DescriptorProto) {
-    let etag = if has(message, "etag") { "&self.etag" } else { "\"\"" };
+fn write_request(out: &mut String, name: &str, message: &DescriptorProto, all: &BTreeMap<String, &DescriptorProto>) {
+    // An update names its record in the resource that it brings.
+    let resource = message.field.iter().find(|f| {
+        f.label() != Label::Repeated && all.get(f.type_name()).is_some_and(|of| has(of, "name") && has(of, "etag"))
+    });
+    let within = |field: &str| {
+        resource
+            .map_or("\"\"".to_owned(), |r| format!("self.{}.as_ref().map_or(\"\", |r| &r.{field})", ident(r.name())))
+    };
+    let etag = match (has(message, "etag"), resource) {
+        (true, None) => "&self.etag".to_owned(),
+        (true, Some(_)) => format!("if self.etag.is_empty() {{ {} }} else {{ &self.etag }}", within("etag")),
+        (false, _) => within("etag"),
+    };
+    let (field, target) = match resource {
+        _ if has(message, "name") => ("name".to_owned(), "&self.name".to_owned()),
+        Some(resource) => (format!("{}.name", resource.name()), within("name")),
+        None => ("name".to_owned(), "\"\"".to_owned()),
+    };
     let _ = writeln!(
         out,
         "impl crate::WriteRequest for {} {{ fn request_id(&self) -> &str {{ &self.request_id }} \
          fn validate_only(&self) -> bool {{ self.validate_only }} fn etag(&self) -> &str {{ {etag} }} \
+         fn target(&self) -> (&'static str, &str) {{ (\"{field}\", {target}) }} \
          fn without_id(mut self) -> Self {{ self.request_id.clear(); self }} }}",
         path(name)
     );

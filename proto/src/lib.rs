@@ -35,8 +35,10 @@ pub trait WriteRequest {
     fn request_id(&self) -> &str;
     /// Whether to answer as if it were done, and do nothing.
     fn validate_only(&self) -> bool;
-    /// The head that the caller read; empty where it does not care.
+    /// The head that the caller read, here or in the resource that it brings; empty where it does not care.
     fn etag(&self) -> &str;
+    /// The field that names the record that it is about, and the name; empty where it makes one.
+    fn target(&self) -> (&'static str, &str);
     /// The same request without its id: what a repetition is compared by.
     fn without_id(self) -> Self;
 }

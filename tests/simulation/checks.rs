@@ -9,7 +9,7 @@ use crate::{
 use chrono::DateTime;
 use hansa::node::SERVICES;
 use hansa_journal::{Clock, Journal, tables};
-use hansa_kernel::{Audience, Misfit, Record, RecordId, RecordName, Stamp, TenantId, envelope, time};
+use hansa_kernel::{Audience, Misfit, Record, RecordId, RecordName, Reference as _, Stamp, TenantId, envelope, time};
 use hansa_partnerships_domain::{agreement::Agreement, ties::Tie};
 use hansa_proto::{
     ChangeSet,

@@ -22,9 +22,21 @@ pub mod settings;
 pub mod status;
 pub mod telemetry;
 pub mod token;
+pub mod usual;
 
 pub use config::Config;
 pub use desk::{Act, Desk};
 pub use module::Module;
 pub use page::Page;
-pub use status::to_status;
+pub use status::{ask, to_status};
+pub use usual::named;
+
+/// A gRPC service with the limits on messages that all have.
+#[macro_export]
+macro_rules! bounded {
+    ($service:expr) => {
+        $service
+            .max_decoding_message_size($crate::limits::REQUEST_BYTES)
+            .max_encoding_message_size($crate::limits::RESPONSE_BYTES)
+    };
+}

@@ -1,7 +1,7 @@
 //! A refusal as gRPC sees it: google.rpc.Status with exactly one ErrorInfo.
 
 use crate::limits::RETRY_AFTER;
-use hansa_kernel::{Reason, Refusal, refusal::Missing};
+use hansa_kernel::{Reason, Refusal, Refused, refusal::Missing};
 use std::collections::HashMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt};
@@ -38,6 +38,14 @@ pub fn to_status(refusal: &Refusal) -> Status {
         _ => {}
     }
     Status::with_error_details(code(refusal.reason), refusal.message.clone(), details)
+}
+
+/// A part of a request, or the refusal as gRPC says it.
+///
+/// # Errors
+/// The refusal.
+pub fn ask<T>(part: Refused<T>) -> Result<T, Status> {
+    part.map_err(|refusal| to_status(&refusal))
 }
 
 fn code(reason: Reason) -> Code {

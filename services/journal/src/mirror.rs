@@ -9,32 +9,19 @@ use crate::{
     tables::mirror,
     view::{AnyView, Collector, View, ViewOf},
 };
-use hansa_kernel::{Misfit, RecordId, Refusal, Stamp};
+use hansa_kernel::{Misfit, RecordId, Reference, Refusal};
 use hansa_proto::{ChangeSet, types::ChangeEnvelope};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
-use serde::{Serialize, de::DeserializeOwned};
 use std::{any::Any, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
 
 /// The state that is kept of a deleted record: nothing but the mark.
 pub(crate) const TOMBSTONE: &[u8] = &[];
 
-/// What is kept of the records of one foreign collection.
+/// How a service keeps the records of one foreign collection.
 pub trait Mirror: Send + Sync + 'static {
-    /// The collection, such as `cities`.
-    const COLLECTION: &'static str;
-    /// Raised whenever the state's shape or fold changes: the mirrors are then folded anew.
-    const REVISION: u32;
     /// What is kept of one record.
-    type State: Serialize + DeserializeOwned + Clone + Send + Sync + 'static;
-    /// What can happen to it.
-    type Change: ChangeSet;
-
-    /// The state after a change; `before` is `None` for the first.
-    ///
-    /// # Errors
-    /// Where the change cannot follow: the record is put into quarantine.
-    fn fold(before: Option<Self::State>, change: &Self::Change, stamp: &Stamp) -> Result<Self::State, Misfit>;
+    type State: Reference;
 
     /// What must be worked on again because of it: keys of a queue. `after` is `None` where the record was deleted.
     fn touches(
@@ -46,6 +33,9 @@ pub trait Mirror: Send + Sync + 'static {
         Vec::new()
     }
 }
+
+/// The change set of what a mirror follows.
+type ChangeOf<M> = <<M as Mirror>::State as Reference>::Change;
 
 /// A mirror without its type.
 pub(crate) trait AnyMirror: Send + Sync {
@@ -90,11 +80,11 @@ fn typed<M: Mirror>(state: &(dyn Any + Send + Sync)) -> &M::State {
 
 impl<M: Mirror> AnyMirror for MirrorOf<M> {
     fn collection(&self) -> &'static str {
-        M::COLLECTION
+        M::State::COLLECTION
     }
 
     fn revision(&self) -> i32 {
-        M::REVISION.cast_signed()
+        M::State::REVISION.cast_signed()
     }
 
     fn decode(&self, row: &mirror::Model) -> Option<Box<dyn Any + Send + Sync>> {
@@ -113,7 +103,7 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
         before: Option<&(dyn Any + Send + Sync)>,
         envelope: &ChangeEnvelope,
     ) -> Result<Option<Box<dyn Any + Send + Sync>>, Misfit> {
-        let change = M::Change::decode(&envelope.r#type, &envelope.payload)
+        let change = ChangeOf::<M>::decode(&envelope.r#type, &envelope.payload)
             .map_err(|error| Misfit(format!("its payload cannot be read: {error}")))?;
         let Some(change) = change else {
             return if envelope.critical {
@@ -123,7 +113,7 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
             };
         };
         let before = before.map(|state| typed::<M>(state).clone());
-        M::fold(before, &change, &crate::kind::stamp(envelope)).map(|state| Some(Box::new(state) as _))
+        M::State::fold(before, &change, &crate::kind::stamp(envelope)).map(|state| Some(Box::new(state) as _))
     }
 
     fn touches(
@@ -169,14 +159,14 @@ impl<M: Mirror> Mirrors<M> {
             return Ok(Vec::new());
         }
         let rows = mirror::Entity::find()
-            .filter(mirror::Column::Subscription.eq(M::COLLECTION))
+            .filter(mirror::Column::Subscription.eq(M::State::COLLECTION))
             .filter(among(self.journal.store().engine(), mirror::Column::Record, ids.iter().copied()))
             .all(self.journal.store().reader())
             .await
             .map_err(|e| storage(&e))?;
         Ok(rows
             .into_iter()
-            .filter(|row| row.revision == M::REVISION.cast_signed() && row.state != TOMBSTONE)
+            .filter(|row| row.revision == M::State::REVISION.cast_signed() && row.state != TOMBSTONE)
             .filter_map(|row| postcard::from_bytes(&row.state).ok().map(|state| (row.record, Arc::new(state))))
             .collect())
     }

@@ -17,7 +17,7 @@ use crate::{
     worker::Worker,
 };
 use async_trait::async_trait;
-use hansa_kernel::{Misfit, RecordId, RecordName, Refusal};
+use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Set, Statement};
 use std::{
@@ -78,14 +78,14 @@ impl Subscription {
     /// Keeps a mirror that is found by its record's id alone.
     #[must_use]
     pub fn mirror<M: Mirror>(mut self) -> Self {
-        self.mirrors.insert(M::COLLECTION, Box::new(MirrorOf::<M>::new()));
+        self.mirrors.insert(M::State::COLLECTION, Box::new(MirrorOf::<M>::new()));
         self
     }
 
     /// Keeps a mirror with a view.
     #[must_use]
     pub fn viewed<M: Mirror, V: View<State = M::State>>(mut self) -> Self {
-        self.mirrors.insert(M::COLLECTION, Box::new(MirrorOf::<M>::new().with::<V>()));
+        self.mirrors.insert(M::State::COLLECTION, Box::new(MirrorOf::<M>::new().with::<V>()));
         self
     }
 

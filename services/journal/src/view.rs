@@ -32,6 +32,61 @@ pub trait View: Send + Sync + 'static {
     fn rows(record: Uuid, state: &Self::State) -> Vec<Self::Row>;
 }
 
+/// The usual view: one row a record, in a table that is keyed by it. It makes the entity (`Model`, `Column` and the like) and
+/// the [`View`] in the module where it stands, which has `sea_orm::entity::prelude` in scope.
+///
+/// ```text
+/// view! {
+///     /// Networks by name.
+///     "networks" Networks of Network as |record, network| {
+///         /// Its name in lower case.
+///         sort_name: String = network.display_name().to_lowercase(),
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! view {
+    ($(#[$doc:meta])* $table:literal $view:ident of $state:ty as |$record:ident, $of:ident| {
+        $($(#[$about:meta])* $column:ident: $type:ty = $value:expr,)*
+    }) => {
+        /// One row.
+        #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+        #[sea_orm(table_name = $table)]
+        pub struct Model {
+            /// The record.
+            #[sea_orm(primary_key, auto_increment = false)]
+            pub record: Uuid,
+            $($(#[$about])* pub $column: $type,)*
+        }
+
+        /// None.
+        #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+        pub enum Relation {}
+        impl ActiveModelBehavior for ActiveModel {}
+
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub struct $view;
+
+        impl $crate::View for $view {
+            type State = $state;
+            type Entity = Entity;
+            type Row = ActiveModel;
+
+            fn record_column() -> Column {
+                Column::Record
+            }
+
+            fn rows($record: Uuid, $of: &$state) -> Vec<ActiveModel> {
+                vec![ActiveModel {
+                    $($column: ::sea_orm::ActiveValue::Set($value),)*
+                    record: ::sea_orm::ActiveValue::Set($record),
+                }]
+            }
+        }
+    };
+}
+
 /// A view without its types: the journal keeps a list of them.
 #[async_trait]
 pub(crate) trait AnyView: Send + Sync {

@@ -8,9 +8,10 @@ use hansa_journal::{
     Mirror, Mirrors,
     subscription::{Delivery, JournalSource, Source, Subscription},
 };
-use hansa_kernel::{Misfit, RecordId, RecordName, Refusal, Stamp};
+use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal, Stamp};
 use hansa_proto::{register::city_change::Change, types::ChangeEnvelope};
 use hansa_register_domain::reference::CityReference;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
 use uuid::Uuid;
 
@@ -19,20 +20,27 @@ static BROKEN: AtomicBool = AtomicBool::new(true);
 
 struct Cities;
 
-impl Mirror for Cities {
+/// A city, and how many changes were folded.
+#[derive(Clone, Serialize, Deserialize)]
+struct Counted(CityReference, u64);
+
+impl Reference for Counted {
     const COLLECTION: &'static str = "cities";
     const REVISION: u32 = 1;
-    type State = (CityReference, u64);
     type Change = Change;
 
-    fn fold(before: Option<Self::State>, change: &Change, stamp: &Stamp) -> Result<Self::State, Misfit> {
-        let (city, folds) = before.map_or((None, 0), |(city, folds)| (Some(city), folds));
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+        let (city, folds) = before.map_or((None, 0), |Self(city, folds)| (Some(city), folds));
         let city = CityReference::fold(city, change, stamp)?;
         if city.name == "Bad" && BROKEN.load(Ordering::Relaxed) {
             return Err(Misfit("bad".into()));
         }
-        Ok((city, folds + 1))
+        Ok(Self(city, folds + 1))
     }
+}
+
+impl Mirror for Cities {
+    type State = Counted;
 
     fn touches(record: RecordId, _: Option<&Self::State>, _: Option<&Self::State>) -> Vec<(&'static str, Uuid)> {
         vec![("look", record.0)]

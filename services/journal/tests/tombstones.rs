@@ -8,8 +8,8 @@ use hansa_journal::{
     Mirror, Mirrors,
     subscription::{Delivery, Source, Subscription},
 };
-use hansa_kernel::{Misfit, Reason, RecordId, RecordName, Refusal, Relation, Stamp};
-use hansa_proto::{register::city_change::Change, types::ChangeEnvelope};
+use hansa_kernel::{Reason, RecordId, RecordName, Refusal, Relation};
+use hansa_proto::types::ChangeEnvelope;
 use hansa_register_domain::{City, reference::CityReference};
 use uuid::Uuid;
 
@@ -78,14 +78,7 @@ async fn pl_8_a_rebuild_leaves_it_deleted(f: Fixture) {
 struct Cities;
 
 impl Mirror for Cities {
-    const COLLECTION: &'static str = "cities";
-    const REVISION: u32 = 1;
     type State = CityReference;
-    type Change = Change;
-
-    fn fold(before: Option<CityReference>, change: &Change, stamp: &Stamp) -> Result<CityReference, Misfit> {
-        CityReference::fold(before, change, stamp)
-    }
 
     fn touches(
         record: RecordId,

@@ -16,6 +16,6 @@ pub use caller::{Caller, Relation};
 pub use hansa_proto::types::{AssuranceLevel, Reason, Role};
 pub use id::{PersonId, RecordId, RecordName, TenantId};
 pub use plain::Plain;
-pub use record::{Audience, Decision, Disclosed, Happened, Misfit, Record, Stamp};
+pub use record::{Audience, Decision, Disclosed, Happened, Misfit, Record, Reference, Shown, Stamp};
 pub use refusal::{Refusal, Refused};
 pub use time::Moment;

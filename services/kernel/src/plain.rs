@@ -3,9 +3,10 @@
 //! implementation of [`Kind`]; fold, history, snapshot and update are here.
 
 use crate::{
-    Audience, Decision, Misfit, Record, RecordName, Refusal, Refused, Stamp, TenantId, record::happened, text,
+    Audience, Caller, Decision, Misfit, Record, RecordName, Refusal, Refused, Shown, Stamp, TenantId, record::happened,
+    text,
 };
-use hansa_proto::{ChangeSet, Masked};
+use hansa_proto::{ChangeSet, Masked, Texts};
 use prost::Message;
 use prost_types::FieldMask;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
@@ -13,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 /// A kind of plain record.
 pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// The message of the contract that it is.
-    type Resource: Message + Masked + Default + PartialEq + Send + Sync + 'static;
+    type Resource: Message + Masked + Texts + Default + PartialEq + Send + Sync + 'static;
     /// The collection of its resource names.
     const COLLECTION: &'static str;
     /// Raised whenever `validate`, `FIXED` or the message changes what a fold gives.
@@ -64,10 +65,12 @@ impl<K: Kind> Plain<K> {
     pub fn get(&self) -> &K::Resource {
         &self.resource
     }
+}
 
-    /// As the contract shows it.
-    #[must_use]
-    pub fn resource(&self, name: &RecordName, etag: &str) -> K::Resource {
+impl<K: Kind> Shown for Plain<K> {
+    type Resource = K::Resource;
+
+    fn shown(&self, name: &RecordName, etag: &str, _: &Caller) -> K::Resource {
         self.resource.clone().named(name.to_string(), etag.to_owned())
     }
 }

@@ -1,9 +1,9 @@
 //! What a record is: private state that changes fold into, and what the journal must know of it.
 
-use crate::{Caller, Refusal, Relation, TenantId, text};
+use crate::{Caller, RecordName, Refusal, Relation, TenantId, text};
 use chrono::{DateTime, Utc};
 use hansa_proto::{
-    ChangeSet,
+    ChangeSet, Texts,
     types::{self, Actor, AssuranceLevel, LocalizedText, Tombstone},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -199,6 +199,32 @@ pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Sized + '
         let _ = due;
         Vec::new()
     }
+}
+
+/// A record that the contract shows as a resource.
+pub trait Shown: Record {
+    /// The resource.
+    type Resource: Texts;
+
+    /// As the contract shows it to a caller who may see it, with its name and the head of its history.
+    fn shown(&self, name: &RecordName, etag: &str, caller: &Caller) -> Self::Resource;
+}
+
+/// What services keep of a record that is another's. It stands in the owner's domain crate, so that services know each
+/// other's domains alone.
+pub trait Reference: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+    /// The collection of the records, such as `cities`.
+    const COLLECTION: &'static str;
+    /// Raised whenever its shape or fold changes: what is kept is then folded anew.
+    const REVISION: u32;
+    /// What can happen to the records.
+    type Change: ChangeSet;
+
+    /// What is kept after a change; `before` is `None` for the first.
+    ///
+    /// # Errors
+    /// Where the change cannot follow: the record is put into quarantine.
+    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, Misfit>;
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The tables of the service's views.
 
+use hansa_journal::Step;
 use sea_orm_migration::{prelude::*, schema::*};
 
 /// The journal's steps, then the service's.
@@ -9,38 +10,9 @@ pub struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut steps = hansa_journal::migrations();
-        steps.push(Box::new(Partnerships0001));
-        steps.push(Box::new(EndedCities));
+        steps.push(Box::new(first()));
+        steps.push(Box::new(ended_cities()));
         steps
-    }
-}
-
-/// The cities whose records go to another.
-struct EndedCities;
-
-impl MigrationName for EndedCities {
-    fn name(&self) -> &'static str {
-        "partnerships_ended_cities"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for EndedCities {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let mut cities = Table::create().table("ended_cities").to_owned();
-        manager.create_table(cities.col(uuid("record").primary_key()).col(string("since")).to_owned()).await
-    }
-
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration("the service's steps are not taken back".into()))
-    }
-}
-
-struct Partnerships0001;
-
-impl MigrationName for Partnerships0001 {
-    fn name(&self) -> &'static str {
-        "partnerships_0001"
     }
 }
 
@@ -57,35 +29,19 @@ const FILTERS: [(&str, &str); 9] = [
     ("agreements_kind", "kind"),
 ];
 
-#[async_trait::async_trait]
-impl MigrationTrait for Partnerships0001 {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let agreements = Table::create()
-            .table("agreements")
-            .col(uuid("record").primary_key())
-            .col(string("sort_key"))
-            .col(integer("state"))
-            .col(integer("kind"))
-            .col(uuid("city_a"))
-            .col(uuid("city_b"))
-            .col(string("country_a"))
-            .col(string("country_b"))
-            .col(uuid_null("tenant_a"))
-            .col(uuid_null("tenant_b"))
-            .col(uuid("owner"))
-            .col(boolean("public"))
-            .to_owned();
-        manager.create_table(agreements).await?;
-        let index = |name: &'static str| Index::create().name(name).table("agreements").to_owned();
-        manager.create_index(index("agreements_sort").col("sort_key").col("record").to_owned()).await?;
-        for (name, column) in FILTERS {
-            let by = index(name).col(column).col("sort_key").col("record").to_owned();
-            manager.create_index(by).await?;
-        }
-        Ok(())
-    }
+fn first() -> Step {
+    let mut agreements = Table::create().table("agreements").to_owned();
+    agreements.col(uuid("record").primary_key()).col(string("sort_key")).col(integer("state")).col(integer("kind"));
+    agreements.col(uuid("city_a")).col(uuid("city_b")).col(string("country_a")).col(string("country_b"));
+    agreements.col(uuid_null("tenant_a")).col(uuid_null("tenant_b")).col(uuid("owner")).col(boolean("public"));
+    let step = Step::new("partnerships_0001").table(&agreements);
+    let step = step.index("agreements_sort", "agreements", &["sort_key", "record"]);
+    let by = |step: Step, (name, column)| step.index(name, "agreements", &[column, "sort_key", "record"]);
+    FILTERS.into_iter().fold(step, by)
+}
 
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration("the service's first step is not taken back".into()))
-    }
+/// The cities whose records go to another.
+fn ended_cities() -> Step {
+    let mut cities = Table::create().table("ended_cities").to_owned();
+    Step::new("partnerships_ended_cities").table(cities.col(uuid("record").primary_key()).col(string("since")))
 }

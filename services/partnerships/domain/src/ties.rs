@@ -1,9 +1,9 @@
 //! What other services keep of an agreement: enough to find dormant ties, ties without guidelines, and the countries of a
 //! city's partners. It folds from the agreement's changes alone.
 
-use crate::agreement::{Both, Change, Which};
+use crate::agreement::{Both, COLLECTION, Change, Which};
 use chrono::NaiveDate;
-use hansa_kernel::{Misfit, RecordId, RecordName, Refusal, Stamp, time};
+use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal, Stamp, time};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{
@@ -75,17 +75,19 @@ pub struct Tie {
     over: bool,
 }
 
-impl Tie {
-    /// The tie after a change; `before` is `None` for the first.
-    ///
-    /// # Errors
-    /// Where the change cannot follow.
-    pub fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+impl Reference for Tie {
+    const COLLECTION: &'static str = COLLECTION;
+    const REVISION: u32 = 2;
+    type Change = Change;
+
+    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
         let Some(mut tie) = before else { return Self::begin(change) };
         tie.apply(change)?;
         Ok(tie)
     }
+}
 
+impl Tie {
     /// Where it stands.
     #[must_use]
     pub fn standing(&self) -> Standing {

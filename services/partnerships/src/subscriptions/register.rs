@@ -2,8 +2,7 @@
 
 use super::inheritance;
 use hansa_journal::Mirror;
-use hansa_kernel::{Misfit, RecordId, Stamp};
-use hansa_proto::register::{city_change, country_change};
+use hansa_kernel::RecordId;
 use hansa_register_domain::reference::{CityReference, CountryReference};
 use uuid::Uuid;
 
@@ -12,14 +11,7 @@ use uuid::Uuid;
 pub struct Cities;
 
 impl Mirror for Cities {
-    const COLLECTION: &'static str = "cities";
-    const REVISION: u32 = 2;
     type State = CityReference;
-    type Change = city_change::Change;
-
-    fn fold(before: Option<CityReference>, change: &Self::Change, stamp: &Stamp) -> Result<CityReference, Misfit> {
-        CityReference::fold(before, change, stamp)
-    }
 
     fn touches(
         record: RecordId,
@@ -37,16 +29,5 @@ impl Mirror for Cities {
 pub struct Countries;
 
 impl Mirror for Countries {
-    const COLLECTION: &'static str = "countries";
-    const REVISION: u32 = 2;
     type State = CountryReference;
-    type Change = country_change::Change;
-
-    fn fold(
-        before: Option<CountryReference>,
-        change: &Self::Change,
-        stamp: &Stamp,
-    ) -> Result<CountryReference, Misfit> {
-        CountryReference::fold(before, change, stamp)
-    }
 }

@@ -2,7 +2,7 @@
 //! their own, so the second step follows from the first one's changes, as soon as may be and once.
 
 use hansa_journal::{Author, Command, Journal, Mirror, trace};
-use hansa_kernel::{Misfit, Reason, RecordId, RecordName, Refusal, Stamp};
+use hansa_kernel::{Misfit, Reason, RecordId, RecordName, Reference, Refusal, Stamp};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Change};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -23,13 +23,12 @@ pub struct Succession {
 #[derive(Debug)]
 pub struct Successions;
 
-impl Mirror for Successions {
+impl Reference for Succession {
     const COLLECTION: &'static str = COLLECTION;
     const REVISION: u32 = 1;
-    type State = Succession;
     type Change = Change;
 
-    fn fold(before: Option<Succession>, change: &Change, _stamp: &Stamp) -> Result<Succession, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
         let mut state = before.unwrap_or_default();
         match change {
             Change::Proposed(proposed) => state.names_another = !proposed.supersedes.is_empty(),
@@ -38,6 +37,10 @@ impl Mirror for Successions {
         }
         Ok(state)
     }
+}
+
+impl Mirror for Successions {
+    type State = Succession;
 
     fn touches(record: RecordId, before: Option<&Succession>, after: Option<&Succession>) -> Vec<(&'static str, Uuid)> {
         let was = before.is_some_and(|before| before.entered);

@@ -1,77 +1,37 @@
 //! Agreements by city, country, state and kind, and by who may see them.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, View, keyset};
+use hansa_journal::{Found, Store, keyset, view};
 use hansa_kernel::{Caller, Record, RecordId, RecordName, Refusal};
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::partnerships::{AgreementState as S, ListAgreementsRequest};
-use sea_orm::{Condition, QueryFilter, Select, Set, entity::prelude::*};
+use sea_orm::{Condition, QueryFilter, Select, entity::prelude::*};
 
-/// One agreement. `a` is the side of the initiator, `b` the partner's.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "agreements")]
-pub struct Model {
-    /// The agreement.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub record: Uuid,
-    /// Its id as text: by time where it was proposed here, steady for imports.
-    pub sort_key: String,
-    /// `AgreementState`.
-    pub state: i32,
-    /// `AgreementKind`.
-    pub kind: i32,
-    /// The initiator.
-    pub city_a: Uuid,
-    /// The partner.
-    pub city_b: Uuid,
-    /// ISO 3166-1 alpha-2.
-    pub country_a: String,
-    /// ISO 3166-1 alpha-2.
-    pub country_b: String,
-    /// The tenant that has taken the initiator's side.
-    pub tenant_a: Option<Uuid>,
-    /// The tenant that has taken the partner's side.
-    pub tenant_b: Option<Uuid>,
-    /// Whose record it is.
-    pub owner: Uuid,
-    /// Whether everyone sees that it is there.
-    pub public: bool,
-}
-
-/// None.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-impl ActiveModelBehavior for ActiveModel {}
-
-/// The view.
-#[derive(Debug)]
-pub struct Agreements;
-
-impl View for Agreements {
-    type State = Agreement;
-    type Entity = Entity;
-    type Row = ActiveModel;
-
-    fn record_column() -> Column {
-        Column::Record
-    }
-
-    fn rows(record: Uuid, agreement: &Agreement) -> Vec<ActiveModel> {
-        let (cities, countries, tenants) = (agreement.cities(), agreement.countries(), agreement.tenants());
-        vec![ActiveModel {
-            record: Set(record),
-            sort_key: Set(record.to_string()),
-            state: Set(agreement.state() as i32),
-            kind: Set(agreement.kind() as i32),
-            city_a: Set(cities.initiator.0),
-            city_b: Set(cities.partner.0),
-            country_a: Set(countries.initiator.to_owned()),
-            country_b: Set(countries.partner.to_owned()),
-            tenant_a: Set(tenants.initiator.map(|tenant| tenant.0)),
-            tenant_b: Set(tenants.partner.map(|tenant| tenant.0)),
-            owner: Set(agreement.owner().0),
-            public: Set(agreement.audience().public),
-        }]
+view! {
+    /// Agreements by city, country, state and kind, and by who may see them.
+    "agreements" Agreements of Agreement as |record, agreement| {
+        /// Its id as text: by time where it was proposed here, steady for imports.
+        sort_key: String = record.to_string(),
+        /// `AgreementState`.
+        state: i32 = agreement.state() as i32,
+        /// `AgreementKind`.
+        kind: i32 = agreement.kind() as i32,
+        /// The initiator.
+        city_a: Uuid = agreement.cities().initiator.0,
+        /// The partner.
+        city_b: Uuid = agreement.cities().partner.0,
+        /// ISO 3166-1 alpha-2.
+        country_a: String = agreement.countries().initiator.to_owned(),
+        /// ISO 3166-1 alpha-2.
+        country_b: String = agreement.countries().partner.to_owned(),
+        /// The tenant that has taken the initiator's side.
+        tenant_a: Option<Uuid> = agreement.tenants().initiator.map(|tenant| tenant.0),
+        /// The tenant that has taken the partner's side.
+        tenant_b: Option<Uuid> = agreement.tenants().partner.map(|tenant| tenant.0),
+        /// Whose record it is.
+        owner: Uuid = agreement.owner().0,
+        /// Whether everyone sees that it is there.
+        public: bool = agreement.audience().public,
     }
 }
 

@@ -21,7 +21,7 @@ pub use deletion::delete;
 use fields::Field;
 use hansa_kernel::{
     Audience, Caller, Decision, Happened, Misfit, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused,
-    Stamp, TenantId, record::happened, text, time,
+    Shown, Stamp, TenantId, record::happened, text, time,
 };
 use hansa_proto::register::{
     self as proto, CityCreated, CityJoined, CityRenamed, CityTier, CityUpdated, CreateCityRequest, IdentifierScheme,
@@ -225,6 +225,14 @@ impl City {
         }
         self.tenant = Some((tenant, stamp.at.date_naive()));
         Ok(())
+    }
+}
+
+impl Shown for City {
+    type Resource = proto::City;
+
+    fn shown(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::City {
+        self.resource(name, etag)
     }
 }
 

@@ -4,7 +4,7 @@
 use crate::{city::fields, rights};
 use chrono::{Datelike, NaiveDate};
 use hansa_kernel::{
-    Audience, Caller, Decision, Misfit, Reason, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId,
+    Audience, Caller, Decision, Misfit, Reason, Record, RecordId, RecordName, Refusal, Refused, Shown, Stamp, TenantId,
     record::happened, text,
 };
 use hansa_proto::register::{
@@ -240,6 +240,14 @@ impl Country {
             languages: profile.languages.clone(),
             source,
         });
+    }
+}
+
+impl Shown for Country {
+    type Resource = proto::Country;
+
+    fn shown(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Country {
+        self.resource(name, etag)
     }
 }
 

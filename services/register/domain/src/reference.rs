@@ -9,7 +9,7 @@ use crate::{
     succession::Succession,
 };
 use chrono::{Datelike, NaiveDate};
-use hansa_kernel::{Misfit, RecordId, Stamp, TenantId};
+use hansa_kernel::{Misfit, RecordId, Reference, Stamp, TenantId};
 use hansa_proto::register::{
     self as proto, CityRow, CityTier, CityUpdated, OfficeExistence, OfficeSeat, RegimeClass, RegimeScheme, city_change,
     country_change, country_row, office_change,
@@ -65,12 +65,12 @@ impl From<&City> for CityReference {
     }
 }
 
-impl CityReference {
-    /// The city after a change.
-    ///
-    /// # Errors
-    /// Where the change cannot follow.
-    pub fn fold(before: Option<Self>, change: &city_change::Change, stamp: &Stamp) -> Result<Self, Misfit> {
+impl Reference for CityReference {
+    const COLLECTION: &'static str = "cities";
+    const REVISION: u32 = 2;
+    type Change = city_change::Change;
+
+    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, Misfit> {
         use city_change::Change;
         let mut city = before.unwrap_or_default();
         match change {
@@ -105,7 +105,9 @@ impl CityReference {
         }
         Ok(city)
     }
+}
 
+impl CityReference {
     /// The city's languages on a day, by its fact `languages`, where that is known.
     #[must_use]
     pub fn languages(&self, day: NaiveDate) -> Option<Vec<&str>> {
@@ -228,12 +230,12 @@ pub struct CountryReference {
     pub conclusions: BTreeMap<i32, Conclusion>,
 }
 
-impl CountryReference {
-    /// The country after a change.
-    ///
-    /// # Errors
-    /// Where the change cannot follow.
-    pub fn fold(before: Option<Self>, change: &country_change::Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+impl Reference for CountryReference {
+    const COLLECTION: &'static str = "countries";
+    const REVISION: u32 = 2;
+    type Change = country_change::Change;
+
+    fn fold(before: Option<Self>, change: &Self::Change, _stamp: &Stamp) -> Result<Self, Misfit> {
         let country_change::Change::FactsImported(imported) = change;
         let mut country = before.unwrap_or_default();
         country.iso2.clone_from(&imported.country_code);
@@ -255,7 +257,9 @@ impl CountryReference {
         }
         Ok(country)
     }
+}
 
+impl CountryReference {
     /// What its law asks of its cities on a day before an agreement; `None` where no year tells.
     #[must_use]
     pub fn conclusion_on(&self, day: NaiveDate) -> Option<&Conclusion> {
@@ -285,12 +289,12 @@ pub struct OfficeReference {
     pub languages: Vec<String>,
 }
 
-impl OfficeReference {
-    /// The office after a change.
-    ///
-    /// # Errors
-    /// Where the change cannot follow.
-    pub fn fold(before: Option<Self>, change: &office_change::Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+impl Reference for OfficeReference {
+    const COLLECTION: &'static str = "offices";
+    const REVISION: u32 = 1;
+    type Change = office_change::Change;
+
+    fn fold(before: Option<Self>, change: &Self::Change, _stamp: &Stamp) -> Result<Self, Misfit> {
         let office_change::Change::Updated(updated) = change;
         let from = updated.office.clone().unwrap_or_default();
         let city = rights::city_id("city", &from.city).map_err(|refusal| Misfit(refusal.message))?;

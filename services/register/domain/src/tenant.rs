@@ -7,7 +7,7 @@ use crate::{
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
     Audience, Caller, Decision, Happened, Misfit, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused,
-    Stamp, TenantId, text, time,
+    Shown, Stamp, TenantId, text, time,
 };
 use hansa_proto::register::{
     self as proto, CreateTenantRequest, IdentityAct, IdentityEntry, KeyCustody, TenantCreated, TenantKeyRotated,
@@ -111,6 +111,14 @@ impl Tenant {
             key_custody: now.map_or(0, |entry| entry.custody as i32),
             identity_log: self.log.iter().enumerate().map(|(i, entry)| entry.to_proto(i + 1)).collect(),
         }
+    }
+}
+
+impl Shown for Tenant {
+    type Resource = proto::Tenant;
+
+    fn shown(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Tenant {
+        self.resource(name, etag)
     }
 }
 

@@ -1,21 +1,19 @@
 //! Cities: CT-1, CT-2, CT-4, CT-10, CT-11, CT-13.
 
-use super::{ask, cities, city_name, known};
+use super::{cities, known};
 use crate::views;
-use hansa_chassis::{
-    Act, Desk,
-    desk::new_id,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-    page::Page,
-};
+use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named};
 use hansa_journal::{Command, Receipt, Together};
-use hansa_kernel::{Caller, Decision, Moment, Reason, RecordId, RecordName, Refusal, time};
-use hansa_proto::register::{
-    self as proto, BatchImportCitiesRequest, BatchImportCitiesResponse, CityRow, CreateCityRequest, DeleteCityRequest,
-    EndTermRequest, GetCityRequest, ImportOutcome, ImportedRow, ListCitiesRequest, ListCitiesResponse,
-    MergeCitiesRequest, RecordTermRequest, RenameCityRequest, SetFactRequest, SplitCityRequest, UpdateCityRequest,
-    city_change::Change,
-    city_service_server::{CityService, CityServiceServer},
+use hansa_kernel::{Caller, Moment, Reason, RecordId, RecordName, Refusal, time};
+use hansa_proto::{
+    WriteRequest,
+    register::{
+        self as proto, BatchImportCitiesRequest, BatchImportCitiesResponse, CityRow, CreateCityRequest,
+        DeleteCityRequest, EndTermRequest, GetCityRequest, ImportOutcome, ImportedRow, ListCitiesRequest,
+        ListCitiesResponse, MergeCitiesRequest, RecordTermRequest, RenameCityRequest, SetFactRequest, SplitCityRequest,
+        UpdateCityRequest,
+        city_service_server::{CityService, CityServiceServer},
+    },
 };
 use hansa_register_domain::{City, city, fact, succession, term};
 use std::{
@@ -28,31 +26,10 @@ struct Cities(Desk);
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> CityServiceServer<impl CityService> {
-    CityServiceServer::new(Cities(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(CityServiceServer::new(Cities(desk)))
 }
 
-type Rule<Q> = fn(&City, &Q, &Caller, Moment) -> Decision<Change>;
-
 impl Cities {
-    /// The usual command: one city, one rule.
-    async fn write<Q: Send + Sync + 'static>(
-        &self,
-        act: &Act<Q>,
-        name: &str,
-        etag: &str,
-        rule: Rule<Q>,
-    ) -> Result<Response<proto::City>, Status> {
-        let command = self.0.on(act, city_name(name, "name")?, etag, rule);
-        let receipt = self.0.submit(act, command).await?;
-        self.shown(act, &receipt).await
-    }
-
-    async fn shown<Q>(&self, act: &Act<Q>, receipt: &Receipt<City>) -> Result<Response<proto::City>, Status> {
-        self.0.answer(act, receipt.state.resource(&receipt.name, &receipt.etag)).await
-    }
-
     /// A command on several cities at once. `rule` decides over all of them; each record takes its own part, with its
     /// present state in place of what was read before.
     async fn across<Q, F>(
@@ -71,8 +48,8 @@ impl Cities {
             + Sync
             + 'static,
     {
-        let first = city_name(name, "name")?;
-        let others = others.iter().map(|other| city_name(other, field)).collect::<Result<Vec<_>, _>>()?;
+        let first = named::<City>("name", name)?;
+        let others = others.iter().map(|other| named::<City>(field, other)).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<RecordId> = others.iter().map(|other| other.id).collect();
         let read = Arc::new(cities(&self.0, &ids).await?);
         let Some(main) = cities(&self.0, &[first.id]).await?.remove(&first.id) else {
@@ -94,15 +71,14 @@ impl Cities {
                 });
             together.push(command.into());
         }
-        let receipt = self.0.submit_with(act, command, together).await?;
-        self.shown(act, &receipt).await
+        self.0.done_with(act, command, together).await
     }
 }
 
 #[tonic::async_trait]
 impl CityService for Cities {
     async fn get_city(&self, request: Request<GetCityRequest>) -> Result<Response<proto::City>, Status> {
-        let name = city_name(&request.get_ref().name, "name")?;
+        let name = named::<City>("name", &request.get_ref().name)?;
         let day = ask(time::day_if_any("as_of_date", request.get_ref().as_of_date.as_ref()))?;
         let city = self.0.read::<City, _>(&request, &name).await?;
         let state = match day {
@@ -118,10 +94,8 @@ impl CityService for Cities {
         let asked = request.get_ref();
         let page = ask(Page::of(asked, &views::city::question(asked)))?;
         let found = ask(views::city::list(self.0.journal().store(), asked, &page).await)?;
-        let cities = self.0.read_each::<City, _>(&request, &found.ids).await?;
-        let cities = cities.iter().map(|city| city.state.resource(&city.name, &city.etag)).collect();
-        let cities = self.0.resolve(cities).await?;
-        Ok(Response::new(ListCitiesResponse { cities, next_page_token: page.next(found.next) }))
+        let (cities, next_page_token) = self.0.listed::<City, _>(&request, &page, found).await?;
+        Ok(Response::new(ListCitiesResponse { cities, next_page_token }))
     }
 
     async fn create_city(&self, request: Request<CreateCityRequest>) -> Result<Response<proto::City>, Status> {
@@ -132,41 +106,34 @@ impl CityService for Cities {
         let command = self.0.make(&act, RecordName::new("cities", id), move |city, asked, caller, _| {
             city::create(city, id, asked, &known, caller)
         });
-        let receipt = self.0.submit(&act, command).await?;
-        self.shown(&act, &receipt).await
+        self.0.done(&act, command).await
     }
 
     async fn update_city(&self, request: Request<UpdateCityRequest>) -> Result<Response<proto::City>, Status> {
         let act = self.0.open(request)?;
         let asked = act.request.city.clone().unwrap_or_default();
-        let name = city_name(&asked.name, "city.name")?;
+        let name = named::<City>("city.name", &asked.name)?;
         let (known, id) = (known(&self.0, &ask(city::mentioned(&asked))?).await?, name.id);
-        let etag = if act.request.etag.is_empty() { asked.etag } else { act.request.etag.clone() };
-        let command = self
-            .0
-            .on(&act, name, &etag, move |city, asked, caller, at| city::update(city, id, asked, &known, caller, at));
-        let receipt = self.0.submit(&act, command).await?;
-        self.shown(&act, &receipt).await
+        let command = self.0.on(&act, name, act.request.etag(), move |city, asked, caller, at| {
+            city::update(city, id, asked, &known, caller, at)
+        });
+        self.0.done(&act, command).await
     }
 
     async fn rename_city(&self, request: Request<RenameCityRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, &act.request.name, &act.request.etag, city::rename).await
+        self.0.step(request, city::rename).await
     }
 
     async fn record_term(&self, request: Request<RecordTermRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, &act.request.name, &act.request.etag, term::record).await
+        self.0.step(request, term::record).await
     }
 
     async fn end_term(&self, request: Request<EndTermRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, &act.request.name, &act.request.etag, term::end).await
+        self.0.step(request, term::end).await
     }
 
     async fn set_fact(&self, request: Request<SetFactRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, &act.request.name, &act.request.etag, fact::set).await
+        self.0.step(request, fact::set).await
     }
 
     async fn merge_cities(&self, request: Request<MergeCitiesRequest>) -> Result<Response<proto::City>, Status> {
@@ -183,7 +150,7 @@ impl CityService for Cities {
 
     async fn delete_city(&self, request: Request<DeleteCityRequest>) -> Result<Response<()>, Status> {
         let act = self.0.open(request)?;
-        let name = city_name(&act.request.name, "name")?;
+        let name = named::<City>("name", &act.request.name)?;
         let command = self.0.delete(&act, name, &act.request.etag, city::delete);
         self.0.submit(&act, command).await?;
         Ok(Response::new(()))

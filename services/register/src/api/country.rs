@@ -1,12 +1,7 @@
 //! Countries: CT-3.
 
-use super::ask;
 use crate::views;
-use hansa_chassis::{
-    Desk,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-    page::Page,
-};
+use hansa_chassis::{Desk, Page, ask, bounded};
 use hansa_kernel::{Reason, RecordName, Refusal};
 use hansa_proto::register::{
     self as proto, BatchImportCountryFactsRequest, BatchImportCountryFactsResponse, GetCountryRequest, ImportOutcome,
@@ -20,17 +15,13 @@ struct Countries(Desk);
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> CountryServiceServer<impl CountryService> {
-    CountryServiceServer::new(Countries(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(CountryServiceServer::new(Countries(desk)))
 }
 
 #[tonic::async_trait]
 impl CountryService for Countries {
     async fn get_country(&self, request: Request<GetCountryRequest>) -> Result<Response<proto::Country>, Status> {
-        let name = ask(RecordName::parse(&request.get_ref().name, "countries", "name"))?;
-        let country = self.0.read::<Country, _>(&request, &name).await?;
-        Ok(Response::new(country.state.resource(&country.name, &country.etag)))
+        self.0.get::<Country, _>(&request, &request.get_ref().name).await
     }
 
     async fn list_countries(
@@ -40,16 +31,12 @@ impl CountryService for Countries {
         let asked = request.get_ref();
         let page = ask(Page::of(asked, &format!("countries {} {}", asked.country_code, asked.organisation)))?;
         let found = ask(views::country::list(self.0.journal().store(), asked, &page).await)?;
-        let countries = self.0.read_each::<Country, _>(&request, &found.ids).await?;
-        let countries = countries
-            .iter()
-            .map(|country| country.state.resource(&country.name, &country.etag))
-            .filter(|country| {
-                asked.organisation.is_empty()
-                    || country.organisations.iter().any(|m| m.organisation == asked.organisation && m.left_year == 0)
-            })
-            .collect();
-        Ok(Response::new(ListCountriesResponse { countries, next_page_token: page.next(found.next) }))
+        let (mut countries, next_page_token) = self.0.listed::<Country, _>(&request, &page, found).await?;
+        countries.retain(|country| {
+            asked.organisation.is_empty()
+                || country.organisations.iter().any(|m| m.organisation == asked.organisation && m.left_year == 0)
+        });
+        Ok(Response::new(ListCountriesResponse { countries, next_page_token }))
     }
 
     async fn batch_import_country_facts(

@@ -5,16 +5,11 @@ pub mod country;
 pub mod office;
 pub mod tenant;
 
-use hansa_chassis::{Desk, to_status};
-use hansa_kernel::{RecordId, RecordName, Refused};
+use hansa_chassis::{Desk, ask};
+use hansa_kernel::RecordId;
 use hansa_register_domain::{City, tier::Known};
 use std::collections::BTreeMap;
 use tonic::Status;
-
-/// A part of a request, or the refusal as gRPC says it.
-fn ask<T>(part: Refused<T>) -> Result<T, Status> {
-    part.map_err(|refusal| to_status(&refusal))
-}
 
 /// The entries of cities that a command names.
 async fn cities(desk: &Desk, ids: &[RecordId]) -> Result<BTreeMap<RecordId, City>, Status> {
@@ -25,8 +20,4 @@ async fn cities(desk: &Desk, ids: &[RecordId]) -> Result<BTreeMap<RecordId, City
 
 async fn known(desk: &Desk, ids: &[RecordId]) -> Result<Known, Status> {
     Ok(cities(desk, ids).await?.iter().map(|(id, city)| (*id, city.into())).collect())
-}
-
-fn city_name(name: &str, field: &str) -> Result<RecordName, Status> {
-    ask(RecordName::parse(name, "cities", field))
 }

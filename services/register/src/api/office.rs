@@ -1,14 +1,14 @@
 //! International relations offices: CT-5.
 
-use super::{ask, cities};
-use hansa_chassis::{
-    Desk,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-};
+use super::cities;
+use hansa_chassis::{Desk, ask, bounded};
 use hansa_kernel::{RecordName, Refusal};
-use hansa_proto::register::{
-    self as proto, GetOfficeRequest, UpdateOfficeRequest,
-    office_service_server::{OfficeService, OfficeServiceServer},
+use hansa_proto::{
+    WriteRequest,
+    register::{
+        self as proto, GetOfficeRequest, UpdateOfficeRequest,
+        office_service_server::{OfficeService, OfficeServiceServer},
+    },
 };
 use hansa_register_domain::{Office, office};
 use tonic::{Request, Response, Status};
@@ -17,18 +17,13 @@ struct Offices(Desk);
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> OfficeServiceServer<impl OfficeService> {
-    OfficeServiceServer::new(Offices(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(OfficeServiceServer::new(Offices(desk)))
 }
 
 #[tonic::async_trait]
 impl OfficeService for Offices {
     async fn get_office(&self, request: Request<GetOfficeRequest>) -> Result<Response<proto::Office>, Status> {
-        let name = ask(RecordName::parse(&request.get_ref().name, "offices", "name"))?;
-        let office = self.0.read::<Office, _>(&request, &name).await?;
-        let mut shown = self.0.resolve(vec![office.state.resource(&office.name, &office.etag)]).await?;
-        Ok(Response::new(shown.swap_remove(0)))
+        self.0.get::<Office, _>(&request, &request.get_ref().name).await
     }
 
     async fn update_office(&self, request: Request<UpdateOfficeRequest>) -> Result<Response<proto::Office>, Status> {
@@ -45,11 +40,9 @@ impl OfficeService for Offices {
         if entry.tenant().is_some_and(|tenant| tenant != act.caller.tenant) {
             return ask(Err(Refusal::not_found(&name)));
         }
-        let etag = if act.request.etag.is_empty() { asked.etag } else { act.request.etag.clone() };
         let command = self
             .0
             .make(&act, name, move |office, asked, caller, _| office::update(office, (city.id, &entry), asked, caller));
-        let receipt = self.0.submit(&act, command.if_head(etag)).await?;
-        self.0.answer(&act, receipt.state.resource(&receipt.name, &receipt.etag)).await
+        self.0.done(&act, command.if_head(act.request.etag())).await
     }
 }

@@ -1,12 +1,8 @@
 //! Tenants: PL-1, CT-10.
 
-use super::{ask, cities};
+use super::cities;
 use crate::{custody, views};
-use hansa_chassis::{
-    Act, Desk,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-    page::Page,
-};
+use hansa_chassis::{Act, Desk, Page, ask, bounded, named};
 use hansa_journal::Signer;
 use hansa_kernel::{Reason, RecordId, RecordName, Refusal, TenantId};
 use hansa_proto::register::{
@@ -21,9 +17,7 @@ struct Tenants(Desk);
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> TenantServiceServer<impl TenantService> {
-    TenantServiceServer::new(Tenants(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(TenantServiceServer::new(Tenants(desk)))
 }
 
 impl Tenants {
@@ -56,14 +50,13 @@ impl Tenants {
             };
             together.push(self.0.on(act, RecordName::new("cities", id), "", joining).into());
         }
-        let receipt = self.0.submit_with(act, command, together).await?;
-        self.0.answer(act, receipt.state.resource(&receipt.name, &receipt.etag)).await
+        self.0.done_with(act, command, together).await
     }
 
     /// The old key and the new one sign; the old one's secret half is emptied in the same transaction.
     async fn rotate(&self, act: &Act<RotateTenantKeyRequest>) -> Result<Response<proto::Tenant>, Status> {
         let journal = self.0.journal();
-        let name = ask(RecordName::parse(&act.request.name, "tenants", "name"))?;
+        let name = named::<Tenant>("name", &act.request.name)?;
         let found = ask(journal.load::<Tenant>(&name).await)?;
         let found = ask(found.ok_or_else(|| Refusal::not_found(&name)))?;
         let tenant = TenantId(name.id.0);
@@ -77,8 +70,7 @@ impl Tenants {
         };
         let command = self.0.on(act, name, &act.request.etag, rule);
         let command = command.beside(custody::replaced(&old, now)).beside(custody::kept(journal.node(), &new, now));
-        let receipt = self.0.submit(act, command.signed_by(vec![old, new])).await?;
-        self.0.answer(act, receipt.state.resource(&receipt.name, &receipt.etag)).await
+        self.0.done(act, command.signed_by(vec![old, new])).await
     }
 }
 
@@ -90,9 +82,7 @@ async fn city_of(desk: &Desk, id: RecordId) -> Result<City, Status> {
 #[tonic::async_trait]
 impl TenantService for Tenants {
     async fn get_tenant(&self, request: Request<GetTenantRequest>) -> Result<Response<proto::Tenant>, Status> {
-        let name = ask(RecordName::parse(&request.get_ref().name, "tenants", "name"))?;
-        let tenant = self.0.read::<Tenant, _>(&request, &name).await?;
-        Ok(Response::new(tenant.state.resource(&tenant.name, &tenant.etag)))
+        self.0.get::<Tenant, _>(&request, &request.get_ref().name).await
     }
 
     async fn list_tenants(
@@ -102,9 +92,8 @@ impl TenantService for Tenants {
         let asked = request.get_ref();
         let page = ask(Page::of(asked, &format!("tenants {} {}", asked.kind, asked.city)))?;
         let found = ask(views::tenant::list(self.0.journal().store(), asked, &page).await)?;
-        let tenants = self.0.read_each::<Tenant, _>(&request, &found.ids).await?;
-        let tenants = tenants.iter().map(|tenant| tenant.state.resource(&tenant.name, &tenant.etag)).collect();
-        Ok(Response::new(ListTenantsResponse { tenants, next_page_token: page.next(found.next) }))
+        let (tenants, next_page_token) = self.0.listed::<Tenant, _>(&request, &page, found).await?;
+        Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
     }
 
     async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> Result<Response<proto::Tenant>, Status> {

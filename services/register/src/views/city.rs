@@ -1,61 +1,27 @@
 //! Cities by name, country, tier and size.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, View, keyset};
+use hansa_journal::{Found, Store, keyset, view};
 use hansa_kernel::Refusal;
 use hansa_proto::register::ListCitiesRequest;
 use hansa_register_domain::{City, size};
-use sea_orm::{QueryFilter, Set, entity::prelude::*};
+use sea_orm::{QueryFilter, entity::prelude::*};
 
-/// One city.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "cities")]
-pub struct Model {
-    /// The city.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub record: Uuid,
-    /// Its name in lower case.
-    pub sort_name: String,
-    /// ISO 3166-1 alpha-2.
-    pub country: String,
-    /// `CityTier`.
-    pub tier: i32,
-    /// `SizeClass` (CT-1).
-    pub size_class: i32,
-    /// Whether it is a tenant.
-    pub joined: bool,
-    /// Whether a register knows it.
-    pub linked: bool,
-}
-
-/// None.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-impl ActiveModelBehavior for ActiveModel {}
-
-/// The view.
-#[derive(Debug)]
-pub struct Cities;
-
-impl View for Cities {
-    type State = City;
-    type Entity = Entity;
-    type Row = ActiveModel;
-
-    fn record_column() -> Column {
-        Column::Record
-    }
-
-    fn rows(record: Uuid, city: &City) -> Vec<ActiveModel> {
-        vec![ActiveModel {
-            record: Set(record),
-            sort_name: Set(city.display_name().to_lowercase()),
-            country: Set(city.country().to_owned()),
-            tier: Set(city.tier() as i32),
-            size_class: Set(size::class(city.population()) as i32),
-            joined: Set(city.tenant().is_some()),
-            linked: Set(city.linked()),
-        }]
+view! {
+    /// Cities by name, country, tier and size.
+    "cities" Cities of City as |record, city| {
+        /// Its name in lower case.
+        sort_name: String = city.display_name().to_lowercase(),
+        /// ISO 3166-1 alpha-2.
+        country: String = city.country().to_owned(),
+        /// `CityTier`.
+        tier: i32 = city.tier() as i32,
+        /// `SizeClass` (CT-1).
+        size_class: i32 = size::class(city.population()) as i32,
+        /// Whether it is a tenant.
+        joined: bool = city.tenant().is_some(),
+        /// Whether a register knows it.
+        linked: bool = city.linked(),
     }
 }
 

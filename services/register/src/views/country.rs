@@ -1,43 +1,17 @@
 //! Countries by code.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, View, keyset};
+use hansa_journal::{Found, Store, keyset, view};
 use hansa_kernel::Refusal;
 use hansa_proto::register::ListCountriesRequest;
 use hansa_register_domain::Country;
-use sea_orm::{QueryFilter, Set, entity::prelude::*};
+use sea_orm::{QueryFilter, entity::prelude::*};
 
-/// One country.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "countries")]
-pub struct Model {
-    /// The country.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub record: Uuid,
-    /// ISO 3166-1 alpha-2.
-    pub code: String,
-}
-
-/// None.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-impl ActiveModelBehavior for ActiveModel {}
-
-/// The view.
-#[derive(Debug)]
-pub struct Countries;
-
-impl View for Countries {
-    type State = Country;
-    type Entity = Entity;
-    type Row = ActiveModel;
-
-    fn record_column() -> Column {
-        Column::Record
-    }
-
-    fn rows(record: Uuid, country: &Country) -> Vec<ActiveModel> {
-        vec![ActiveModel { record: Set(record), code: Set(country.iso2().to_owned()) }]
+view! {
+    /// Countries by code.
+    "countries" Countries of Country as |record, country| {
+        /// ISO 3166-1 alpha-2.
+        code: String = country.iso2().to_owned(),
     }
 }
 

@@ -1,52 +1,21 @@
 //! Tenants by name, kind and city.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, View, keyset};
+use hansa_journal::{Found, Store, keyset, view};
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::register::ListTenantsRequest;
 use hansa_register_domain::Tenant;
-use sea_orm::{QueryFilter, Set, entity::prelude::*};
+use sea_orm::{QueryFilter, entity::prelude::*};
 
-/// One tenant.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "tenants")]
-pub struct Model {
-    /// The tenant.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub record: Uuid,
-    /// Its name in lower case.
-    pub sort_name: String,
-    /// `TenantKind`.
-    pub kind: i32,
-    /// The city that it is.
-    pub city: Option<Uuid>,
-}
-
-/// None.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-impl ActiveModelBehavior for ActiveModel {}
-
-/// The view.
-#[derive(Debug)]
-pub struct Tenants;
-
-impl View for Tenants {
-    type State = Tenant;
-    type Entity = Entity;
-    type Row = ActiveModel;
-
-    fn record_column() -> Column {
-        Column::Record
-    }
-
-    fn rows(record: Uuid, tenant: &Tenant) -> Vec<ActiveModel> {
-        vec![ActiveModel {
-            record: Set(record),
-            sort_name: Set(tenant.display_name().to_lowercase()),
-            kind: Set(tenant.kind() as i32),
-            city: Set(tenant.city().map(|city| city.0)),
-        }]
+view! {
+    /// Tenants by name, kind and city.
+    "tenants" Tenants of Tenant as |record, tenant| {
+        /// Its name in lower case.
+        sort_name: String = tenant.display_name().to_lowercase(),
+        /// `TenantKind`.
+        kind: i32 = tenant.kind() as i32,
+        /// The city that it is.
+        city: Option<Uuid> = tenant.city().map(|city| city.0),
     }
 }
 

@@ -101,11 +101,11 @@ struct Judged<'r> {
 
 impl<'r> Judged<'r> {
     fn of(rubric: &'r Rubric, model: &Model<'_>) -> Self {
-        let context = rubric.context(model);
+        let scope = rubric.scope(model);
         let criteria = rubric.criteria();
         let (mut met, mut borne_by) = (Vec::with_capacity(criteria.len()), Vec::with_capacity(criteria.len()));
         for (place, criterion) in criteria.iter().enumerate() {
-            let judged = criterion.judge(&context);
+            let judged = criterion.judge(&scope);
             match criterion.needs.filter(|needed| met[*needed] == Some(0)) {
                 Some(needed) if judged.is_some() => {
                     met.push(Some(0));

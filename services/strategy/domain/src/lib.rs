@@ -3,7 +3,6 @@
 //! All of it is pure. The service hands in commands, facts and the moment; it gets changes, refusals or results.
 
 pub mod evaluation;
-mod expression;
 pub mod goal;
 pub mod language;
 pub mod model;

@@ -1,16 +1,15 @@
 //! Rubrics: data by which evaluations judge (ST-8). A file is checked whole when it is loaded; nothing is compiled later.
 
 use crate::{
-    expression::{Type, compile},
     model::{Evidence, Model, VARIABLES},
     portfolio::Portfolio,
 };
-use cel::{Context, Env, Program, Value};
 use chrono::NaiveDate;
+use hansa_expressions::{Answer, Environment, Expression, Scope, Type};
 use hansa_kernel::envelope::hash;
 use hansa_proto::strategy::{self as proto, FindingCode, Precondition, Severity, StrategyPart};
 use serde::Deserialize;
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc};
+use std::{collections::BTreeSet, fmt::Write as _};
 
 /// All of a score, in basis points.
 pub const WHOLE: i64 = 10_000;
@@ -86,28 +85,27 @@ pub struct Criterion {
     pub needs: Option<usize>,
     /// Which records its finding names.
     pub evidence: Option<Evidence>,
-    known: Program,
-    met: Program,
+    known: Expression,
+    met: Expression,
 }
 
 impl Criterion {
     /// How far it is met, 0 to `WHOLE`; `None` where that cannot be judged. An expression that fails tells nothing.
-    pub(crate) fn judge(&self, context: &Context<'_, '_>) -> Option<i64> {
-        match self.known.execute(context) {
-            Ok(Value::Bool(true)) => {}
+    pub(crate) fn judge(&self, scope: &Scope<'_>) -> Option<i64> {
+        match self.known.answer(scope) {
+            Some(Answer::Bool(true)) => {}
             _ => return None,
         }
-        match self.met.execute(context) {
-            Ok(Value::Bool(met)) => Some(if met { WHOLE } else { 0 }),
-            Ok(Value::Int(met)) => Some(met.clamp(0, WHOLE)),
-            _ => None,
-        }
+        Some(match self.met.answer(scope)? {
+            Answer::Bool(met) => i64::from(met) * WHOLE,
+            Answer::Int(met) => met.clamp(0, WHOLE),
+        })
     }
 
     /// Whether it can be judged and its expression fails on it.
-    fn fails(&self, context: &Context<'_, '_>) -> bool {
-        match self.known.execute(context) {
-            Ok(Value::Bool(known)) => known && self.met.execute(context).is_err(),
+    fn fails(&self, scope: &Scope<'_>) -> bool {
+        match self.known.answer(scope) {
+            Some(Answer::Bool(known)) => known && self.met.answer(scope).is_none(),
             _ => true,
         }
     }
@@ -120,7 +118,7 @@ pub struct Rubric {
     title: String,
     digest: String,
     criteria: Vec<Criterion>,
-    env: Arc<Env>,
+    environment: Environment,
 }
 
 impl std::fmt::Debug for Rubric {
@@ -158,10 +156,10 @@ impl Rubric {
         if file.criteria.is_empty() || file.criteria.len() > CRITERIA {
             return bad("criterion", format!("there are {}, not 1 to {CRITERIA}", file.criteria.len()));
         }
-        let env = Arc::new(Env::stdlib());
+        let environment = Environment::new(&VARIABLES);
         let mut criteria: Vec<Criterion> = Vec::with_capacity(file.criteria.len());
         for entry in file.criteria {
-            criteria.push(read(&env, entry, &criteria)?);
+            criteria.push(read(&environment, entry, &criteria)?);
         }
         let rubric = Self {
             name: format!("rubrics/{}", file.id),
@@ -169,7 +167,7 @@ impl Rubric {
             title: file.title,
             digest: hex(&hash(source.as_bytes())),
             criteria,
-            env,
+            environment,
         };
         rubric.weigh()?;
         rubric.try_on_nothing()?;
@@ -218,11 +216,9 @@ impl Rubric {
         }
     }
 
-    /// What its expressions run in. The functions are shared, the values borrowed: it costs next to nothing.
-    pub(crate) fn context<'m>(&self, model: &'m Model<'_>) -> Context<'m, 'm> {
-        let mut context = Context::with_env(Arc::clone(&self.env));
-        context.set_variable_resolver(model);
-        context
+    /// What its expressions run in.
+    pub(crate) fn scope<'m>(&self, model: &'m Model<'_>) -> Scope<'m> {
+        self.environment.scope(model.values())
     }
 
     fn weigh(&self) -> Result<(), BadRubric> {
@@ -234,8 +230,8 @@ impl Rubric {
     fn try_on_nothing(&self) -> Result<(), BadRubric> {
         let portfolio = Portfolio::default();
         let model = Model::of(&portfolio, None, NaiveDate::default());
-        let context = self.context(&model);
-        match self.criteria.iter().find(|criterion| criterion.fails(&context)) {
+        let scope = self.scope(&model);
+        match self.criteria.iter().find(|criterion| criterion.fails(&scope)) {
             Some(criterion) => bad(
                 format!("{}.met", criterion.shown.id),
                 "it fails for a city without any tool; `known` must exclude it",
@@ -245,7 +241,7 @@ impl Rubric {
     }
 }
 
-fn read(env: &Env, entry: Entry, before: &[Criterion]) -> Result<Criterion, BadRubric> {
+fn read(environment: &Environment, entry: Entry, before: &[Criterion]) -> Result<Criterion, BadRubric> {
     let at = |field: &str| format!("{}.{field}", entry.id);
     slug("criterion.id", &entry.id)?;
     if before.iter().any(|other| other.shown.id == entry.id) {
@@ -266,7 +262,7 @@ fn read(env: &Env, entry: Entry, before: &[Criterion]) -> Result<Criterion, BadR
         return bad(at("evidence"), format!("`{}` is no list of evidence", entry.evidence));
     }
     let program = |field: &str, source: &str, wanted: &[Type]| {
-        compile(env, source, wanted).map_err(|problem| BadRubric { place: at(field), problem })
+        environment.compile(source, wanted).map_err(|problem| BadRubric { place: at(field), problem })
     };
     let known = program("known", &entry.known, &[Type::Bool])?;
     let met = program("met", &entry.met, &[Type::Int, Type::Bool])?;

@@ -7,7 +7,7 @@ pub(crate) mod tests;
 use crate::goal::{Goal, ToolLink};
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_kernel::{
-    AssuranceLevel, Audience, Happened, Misfit, Record, Refusal, Refused, Stamp, TenantId,
+    AssuranceLevel, Audience, Caller, Happened, Misfit, Record, RecordName, Refusal, Refused, Shown, Stamp, TenantId,
     time::{self, over_everywhere},
 };
 use hansa_proto::{
@@ -330,6 +330,14 @@ impl Strategy {
             Change::Superseded(_) => matches!(self.state, StrategyState::Adopted | StrategyState::Lapsed),
             Change::Lapsed(_) => self.state == StrategyState::Adopted,
         }
+    }
+}
+
+impl Shown for Strategy {
+    type Resource = proto::Strategy;
+
+    fn shown(&self, _: &RecordName, etag: &str, _: &Caller) -> proto::Strategy {
+        proto::Strategy { etag: etag.to_owned(), ..self.to_proto() }
     }
 }
 

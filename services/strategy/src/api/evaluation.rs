@@ -1,14 +1,10 @@
 //! Evaluations, findings, simulations, rubrics: ST-6 to ST-9.
 
-use super::{ask, city_name, watch};
+use super::{city_name, watch};
 use crate::portfolio::{self, Standing};
 use chrono::NaiveDate;
 use futures::Stream;
-use hansa_chassis::{
-    Desk,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-    page::Page,
-};
+use hansa_chassis::{Desk, Page, ask, bounded, named};
 use hansa_kernel::{Record, RecordName, Refusal, Relation, time};
 use hansa_proto::strategy::{
     Evaluation, GetEvaluationRequest, GetRubricRequest, ListFindingsRequest, ListFindingsResponse,
@@ -33,9 +29,7 @@ pub fn server(
     rubric: Arc<Rubric>,
     drain: CancellationToken,
 ) -> EvaluationServiceServer<impl EvaluationService> {
-    EvaluationServiceServer::new(Desks { desk, rubric, drain })
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(EvaluationServiceServer::new(Desks { desk, rubric, drain }))
 }
 
 impl Desks {
@@ -62,16 +56,12 @@ impl Desks {
     }
 }
 
-fn evaluation_name(name: &str, field: &str) -> Result<RecordName, Status> {
-    ask(RecordName::parse(name, Evaluations::COLLECTION, field))
-}
-
 #[tonic::async_trait]
 impl EvaluationService for Desks {
     async fn get_evaluation(&self, request: Request<GetEvaluationRequest>) -> Result<Response<Evaluation>, Status> {
         let asked = request.get_ref();
         if !asked.name.is_empty() {
-            let name = evaluation_name(&asked.name, "name")?;
+            let name = named::<Evaluations>("name", &asked.name)?;
             let found = self.desk.read::<Evaluations, _>(&request, &name).await?;
             return Ok(Response::new(found.state.latest()));
         }
@@ -95,7 +85,7 @@ impl EvaluationService for Desks {
         request: Request<ListFindingsRequest>,
     ) -> Result<Response<ListFindingsResponse>, Status> {
         let asked = request.get_ref();
-        let name = evaluation_name(&asked.evaluation, "evaluation")?;
+        let name = named::<Evaluations>("evaluation", &asked.evaluation)?;
         let found = self.desk.read::<Evaluations, _>(&request, &name).await?;
         // A page goes on in the same result alone: in another one the same place is another finding.
         let page = ask(Page::of(asked, &format!("findings {name} {} {}", found.etag, asked.least_severity)))?;

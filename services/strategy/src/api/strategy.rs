@@ -1,15 +1,9 @@
 //! Strategies: ST-1, ST-3, ST-4.
 
-use super::ask;
 use crate::{portfolio, subscriptions::partnerships::Ties, views};
-use hansa_chassis::{
-    Act, Desk,
-    desk::new_id,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-    page::Page,
-};
-use hansa_journal::{Command, Mirrors, Receipt, Together, limits::COMMAND_RECORDS};
-use hansa_kernel::{Caller, Decision, Record, RecordId, RecordName, Refusal};
+use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named};
+use hansa_journal::{Command, Mirrors, Together, limits::COMMAND_RECORDS};
+use hansa_kernel::{Caller, Decision, Moment, Record, RecordId, RecordName, Refusal};
 use hansa_proto::strategy::{
     self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GetStrategyRequest,
     LinkToolRequest, ListStrategiesRequest, ListStrategiesResponse, PutGoalRequest, RemoveGoalRequest, StrategyState,
@@ -24,40 +18,17 @@ struct Strategies(Desk);
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> StrategyServiceServer<impl StrategyService> {
-    StrategyServiceServer::new(Strategies(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(StrategyServiceServer::new(Strategies(desk)))
 }
 
-type Rule<Q> = fn(&Strategy, &Q, &Caller) -> Decision<Change>;
-
-fn strategy_name(name: &str, field: &str) -> Result<RecordName, Status> {
-    ask(RecordName::parse(name, Strategy::COLLECTION, field))
-}
-
-fn resource(strategy: &Strategy, etag: &str) -> proto::Strategy {
-    proto::Strategy { etag: etag.to_owned(), ..strategy.to_proto() }
+/// A rule that time has no part in.
+fn timeless<Q>(
+    rule: fn(&Strategy, &Q, &Caller) -> Decision<Change>,
+) -> impl Fn(&Strategy, &Q, &Caller, Moment) -> Decision<Change> {
+    move |state, asked, caller, _| rule(state, asked, caller)
 }
 
 impl Strategies {
-    /// The usual command: one strategy, one rule.
-    async fn write<Q: Send + Sync + 'static>(
-        &self,
-        act: &Act<Q>,
-        (name, etag): (&str, &str),
-        rule: Rule<Q>,
-    ) -> Result<Response<proto::Strategy>, Status> {
-        let command = self
-            .0
-            .on(act, strategy_name(name, "name")?, etag, move |state, asked, caller, _| rule(state, asked, caller));
-        let receipt = self.0.submit(act, command).await?;
-        self.shown(act, &receipt).await
-    }
-
-    async fn shown<Q>(&self, act: &Act<Q>, receipt: &Receipt<Strategy>) -> Result<Response<proto::Strategy>, Status> {
-        self.0.answer(act, resource(&receipt.state, &receipt.etag)).await
-    }
-
     /// Gives way to a newer strategy: each other one of the city. Drafts are among them, for one of them may be adopted at
     /// this very moment; the rule leaves those that are still drafts alone.
     async fn give_way(
@@ -97,18 +68,16 @@ impl StrategyService for Strategies {
         };
         let ground = Ground { city_tenant, grace_months: strategy::GRACE_MONTHS };
         let id = new_id();
-        let command = self.0.make(&act, RecordName::new(Strategy::COLLECTION, id), move |_, asked, caller, _| {
-            strategy::create(asked, id, ground, caller)
-        });
-        let receipt = self.0.submit(&act, command).await?;
-        self.shown(&act, &receipt).await
+        let command = self.0.make(
+            &act,
+            RecordName::new(Strategy::COLLECTION, id),
+            move |_: Option<&Strategy>, asked, caller, _| strategy::create(asked, id, ground, caller),
+        );
+        self.0.done(&act, command).await
     }
 
     async fn get_strategy(&self, request: Request<GetStrategyRequest>) -> Result<Response<proto::Strategy>, Status> {
-        let name = strategy_name(&request.get_ref().name, "name")?;
-        let found = self.0.read::<Strategy, _>(&request, &name).await?;
-        let mut shown = self.0.resolve(vec![resource(&found.state, &found.etag)]).await?;
-        Ok(Response::new(shown.swap_remove(0)))
+        self.0.get::<Strategy, _>(&request, &request.get_ref().name).await
     }
 
     async fn list_strategies(
@@ -119,41 +88,36 @@ impl StrategyService for Strategies {
         let asked = request.get_ref();
         let page = ask(Page::of(asked, &format!("strategies {tenant} {} {}", asked.city, asked.state)))?;
         let found = ask(views::strategy::list(self.0.journal().store(), tenant, asked, &page).await)?;
-        let strategies = self.0.read_each::<Strategy, _>(&request, &found.ids).await?;
-        let strategies = strategies.iter().map(|one| resource(&one.state, &one.etag)).collect();
-        let strategies = self.0.resolve(strategies).await?;
-        Ok(Response::new(ListStrategiesResponse { strategies, next_page_token: page.next(found.next) }))
+        let (strategies, next_page_token) = self.0.listed::<Strategy, _>(&request, &page, found).await?;
+        Ok(Response::new(ListStrategiesResponse { strategies, next_page_token }))
     }
 
     async fn update_strategy(
         &self,
         request: Request<UpdateStrategyRequest>,
     ) -> Result<Response<proto::Strategy>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, (&act.request.name, &act.request.etag), strategy::update).await
+        self.0.step(request, timeless(strategy::update)).await
     }
 
     async fn delete_strategy(&self, request: Request<DeleteStrategyRequest>) -> Result<Response<()>, Status> {
         let act = self.0.open(request)?;
-        let name = strategy_name(&act.request.name, "name")?;
+        let name = named::<Strategy>("name", &act.request.name)?;
         let command = self.0.delete(&act, name, &act.request.etag, strategy::delete);
         self.0.submit(&act, command).await?;
         Ok(Response::new(()))
     }
 
     async fn put_goal(&self, request: Request<PutGoalRequest>) -> Result<Response<proto::Strategy>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, (&act.request.name, &act.request.etag), strategy::put_goal).await
+        self.0.step(request, timeless(strategy::put_goal)).await
     }
 
     async fn remove_goal(&self, request: Request<RemoveGoalRequest>) -> Result<Response<proto::Strategy>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, (&act.request.name, &act.request.etag), strategy::remove_goal).await
+        self.0.step(request, timeless(strategy::remove_goal)).await
     }
 
     async fn link_tool(&self, request: Request<LinkToolRequest>) -> Result<Response<proto::Strategy>, Status> {
         let act = self.0.open(request)?;
-        let name = strategy_name(&act.request.name, "name")?;
+        let name = named::<Strategy>("name", &act.request.name)?;
         let tool = act.request.link.as_ref().map(|link| link.tool.clone()).unwrap_or_default();
         let tie = match RecordName::parse(&tool, "agreements", "link.tool") {
             Ok(tool) => ask(Mirrors::<Ties>::of(self.0.journal()).get(tool.id).await)?,
@@ -165,13 +129,11 @@ impl StrategyService for Strategies {
             portfolio::must_be_own(&tool, tie.as_deref(), state)?;
             Ok(decision)
         });
-        let receipt = self.0.submit(&act, command).await?;
-        self.shown(&act, &receipt).await
+        self.0.done(&act, command).await
     }
 
     async fn unlink_tool(&self, request: Request<UnlinkToolRequest>) -> Result<Response<proto::Strategy>, Status> {
-        let act = self.0.open(request)?;
-        self.write(&act, (&act.request.name, &act.request.etag), strategy::unlink_tool).await
+        self.0.step(request, timeless(strategy::unlink_tool)).await
     }
 
     async fn adopt_strategy(
@@ -179,7 +141,7 @@ impl StrategyService for Strategies {
         request: Request<AdoptStrategyRequest>,
     ) -> Result<Response<proto::Strategy>, Status> {
         let act = self.0.open(request)?;
-        let name = strategy_name(&act.request.name, "name")?;
+        let name = named::<Strategy>("name", &act.request.name)?;
         let draft = ask(self.0.journal().load::<Strategy>(&name).await)?;
         let draft = ask(draft.ok_or_else(|| Refusal::not_found(&name)))?;
         let city = super::city_name(draft.state.city(), "city")?.id;
@@ -188,7 +150,6 @@ impl StrategyService for Strategies {
         let command = self.0.on(&act, name, &act.request.etag, move |state, asked, caller, at| {
             strategy::adopt(state, asked, election, caller, at)
         });
-        let receipt = self.0.submit_with(&act, command, others).await?;
-        self.shown(&act, &receipt).await
+        self.0.done_with(&act, command, others).await
     }
 }

@@ -3,11 +3,8 @@
 use super::EVALUATE;
 use crate::views;
 use hansa_journal::{Journal, Mirror, subscription::Subscription};
-use hansa_kernel::{Misfit, RecordId, Stamp};
-use hansa_partnerships_domain::{
-    agreement::{Change, Which},
-    ties::Tie,
-};
+use hansa_kernel::RecordId;
+use hansa_partnerships_domain::{agreement::Which, ties::Tie};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -16,14 +13,7 @@ use uuid::Uuid;
 pub struct Ties;
 
 impl Mirror for Ties {
-    const COLLECTION: &'static str = "agreements";
-    const REVISION: u32 = 2;
     type State = Tie;
-    type Change = Change;
-
-    fn fold(before: Option<Tie>, change: &Change, stamp: &Stamp) -> Result<Tie, Misfit> {
-        Tie::fold(before, change, stamp)
-    }
 
     fn touches(_record: RecordId, before: Option<&Tie>, after: Option<&Tie>) -> Vec<(&'static str, Uuid)> {
         let cities = |tie: &Tie| Which::ALL.map(|which| (EVALUATE, tie.ends[which].city.0));

@@ -3,8 +3,7 @@
 use super::{EVALUATE, EVALUATE_COUNTRY, EVALUATE_PARTNERS};
 use crate::views;
 use hansa_journal::{Journal, Mirror, subscription::Subscription};
-use hansa_kernel::{Misfit, RecordId, Stamp};
-use hansa_proto::register::{city_change, country_change, office_change};
+use hansa_kernel::RecordId;
 use hansa_register_domain::reference::{CityReference, CountryReference, OfficeReference};
 use uuid::Uuid;
 
@@ -23,14 +22,7 @@ fn bears_on_partners(before: Option<&CityReference>, after: &CityReference) -> b
 }
 
 impl Mirror for Cities {
-    const COLLECTION: &'static str = "cities";
-    const REVISION: u32 = 1;
     type State = CityReference;
-    type Change = city_change::Change;
-
-    fn fold(before: Option<CityReference>, change: &Self::Change, stamp: &Stamp) -> Result<CityReference, Misfit> {
-        CityReference::fold(before, change, stamp)
-    }
 
     fn touches(
         record: RecordId,
@@ -49,18 +41,7 @@ impl Mirror for Cities {
 pub struct Countries;
 
 impl Mirror for Countries {
-    const COLLECTION: &'static str = "countries";
-    const REVISION: u32 = 2;
     type State = CountryReference;
-    type Change = country_change::Change;
-
-    fn fold(
-        before: Option<CountryReference>,
-        change: &Self::Change,
-        stamp: &Stamp,
-    ) -> Result<CountryReference, Misfit> {
-        CountryReference::fold(before, change, stamp)
-    }
 
     fn touches(
         record: RecordId,
@@ -76,14 +57,7 @@ impl Mirror for Countries {
 pub struct Offices;
 
 impl Mirror for Offices {
-    const COLLECTION: &'static str = "offices";
-    const REVISION: u32 = 1;
     type State = OfficeReference;
-    type Change = office_change::Change;
-
-    fn fold(before: Option<OfficeReference>, change: &Self::Change, stamp: &Stamp) -> Result<OfficeReference, Misfit> {
-        OfficeReference::fold(before, change, stamp)
-    }
 
     fn touches(
         _record: RecordId,

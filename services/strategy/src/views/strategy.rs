@@ -1,56 +1,23 @@
 //! Strategies by tenant, city and state.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, View, among, keyset, storage};
+use hansa_journal::{Found, Store, among, keyset, storage, view};
 use hansa_kernel::{RecordId, RecordName, Refusal, TenantId};
 use hansa_proto::strategy::{ListStrategiesRequest, StrategyState};
 use hansa_strategy_domain::Strategy;
-use sea_orm::{QueryFilter, Set, entity::prelude::*};
+use sea_orm::{QueryFilter, entity::prelude::*};
 
-/// One strategy.
-#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
-#[sea_orm(table_name = "strategies")]
-pub struct Model {
-    /// The strategy.
-    #[sea_orm(primary_key, auto_increment = false)]
-    pub record: Uuid,
-    /// Whose it is.
-    pub tenant: Uuid,
-    /// The city that it is for.
-    pub city: Uuid,
-    /// `StrategyState`.
-    pub state: i32,
-    /// Sorts the newest first: the id, which begins with the time, with each of its bits turned.
-    pub newest: String,
-}
-
-/// None.
-#[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
-impl ActiveModelBehavior for ActiveModel {}
-
-/// The view.
-#[derive(Debug)]
-pub struct Strategies;
-
-impl View for Strategies {
-    type State = Strategy;
-    type Entity = Entity;
-    type Row = ActiveModel;
-
-    fn record_column() -> Column {
-        Column::Record
-    }
-
-    fn rows(record: Uuid, strategy: &Strategy) -> Vec<ActiveModel> {
-        let Ok(city) = RecordName::parse(strategy.city(), "cities", "city") else { return Vec::new() };
-        vec![ActiveModel {
-            record: Set(record),
-            tenant: Set(hansa_kernel::Record::owner(strategy).0),
-            city: Set(city.id.0),
-            state: Set(strategy.state() as i32),
-            newest: Set(format!("{:032x}", !record.as_u128())),
-        }]
+view! {
+    /// Strategies by tenant, city and state.
+    "strategies" Strategies of Strategy as |record, strategy| {
+        /// Whose it is.
+        tenant: Uuid = hansa_kernel::Record::owner(strategy).0,
+        /// The city that it is for.
+        city: Uuid = RecordName::parse(strategy.city(), "cities", "city").map(|city| city.id.0).unwrap_or_default(),
+        /// `StrategyState`.
+        state: i32 = strategy.state() as i32,
+        /// Sorts the newest first: the id, which begins with the time, with each of its bits turned.
+        newest: String = format!("{:032x}", !record.as_u128()),
     }
 }
 

@@ -5,7 +5,8 @@ use super::{Agreement, Both, Change, CityFacts, Facts, Settings, Tier, sides::ci
 use crate::ties::Tie;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use hansa_kernel::{
-    Caller, Decision, Happened, Moment, PersonId, Reason, Record, RecordId, RecordName, Refusal, Role, Stamp, TenantId,
+    Caller, Decision, Happened, Moment, PersonId, Reason, Record, RecordId, RecordName, Reference, Refusal, Role,
+    Stamp, TenantId,
 };
 use hansa_proto::{
     google::r#type::Date,

@@ -4,6 +4,7 @@
 use super::{tests::*, *};
 use crate::{fact, reference::CityReference, succession, term};
 use chrono::Days;
+use hansa_kernel::Reference;
 use hansa_proto::register::{
     CityRow, EndTermRequest, Fact as FactMessage, MayorTerm, MergeCitiesRequest, RecordTermRequest, SetFactRequest,
 };

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::reference::CountryReference;
-use hansa_kernel::{AssuranceLevel, PersonId, Role};
+use hansa_kernel::{AssuranceLevel, PersonId, Reference, Role};
 use uuid::Uuid;
 
 fn steward() -> Caller {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::reference::OfficeReference;
-use hansa_kernel::{AssuranceLevel, PersonId, Record, Relation, Role, Stamp, TenantId};
+use hansa_kernel::{AssuranceLevel, PersonId, Record, Reference, Relation, Role, Stamp, TenantId};
 use uuid::Uuid;
 
 fn caller(tenant: u128) -> Caller {

@@ -1,7 +1,7 @@
-//! Expressions of a rubric, checked before they are ever run. CEL's interpreter has no type checker and no limit on its
-//! work, so both stand here: what passes is a closed, bounded formula over the documented model.
+//! CEL's interpreter has no type checker and no limit on its work, so both stand here: what passes is a closed, bounded
+//! formula over the names of a model.
 
-use crate::model::{Kind, VARIABLES, place_of};
+use crate::value::{Kind, Variable, place_of};
 use cel::{
     Env, Program,
     common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators as op},
@@ -82,13 +82,13 @@ impl Type {
 /// Compiles an expression that answers one of the types, or says why it is refused.
 ///
 /// # Errors
-/// A sentence for the author of the rubric.
-pub fn compile(env: &Env, source: &str, wanted: &[Type]) -> Result<Program, String> {
+/// A sentence for its author.
+pub(crate) fn compile(env: &Env, names: &[Variable], source: &str, wanted: &[Type]) -> Result<Program, String> {
     if source.chars().count() > SOURCE_CHARS {
         return Err(format!("it is longer than {SOURCE_CHARS} characters"));
     }
     let program = env.compile(source).map_err(|e| format!("it is not CEL: {}", first_line(&e.to_string())))?;
-    let found = Checker::default().check(program.expression(), 0)?;
+    let found = Checker::over(names).check(program.expression(), 0)?;
     if wanted.contains(&found) { Ok(program) } else { Err(format!("it answers {found:?}, not one of {wanted:?}")) }
 }
 
@@ -96,8 +96,8 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-#[derive(Default)]
 struct Checker<'e> {
+    names: &'e [Variable],
     bound: Vec<(&'e str, Type)>,
     nesting: usize,
     comprehensions: usize,
@@ -106,6 +106,10 @@ struct Checker<'e> {
 type Checked = Result<Type, String>;
 
 impl<'e> Checker<'e> {
+    fn over(names: &'e [Variable]) -> Self {
+        Self { names, bound: Vec::new(), nesting: 0, comprehensions: 0 }
+    }
+
     fn check(&mut self, expression: &'e IdedExpr, depth: usize) -> Checked {
         if depth > DEPTH {
             return Err(format!("it is nested deeper than {DEPTH}"));
@@ -127,7 +131,7 @@ impl<'e> Checker<'e> {
     fn name(&self, name: &str) -> Checked {
         let bound = self.bound.iter().rev().find(|(bound, _)| *bound == name).map(|(_, of)| *of);
         bound
-            .or_else(|| place_of(name).map(|place| Type::of(VARIABLES[place].kind)))
+            .or_else(|| place_of(self.names, name).map(|place| Type::of(self.names[place].kind)))
             .ok_or_else(|| format!("`{name}` is no name of the model"))
     }
 
@@ -162,7 +166,7 @@ impl<'e> Checker<'e> {
         if self.comprehensions > COMPREHENSIONS {
             return Err(format!("it has more than {COMPREHENSIONS} comprehensions"));
         }
-        if of.iter_var2.is_some() || place_of(&of.iter_var).is_some() {
+        if of.iter_var2.is_some() || place_of(self.names, &of.iter_var).is_some() {
             return Err(format!("`{}` cannot be bound", of.iter_var));
         }
         let gathered = self.check(&of.accu_init, depth)?;
@@ -237,8 +241,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const NAMES: [Variable; 8] = [
+        Variable::texts("goal_dimensions", ""),
+        Variable::texts("partner_countries", ""),
+        Variable::text("strategy_state", ""),
+        Variable::texts("tie_kinds", ""),
+        Variable::int("ties", ""),
+        Variable::int("ties_alive", ""),
+        Variable::int("ties_dormant", ""),
+        Variable::bool("twinned", ""),
+    ];
+
     fn check(source: &str) -> Result<(), String> {
-        compile(&Env::stdlib(), source, &[Type::Int, Type::Bool]).map(drop)
+        compile(&Env::stdlib(), &NAMES, source, &[Type::Int, Type::Bool]).map(drop)
     }
 
     // ST-8.
