@@ -82,23 +82,23 @@ const CALLS: &[(About, &str)] = &[
     (New, "ChangeService.WatchChanges"),
     (New, "AgreementService.CreateAgreement"),
     (One("initiator", AgreementOf), "AgreementService.CreateAgreement"),
-    (New, "AgreementService.ImportAgreement AgreementService.BatchImportAgreements"),
+    (New, "AttestationService.ImportAgreement AttestationService.BatchImportAgreements"),
     (Each(Agreement), "AgreementService.ListAgreements"),
-    (One("parent", Agreement), "AgreementService.ListActivities"),
+    (One("parent", Agreement), "PartnershipService.ListActivities"),
     (
         One("name", Agreement),
         "AgreementService.GetAgreement AgreementService.ExportAgreement AgreementService.OpenDialogue \
          AgreementService.ReviseTerms AgreementService.PutForwardRationale AgreementService.ConfirmRationale \
          AgreementService.PutForwardPlan AgreementService.ConfirmPlan AgreementService.RecordCouncilVote \
          AgreementService.StateGuidelines AgreementService.OverrideGuidelines AgreementService.SignAgreement \
-         AgreementService.DeclineAgreement AgreementService.WithdrawAgreement AgreementService.RecordActivity \
-         AgreementService.RevitaliseAgreement AgreementService.ConfirmRevitalisation AgreementService.SuspendAgreement \
-         AgreementService.LiftSuspension AgreementService.RenewAgreement AgreementService.ConfirmRenewal \
-         AgreementService.EndAgreement AgreementService.ClaimAgreement AgreementService.AttestStep \
-         AgreementService.ConfirmAttestation AgreementService.DisputeAttestation AgreementService.SetCommittee \
+         AgreementService.DeclineAgreement AgreementService.WithdrawAgreement PartnershipService.RecordActivity \
+         PartnershipService.RevitaliseAgreement PartnershipService.ConfirmRevitalisation PartnershipService.SuspendAgreement \
+         PartnershipService.LiftSuspension PartnershipService.RenewAgreement PartnershipService.ConfirmRenewal \
+         PartnershipService.EndAgreement AttestationService.ClaimAgreement AttestationService.AttestStep \
+         AttestationService.ConfirmAttestation AttestationService.DisputeAttestation PartnershipService.SetCommittee \
          AgreementService.DeleteAgreement",
     ),
-    (New, "AgreementService.EndAgreements AgreementService.SuspendAgreements"),
+    (New, "PartnershipService.EndAgreements PartnershipService.SuspendAgreements"),
     (
         One("name", City),
         "CityService.GetCity CityService.RenameCity CityService.MergeCities CityService.SplitCity CityService.RecordTerm \

@@ -208,7 +208,7 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
         seen
     });
     eventually("the agreements hear that Lyon has joined", async || {
-        lyon.mayor.agreements().claim_agreement(claim.clone()).await.ok()
+        lyon.mayor.attestations().claim_agreement(claim.clone()).await.ok()
     })
     .await;
     let request = hansa_proto::partnerships::OpenDialogueRequest {
@@ -343,14 +343,14 @@ async fn activities_and_changes(a: &City, b: &City) {
             request_id: request_id(),
             ..Default::default()
         };
-        a.office.agreements().record_activity(request).await.unwrap();
+        a.office.partnerships().record_activity(request).await.unwrap();
     };
     for _ in 0..6 {
         record().await;
     }
     let list_activities = async |page_size, page_token| {
         let request = ListActivitiesRequest { parent: name.clone(), page_size, page_token };
-        let page = b.observer.agreements().list_activities(request).await.unwrap().into_inner();
+        let page = b.observer.partnerships().list_activities(request).await.unwrap().into_inner();
         (named(page.activities, |activity| activity.name), page.next_page_token)
     };
     pages("activities", list_activities, async |_| record().await).await;

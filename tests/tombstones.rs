@@ -92,7 +92,7 @@ async fn a_tie(platform: &Platform) -> cities::City {
         ..Default::default()
     };
     let tie = eventually("both cities are known", async || {
-        Some(steward.agreements().import_agreement(import.clone()).await.ok()?.into_inner().name)
+        Some(steward.attestations().import_agreement(import.clone()).await.ok()?.into_inner().name)
     })
     .await;
     let counts = async || {
@@ -135,7 +135,7 @@ async fn a_tie(platform: &Platform) -> cities::City {
         }],
         ..Default::default()
     };
-    let rows = steward.agreements().batch_import_agreements(again).await.unwrap().into_inner().rows;
+    let rows = steward.attestations().batch_import_agreements(again).await.unwrap().into_inner().rows;
     assert!(rows[0].reason.contains("PL-8"), "an import leaves it deleted: {rows:?}");
     eventually("the evaluation has forgotten the tie", async || (!counts().await?).then_some(())).await;
 
@@ -185,7 +185,7 @@ async fn a_city(platform: &Platform) {
         ..Default::default()
     };
     eventually("the agreements have forgotten the city", async || {
-        let refused = steward.agreements().import_agreement(proposal.clone()).await.err()?;
+        let refused = steward.attestations().import_agreement(proposal.clone()).await.err()?;
         (refused.code() == Code::NotFound && rule(&refused) == "CT-1").then_some(())
     })
     .await;

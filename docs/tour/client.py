@@ -19,6 +19,7 @@ from hansa.changes.v1 import change_service_pb2_grpc as changes_grpc
 from hansa.partnerships.v1 import agreement_pb2 as agreement
 from hansa.partnerships.v1 import agreement_service_pb2 as agreements
 from hansa.partnerships.v1 import agreement_service_pb2_grpc as agreements_grpc
+from hansa.partnerships.v1 import party_pb2 as party
 from hansa.strategy.v1 import evaluation_pb2 as evaluation
 from hansa.strategy.v1 import evaluation_service_pb2 as evaluations
 from hansa.strategy.v1 import evaluation_service_pb2_grpc as evaluations_grpc
@@ -135,9 +136,9 @@ def memorandum(desk, city, partner, tokens):
 
     sign = agreements.SignAgreementRequest(name=name)
     refused("signed without guidelines", lambda: send(desk.SignAgreement, sign, tokens["A_MAYOR"]))
-    guidelines = agreement.Guidelines(
+    guidelines = party.Guidelines(
         document="https://example.org/guidelines.pdf",
-        grounds=[agreement.GUIDELINES_GROUND_TECHNICAL],
+        grounds=[party.GUIDELINES_GROUND_TECHNICAL],
         influence_answer=said("Officers meet officers; no funds are accepted."),
         endorsement_answer=said("No joint appearance with national leaders."),
         bind_all_actors=True,

@@ -8,14 +8,14 @@ use hansa_proto::partnerships::{self as p, AgreementKind, AgreementState, Guidel
 
 /// The path of an rpc.
 macro_rules! path {
-    ($rpc:ident) => {
-        concat!("/hansa.partnerships.v1.AgreementService/", stringify!($rpc))
+    ($service:ident.$rpc:ident) => {
+        concat!("/hansa.partnerships.v1.", stringify!($service), "Service/", stringify!($rpc))
     };
 }
 
 /// A command on an agreement: rpc, request, by whom, and what the request says beside what all say.
 macro_rules! order {
-    ($mind:expr, $on:expr, $by:expr, $rpc:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
+    ($mind:expr, $on:expr, $by:expr, $service:ident.$rpc:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
         let request = p::$request {
             name: $on.name.clone(),
             etag: $mind.etag(&$on.etag),
@@ -25,7 +25,7 @@ macro_rules! order {
             ..Default::default()
         };
         let name = $on.name.clone();
-        $mind.order(path!($rpc), &name, $by, &request)
+        $mind.order(path!($service.$rpc), &name, $by, &request)
     }};
 }
 
@@ -74,7 +74,7 @@ impl Mind<'_> {
             validate_only: self.tried,
         };
         let tenant = one.tenant.unwrap_or(self.known.steward);
-        self.order(path!(CreateAgreement), "", (tenant, Role::Mayor), &request)
+        self.order(path!(Agreement.CreateAgreement), "", (tenant, Role::Mayor), &request)
     }
 
     pub fn import(&mut self) -> Order {
@@ -91,7 +91,7 @@ impl Mind<'_> {
             request_id: self.id(),
             validate_only: self.tried,
         };
-        self.order(path!(ImportAgreement), "", (self.known.steward, Role::Steward), &request)
+        self.order(path!(Attestation.ImportAgreement), "", (self.known.steward, Role::Steward), &request)
     }
 
     /// One decision over all agreements with a country.
@@ -103,11 +103,11 @@ impl Mind<'_> {
         let order = if self.chance(1, 3) {
             let request =
                 p::EndAgreementsRequest { country_code, reason, request_id, validate_only, ..Default::default() };
-            self.order(path!(EndAgreements), "", by, &request)
+            self.order(path!(Partnership.EndAgreements), "", by, &request)
         } else {
             let request =
                 p::SuspendAgreementsRequest { country_code, reason, request_id, validate_only, ..Default::default() };
-            self.order(path!(SuspendAgreements), "", by, &request)
+            self.order(path!(Partnership.SuspendAgreements), "", by, &request)
         };
         Order { many: true, ..order }
     }
@@ -135,7 +135,7 @@ impl Mind<'_> {
         match a.state() {
             AgreementState::Proposed => {
                 let by = sides.last().map_or(side, |last| last).as_(Role::IrOfficer);
-                order!(self, a, by, OpenDialogue, OpenDialogueRequest { note: self.text() })
+                order!(self, a, by, Agreement.OpenDialogue, OpenDialogueRequest { note: self.text() })
             }
             AgreementState::InDialogue
             | AgreementState::Planned
@@ -143,7 +143,7 @@ impl Mind<'_> {
             | AgreementState::Signed => self.prepare(a, &sides),
             AgreementState::Suspended => {
                 let by = sides.iter().find(|side| side.party.suspension.is_some()).unwrap_or(side).as_(Role::Mayor);
-                order!(self, a, by, LiftSuspension, LiftSuspensionRequest { reason: self.text() })
+                order!(self, a, by, Partnership.LiftSuspension, LiftSuspensionRequest { reason: self.text() })
             }
             AgreementState::Expired => self.renew(a, side),
             AgreementState::Dormant if self.chance(1, 2) => self.revitalise(a, side),
@@ -158,9 +158,15 @@ impl Mind<'_> {
         let joined = self.known.cities.iter().filter(|city| ends.contains(&&city.name)).find_map(|city| city.tenant);
         match joined {
             Some(tenant) if self.chance(2, 3) => {
-                order!(self, a, (tenant, Role::Mayor), ClaimAgreement, ClaimAgreementRequest {})
+                order!(self, a, (tenant, Role::Mayor), Attestation.ClaimAgreement, ClaimAgreementRequest {})
             }
-            _ => order!(self, a, steward, RecordActivity, RecordActivityRequest { activity: Some(self.activity()) }),
+            _ => order!(
+                self,
+                a,
+                steward,
+                Partnership.RecordActivity,
+                RecordActivityRequest { activity: Some(self.activity()) }
+            ),
         }
     }
 
@@ -180,19 +186,31 @@ impl Mind<'_> {
         let any = &sides[self.dice.below(sides.len() as u64) as usize];
         let Some(rationale) = &a.rationale else {
             let by = any.as_(Role::IrOfficer);
-            return order!(self, a, by, PutForwardRationale, PutForwardRationaleRequest { rationale: self.text() });
+            return order!(
+                self,
+                a,
+                by,
+                Agreement.PutForwardRationale,
+                PutForwardRationaleRequest { rationale: self.text() }
+            );
         };
         if let Some(side) = sides.iter().find(|side| side.party.rationale.is_none()) {
             let by = side.as_(Role::IrOfficer);
-            return order!(self, a, by, ConfirmRationale, ConfirmRationaleRequest { revision: rationale.revision });
+            return order!(
+                self,
+                a,
+                by,
+                Agreement.ConfirmRationale,
+                ConfirmRationaleRequest { revision: rationale.revision }
+            );
         }
         let Some(plan) = &a.plan else {
             let by = any.as_(Role::IrOfficer);
-            return order!(self, a, by, PutForwardPlan, PutForwardPlanRequest { plan: self.text() });
+            return order!(self, a, by, Agreement.PutForwardPlan, PutForwardPlanRequest { plan: self.text() });
         };
         if let Some(side) = sides.iter().find(|side| side.party.plan.is_none()) {
             let by = side.as_(Role::IrOfficer);
-            return order!(self, a, by, ConfirmPlan, ConfirmPlanRequest { revision: plan.revision });
+            return order!(self, a, by, Agreement.ConfirmPlan, ConfirmPlanRequest { revision: plan.revision });
         }
         if let Some(side) = sides.iter().find(|side| side.votes && side.party.council_vote.is_none()) {
             let rejects = self.chance(1, 12);
@@ -201,7 +219,7 @@ impl Mind<'_> {
                 self,
                 a,
                 side.as_(Role::CouncilClerk),
-                RecordCouncilVote,
+                Agreement.RecordCouncilVote,
                 RecordCouncilVoteRequest {
                     result: result as i32,
                     date: self.days(0),
@@ -218,13 +236,19 @@ impl Mind<'_> {
             return self.guidelines(a, side);
         }
         let side = sides.iter().find(|side| side.party.signature.is_none()).unwrap_or(any);
-        order!(self, a, side.as_(Role::Mayor), SignAgreement, SignAgreementRequest { place: self.text() })
+        order!(self, a, side.as_(Role::Mayor), Agreement.SignAgreement, SignAgreementRequest { place: self.text() })
     }
 
     fn guidelines(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
         if self.chance(1, 4) {
             let by = side.as_(Role::Mayor);
-            return order!(self, a, by, OverrideGuidelines, OverrideGuidelinesRequest { reason: self.text() });
+            return order!(
+                self,
+                a,
+                by,
+                Agreement.OverrideGuidelines,
+                OverrideGuidelinesRequest { reason: self.text() }
+            );
         }
         let guidelines = p::Guidelines {
             document: "https://example.org/guidelines.pdf".into(),
@@ -234,7 +258,7 @@ impl Mind<'_> {
             bind_all_actors: true,
         };
         let by = side.as_(Role::IrOfficer);
-        order!(self, a, by, StateGuidelines, StateGuidelinesRequest { guidelines: Some(guidelines) })
+        order!(self, a, by, Agreement.StateGuidelines, StateGuidelinesRequest { guidelines: Some(guidelines) })
     }
 
     /// While it is in force.
@@ -244,14 +268,20 @@ impl Mind<'_> {
                 self,
                 a,
                 side.as_(Role::Mayor),
-                SuspendAgreement,
+                Partnership.SuspendAgreement,
                 SuspendAgreementRequest { reason: self.text() }
             ),
             1 => self.renew(a, side),
             2 => self.anything(a, side),
             _ => {
                 let by = side.as_(Role::IrOfficer);
-                order!(self, a, by, RecordActivity, RecordActivityRequest { activity: Some(self.activity()) })
+                order!(
+                    self,
+                    a,
+                    by,
+                    Partnership.RecordActivity,
+                    RecordActivityRequest { activity: Some(self.activity()) }
+                )
             }
         }
     }
@@ -260,13 +290,13 @@ impl Mind<'_> {
         match &a.renewal {
             Some(renewal) if renewal.city == side.other.city => {
                 let by = side.as_(Role::IrOfficer);
-                order!(self, a, by, ConfirmRenewal, ConfirmRenewalRequest { revision: renewal.revision })
+                order!(self, a, by, Partnership.ConfirmRenewal, ConfirmRenewalRequest { revision: renewal.revision })
             }
             _ => order!(
                 self,
                 a,
                 side.as_(Role::IrOfficer),
-                RenewAgreement,
+                Partnership.RenewAgreement,
                 RenewAgreementRequest { term_months: 12, note: self.text() }
             ),
         }
@@ -276,13 +306,19 @@ impl Mind<'_> {
         match &a.revitalisation {
             Some(put) if put.city == side.other.city => {
                 let by = side.as_(Role::IrOfficer);
-                order!(self, a, by, ConfirmRevitalisation, ConfirmRevitalisationRequest { revision: put.revision })
+                order!(
+                    self,
+                    a,
+                    by,
+                    Partnership.ConfirmRevitalisation,
+                    ConfirmRevitalisationRequest { revision: put.revision }
+                )
             }
             _ => order!(
                 self,
                 a,
                 side.as_(Role::IrOfficer),
-                RevitaliseAgreement,
+                Partnership.RevitaliseAgreement,
                 RevitaliseAgreementRequest {
                     action: self.text(),
                     sectors: vec![Sector::Climate as i32],
@@ -296,27 +332,35 @@ impl Mind<'_> {
     fn anything(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
         let (mayor, officer, clerk) = (side.as_(Role::Mayor), side.as_(Role::IrOfficer), side.as_(Role::CouncilClerk));
         match self.dice.below(9) {
-            0 => order!(self, a, officer, DeclineAgreement, DeclineAgreementRequest { reason: self.text() }),
-            1 => order!(self, a, officer, WithdrawAgreement, WithdrawAgreementRequest { reason: self.text() }),
-            2 => order!(self, a, mayor, EndAgreement, EndAgreementRequest { reason: self.text() }),
-            3 => order!(self, a, mayor, SignAgreement, SignAgreementRequest { place: self.text() }),
-            4 => order!(self, a, officer, PutForwardPlan, PutForwardPlanRequest { plan: self.text() }),
+            0 => order!(self, a, officer, Agreement.DeclineAgreement, DeclineAgreementRequest { reason: self.text() }),
+            1 => {
+                order!(self, a, officer, Agreement.WithdrawAgreement, WithdrawAgreementRequest { reason: self.text() })
+            }
+            2 => order!(self, a, mayor, Partnership.EndAgreement, EndAgreementRequest { reason: self.text() }),
+            3 => order!(self, a, mayor, Agreement.SignAgreement, SignAgreementRequest { place: self.text() }),
+            4 => order!(self, a, officer, Agreement.PutForwardPlan, PutForwardPlanRequest { plan: self.text() }),
             5 => order!(
                 self,
                 a,
                 clerk,
-                RecordCouncilVote,
+                Agreement.RecordCouncilVote,
                 RecordCouncilVoteRequest {
                     result: p::VoteResult::Approved as i32,
                     date: self.days(-1),
                     document: "doc:minutes".to_owned(),
                 }
             ),
-            6 => order!(self, a, officer, PutForwardRationale, PutForwardRationaleRequest { rationale: self.text() }),
+            6 => order!(
+                self,
+                a,
+                officer,
+                Agreement.PutForwardRationale,
+                PutForwardRationaleRequest { rationale: self.text() }
+            ),
             7 => {
                 let member = p::CommitteeMember { member: self.text(), chair: true };
                 let committee = p::Committee { members: vec![member], support: self.text() };
-                order!(self, a, officer, SetCommittee, SetCommitteeRequest { committee: Some(committee) })
+                order!(self, a, officer, Partnership.SetCommittee, SetCommitteeRequest { committee: Some(committee) })
             }
             _ => {
                 let terms = p::AgreementTerms {
@@ -326,7 +370,7 @@ impl Mind<'_> {
                     term_months: 24,
                     ..Default::default()
                 };
-                order!(self, a, officer, ReviseTerms, ReviseTermsRequest { terms: Some(terms) })
+                order!(self, a, officer, Agreement.ReviseTerms, ReviseTermsRequest { terms: Some(terms) })
             }
         }
     }

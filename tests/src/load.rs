@@ -298,8 +298,8 @@ async fn record(shared: Arc<Shared>, office: Caller, agreement: String) {
             ..Default::default()
         };
         let call = || {
-            let (mut agreements, request) = (office.agreements(), request.clone());
-            async move { agreements.record_activity(request).await }
+            let (mut partnerships, request) = (office.partnerships(), request.clone());
+            async move { partnerships.record_activity(request).await }
         };
         insist(shared.clone(), "an activity", call).await;
         shared.note(|ledger| ledger.activities.push(title));
@@ -366,7 +366,7 @@ async fn activities(caller: &Caller, agreement: &str) -> Vec<String> {
     let mut page_token = String::new();
     loop {
         let request = ListActivitiesRequest { parent: agreement.into(), page_size: 1_000, page_token };
-        let page = caller.agreements().list_activities(request).await.unwrap().into_inner();
+        let page = caller.partnerships().list_activities(request).await.unwrap().into_inner();
         titles.extend(page.activities.into_iter().map(|activity| activity.title[0].text.clone()));
         page_token = page.next_page_token;
         if page_token.is_empty() {

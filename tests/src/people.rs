@@ -2,7 +2,10 @@
 
 use hansa_proto::{
     changes::change_service_client::ChangeServiceClient,
-    partnerships::agreement_service_client::AgreementServiceClient,
+    partnerships::{
+        agreement_service_client::AgreementServiceClient, attestation_service_client::AttestationServiceClient,
+        partnership_service_client::PartnershipServiceClient,
+    },
     register::{
         city_service_client::CityServiceClient, country_service_client::CountryServiceClient,
         office_service_client::OfficeServiceClient, tenant_service_client::TenantServiceClient,
@@ -60,6 +63,8 @@ services! {
     tenants: TenantServiceClient at "register",
     offices: OfficeServiceClient at "register",
     agreements: AgreementServiceClient at "partnerships",
+    partnerships: PartnershipServiceClient at "partnerships",
+    attestations: AttestationServiceClient at "partnerships",
     strategies: StrategyServiceClient at "strategy",
     evaluations: EvaluationServiceClient at "strategy",
 }

@@ -146,7 +146,7 @@ async fn import(platform: &Platform, a: &str, b: &str) -> String {
     };
     // The agreements hear of a city a moment after it was entered.
     eventually("both cities of the tie are known", async || {
-        match platform.steward().agreements().import_agreement(request.clone()).await {
+        match platform.steward().attestations().import_agreement(request.clone()).await {
             Ok(imported) => Some(imported.into_inner().name),
             Err(status) if status.code() == tonic::Code::NotFound => None,
             Err(status) => panic!("{status:?}"),

@@ -3,7 +3,9 @@
 use anyhow::Context;
 use hansa_proto::{
     changes::change_service_client::ChangeServiceClient,
-    partnerships::agreement_service_client::AgreementServiceClient,
+    partnerships::{
+        agreement_service_client::AgreementServiceClient, attestation_service_client::AttestationServiceClient,
+    },
     register::{
         city_service_client::CityServiceClient, country_service_client::CountryServiceClient,
         office_service_client::OfficeServiceClient, tenant_service_client::TenantServiceClient,
@@ -61,6 +63,7 @@ services! {
     tenants: TenantServiceClient,
     offices: OfficeServiceClient,
     agreements: AgreementServiceClient,
+    attestations: AttestationServiceClient,
     strategies: StrategyServiceClient,
     evaluations: EvaluationServiceClient,
 }

@@ -74,7 +74,10 @@ pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result
         name: NAME,
         policies: POLICIES,
         mount: Box::new(move |routes, policy, _stop| {
-            routes.add_service(api::agreement::server(Desk::new(own, policy)));
+            let desk = Desk::new(own, policy);
+            routes.add_service(api::agreement::server(desk.clone()));
+            routes.add_service(api::partnership::server(desk.clone()));
+            routes.add_service(api::attestation::server(desk));
         }),
         subscriptions: vec![("register", from_register(&journal)), (NAME, from_itself(&journal))],
         workers: vec![superseding(&journal), inheriting(&journal), ending(&journal)],

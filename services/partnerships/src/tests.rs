@@ -7,13 +7,18 @@ mod timers;
 
 use crate::{
     Migrator,
-    api::{agreement::Agreements, facts},
+    api::{Agreements, facts},
     from_itself, from_register,
     subscriptions::succession,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeZone, Utc};
-use hansa_chassis::{Desk, changes::Changes, guard::Rpc, policy::Policy};
+use hansa_chassis::{
+    Desk,
+    changes::Changes,
+    guard::Rpc,
+    policy::{CONTRACT, Policy},
+};
 use hansa_journal::{
     Journal, ManualClock, NodeKeys, Store,
     subscription::{Delivery, JournalSource, Source},
@@ -24,7 +29,10 @@ use hansa_proto::{
     ChangeSet,
     changes::{EraseTextsRequest, ListChangesRequest, ListRecordChangesRequest, change_service_server::ChangeService},
     google::r#type::Date,
-    partnerships::{self as p, AgreementKind, AgreementState, agreement_service_server::AgreementService},
+    partnerships::{
+        self as p, AgreementKind, AgreementState, agreement_service_server::AgreementService,
+        attestation_service_server::AttestationService, partnership_service_server::PartnershipService,
+    },
     register::{CityImported, CityJoined, CityRow, CityTier, city_change},
     types::{ChangeEnvelope, LocalizedText},
 };
@@ -165,7 +173,8 @@ fn by<Q>(tenant: TenantId, role: Role, rpc: &str, asked: Q) -> Request<Q> {
     let mut request = Request::new(asked);
     let person = PersonId(Uuid::from_u128(9));
     request.extensions_mut().insert(Caller { tenant, person, roles: vec![role], scopes: vec!["*".into()] });
-    request.extensions_mut().insert(Rpc(format!("/hansa.partnerships.v1.AgreementService/{rpc}").into()));
+    let service = CONTRACT.services().find(|service| service.methods().any(|method| method.name() == rpc)).unwrap();
+    request.extensions_mut().insert(Rpc(format!("/{}/{rpc}", service.full_name()).into()));
     request
 }
 
@@ -339,7 +348,7 @@ async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_sign
     let changes = Changes::new(journals, Arc::new(Policy::default()), CancellationToken::new());
     let history = async |tenant, page_size, page_token| {
         let asked = ListRecordChangesRequest { record: name.clone(), page_size, page_token };
-        changes.list_record_changes(by(tenant, Role::Observer, "", asked)).await.unwrap().into_inner()
+        changes.list_record_changes(by(tenant, Role::Observer, "ListRecordChanges", asked)).await.unwrap().into_inner()
     };
     let own = history(B, 0, String::new()).await.changes;
     assert_eq!(own.len(), 9);
@@ -360,7 +369,7 @@ async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_sign
     let mut versions = Vec::new();
     loop {
         let asked = ListChangesRequest { service: "services/partnerships".into(), after_position, page_size: 2 };
-        let page = changes.list_changes(by(STRANGER, Role::Observer, "", asked)).await.unwrap().into_inner();
+        let page = changes.list_changes(by(STRANGER, Role::Observer, "ListChanges", asked)).await.unwrap().into_inner();
         versions.extend(page.changes.iter().map(|one| one.change.as_ref().unwrap().version));
         after_position = page.changes.last().map_or(after_position, |last| last.position);
         if !page.more {
@@ -430,8 +439,7 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     // The reason was sealed for each record by itself, so that it can be erased in one and stays in the other.
     let [one, other] = [0, 1].map(|at| RecordName::parse_any(&names[at], "name").unwrap());
     let erase = EraseTextsRequest { record: names[0].clone(), ..Default::default() };
-    let mut erase = by(A, Role::Mayor, "", erase);
-    erase.extensions_mut().insert(Rpc("/hansa.changes.v1.ChangeService/EraseTexts".into()));
+    let erase = by(A, Role::Mayor, "EraseTexts", erase);
     let mut policy = Policy::default();
     let [(package, text)] = hansa_chassis::changes::POLICIES else { panic!("the changes have one package") };
     policy.add(package, text).unwrap();

@@ -194,6 +194,6 @@ type Answered = Vec<((usize, AgreementRow), ImportedAgreement)>;
 async fn batch_import(api: &Api, batch: Vec<(usize, AgreementRow)>) -> anyhow::Result<Answered> {
     let rows = batch.iter().map(|(_, row)| row.clone()).collect();
     let request = BatchImportAgreementsRequest { rows, ..Default::default() };
-    let answer = api.agreements().batch_import_agreements(request).await?.into_inner();
+    let answer = api.attestations().batch_import_agreements(request).await?.into_inner();
     Ok(batch.into_iter().zip(answer.rows).collect())
 }

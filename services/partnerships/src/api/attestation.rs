@@ -1,0 +1,182 @@
+//! What was done outside the platform: ties that are brought in, steps that are attested, sides that are claimed (AG-13).
+
+use super::{
+    Agreements, Answer, agreement_name, ask,
+    facts::{self, Known, named},
+    too_many,
+};
+use hansa_chassis::{
+    Act, Desk,
+    limits::{REQUEST_BYTES, RESPONSE_BYTES},
+};
+use hansa_journal::{Command, Receipt};
+use hansa_kernel::{Caller, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused, Relation};
+use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Facts};
+use hansa_proto::partnerships::{
+    AgreementImportOutcome, AgreementRow, AttestStepRequest, BatchImportAgreementsRequest,
+    BatchImportAgreementsResponse, ClaimAgreementRequest, ConfirmAttestationRequest, DisputeAttestationRequest,
+    ImportAgreementRequest, ImportedAgreement,
+    attestation_service_server::{AttestationService, AttestationServiceServer},
+};
+use std::sync::{Arc, Mutex, PoisonError};
+use tonic::{Request, Response, Status};
+
+/// The gRPC service.
+pub fn server(desk: Desk) -> AttestationServiceServer<impl AttestationService> {
+    AttestationServiceServer::new(Agreements(desk))
+        .max_decoding_message_size(REQUEST_BYTES)
+        .max_encoding_message_size(RESPONSE_BYTES)
+}
+
+impl Agreements {
+    /// Whether the caller may come as the city of a side, or sees the agreement in any case. To all others it is not there,
+    /// whatever else they send: the policy lets strangers claim, and does not stop them.
+    async fn is_side(&self, name: &RecordName, caller: &Caller) -> Refused<()> {
+        let agreement = self.0.journal().load::<Agreement>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
+        if agreement.state.relation(caller) != Relation::Stranger {
+            return Ok(());
+        }
+        let facts = match facts::of(self.0.journal(), &agreement.state.cities()).await {
+            Err(refusal) if refusal.reason == Reason::NotFound => return Err(Refusal::not_found(name)),
+            facts => facts?,
+        };
+        let own =
+            [&facts.cities.initiator, &facts.cities.partner].iter().any(|city| city.tenant == Some(caller.tenant));
+        if own { Ok(()) } else { Err(Refusal::not_found(name)) }
+    }
+}
+
+#[tonic::async_trait]
+impl AttestationService for Agreements {
+    async fn import_agreement(&self, request: Request<ImportAgreementRequest>) -> Answer {
+        let act = self.0.open(request)?;
+        let cities = ask(facts::named(&act.request.initiator, &act.request.partner))?;
+        let facts = ask(facts::of(self.0.journal(), &cities).await)?;
+        let id = agreement::import_id(&act.request.origin.clone().unwrap_or_default());
+        let command = self.0.make(&act, RecordName::new(COLLECTION, id), move |before, asked, caller, at| {
+            agreement::import_new(before, asked, caller, &facts, at)
+        });
+        let receipt = self.0.submit(&act, command).await?;
+        self.shown(&act, &receipt).await
+    }
+
+    async fn batch_import_agreements(
+        &self,
+        request: Request<BatchImportAgreementsRequest>,
+    ) -> Result<Response<BatchImportAgreementsResponse>, Status> {
+        let act = self.0.open(request)?;
+        Ok(Response::new(BatchImportAgreementsResponse { rows: import(&self.0, &act).await? }))
+    }
+
+    async fn claim_agreement(&self, request: Request<ClaimAgreementRequest>) -> Answer {
+        let act = self.0.open(request)?;
+        ask(self.is_side(&agreement_name(&act.request.name, "name")?, &act.caller).await)?;
+        self.informed(&act, &act.request.name, |state, asked, caller, facts, _| {
+            agreement::claim(state, asked, caller, facts)
+        })
+        .await
+    }
+
+    async fn attest_step(&self, request: Request<AttestStepRequest>) -> Answer {
+        let act = self.0.open(request)?;
+        self.informed(&act, &act.request.name, agreement::attest_step).await
+    }
+
+    async fn confirm_attestation(&self, request: Request<ConfirmAttestationRequest>) -> Answer {
+        let act = self.0.open(request)?;
+        self.step(&act, &act.request.name, |state, asked, caller, _| {
+            agreement::confirm_attestation(state, asked, caller)
+        })
+        .await
+    }
+
+    async fn dispute_attestation(&self, request: Request<DisputeAttestationRequest>) -> Answer {
+        let act = self.0.open(request)?;
+        self.step(&act, &act.request.name, |state, asked, caller, _| {
+            agreement::dispute_attestation(state, asked, caller)
+        })
+        .await
+    }
+}
+
+type Outcome = Arc<Mutex<AgreementImportOutcome>>;
+
+/// A row on its way: the record that it is about and what became of it, or why it cannot be used.
+type Row = Result<(RecordName, Outcome), (String, Refusal)>;
+
+/// Brings in many ties, each for itself.
+async fn import(desk: &Desk, act: &Act<BatchImportAgreementsRequest>) -> Result<Vec<ImportedAgreement>, Status> {
+    let rows = &act.request.rows;
+    if rows.len() > agreement::IMPORT_ROWS {
+        return ask(Err(too_many("PL-4", "the rows", agreement::IMPORT_ROWS)));
+    }
+    let pairs: Vec<_> = rows.iter().map(|row| named(&row.initiator, &row.partner)).collect();
+    let cities: Vec<RecordId> =
+        pairs.iter().filter_map(|pair| pair.as_ref().ok()).flat_map(|pair| [pair.initiator, pair.partner]).collect();
+    let known = ask(Known::read(desk.journal(), &cities).await)?;
+    let (mut commands, mut answers): (Vec<Command<Agreement>>, Vec<Row>) = (Vec::new(), Vec::new());
+    for (row, pair) in rows.iter().zip(pairs) {
+        let name = RecordName::new(COLLECTION, agreement::import_id(&row.origin.clone().unwrap_or_default()));
+        answers.push(match pair.and_then(|pair| known.facts(&pair)) {
+            Ok(facts) => {
+                let outcome = Outcome::default();
+                commands.push(ask(command(desk, act, &name, row, facts, outcome.clone()))?);
+                Ok((name, outcome))
+            }
+            Err(refusal) => Err((name.to_string(), refusal)),
+        });
+    }
+    let mut receipts = desk.journal().submit_each(commands, act.validate_only).await.into_iter();
+    Ok(answers
+        .into_iter()
+        .map(|row| match row {
+            Ok((name, outcome)) => imported(name.to_string(), &outcome, receipts.next()),
+            Err((name, refusal)) => refused(name, &refusal),
+        })
+        .collect())
+}
+
+fn command(
+    desk: &Desk,
+    act: &Act<BatchImportAgreementsRequest>,
+    name: &RecordName,
+    row: &AgreementRow,
+    facts: Facts,
+    outcome: Outcome,
+) -> Refused<Command<Agreement>> {
+    let request = ImportAgreementRequest {
+        initiator: row.initiator.clone(),
+        partner: row.partner.clone(),
+        origin: row.origin.clone(),
+        terms: row.terms.clone(),
+        signed_date: row.signed_date,
+        ..ImportAgreementRequest::default()
+    };
+    let part = act.part(name.id, request)?;
+    let rule = move |before: Option<&Agreement>, asked: &ImportAgreementRequest, caller: &Caller, at: Moment| {
+        let decision = agreement::import_again(before, asked, caller, &facts, at);
+        *outcome.lock().unwrap_or_else(PoisonError::into_inner) = agreement::outcome(&decision);
+        decision
+    };
+    // The tie's own id is what makes a repetition harmless.
+    Ok(desk.make(&part, name.clone(), rule).once(None))
+}
+
+fn imported(
+    name: String,
+    outcome: &Outcome,
+    receipt: Option<Result<Receipt<Agreement>, Refusal>>,
+) -> ImportedAgreement {
+    match receipt {
+        Some(Ok(_)) => {
+            let outcome = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
+            ImportedAgreement { name, outcome: outcome as i32, reason: String::new() }
+        }
+        Some(Err(refusal)) => refused(name, &refusal),
+        None => refused(name, &Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided")),
+    }
+}
+
+fn refused(name: String, refusal: &Refusal) -> ImportedAgreement {
+    ImportedAgreement { name, outcome: AgreementImportOutcome::Refused as i32, reason: refusal.to_string() }
+}
