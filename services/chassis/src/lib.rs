@@ -29,7 +29,7 @@ pub use desk::{Act, Desk};
 pub use module::Module;
 pub use page::Page;
 pub use status::{ask, to_status};
-pub use usual::named;
+pub use usual::{named, timeless};
 
 /// A gRPC service with the limits on messages that all have.
 #[macro_export]

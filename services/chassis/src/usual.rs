@@ -2,8 +2,8 @@
 
 use crate::{Act, Desk, Page, ask};
 use hansa_journal::{Command, Found, Together};
-use hansa_kernel::{Caller, Decision, Moment, Record, RecordName, Shown};
-use hansa_proto::{Texts, WriteRequest};
+use hansa_kernel::{Caller, Decision, Moment, Record, RecordName, Refused, Shown};
+use hansa_proto::{Texts, WriteRequest, types::Tombstone};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -13,6 +13,18 @@ use tonic::{Request, Response, Status};
 /// INVALID_ARGUMENT where it is no name of this collection.
 pub fn named<R: Record>(field: &str, name: &str) -> Result<RecordName, Status> {
     ask(RecordName::parse(name, R::COLLECTION, field))
+}
+
+/// A rule that time has no part in.
+pub fn timeless<R, Q, C>(
+    rule: fn(&R, &Q, &Caller) -> Decision<C>,
+) -> impl Fn(&R, &Q, &Caller, Moment) -> Decision<C> + Send + Sync + 'static
+where
+    R: 'static,
+    Q: 'static,
+    C: 'static,
+{
+    move |state, asked, caller, _| rule(state, asked, caller)
 }
 
 impl Desk {
@@ -79,5 +91,22 @@ impl Desk {
         let (field, name) = act.request.target();
         let command = self.on(&act, named::<R>(field, name)?, act.request.etag(), rule);
         self.done(&act, command).await
+    }
+
+    /// One request, one record, and the rule that says whether it may be deleted (PL-8).
+    ///
+    /// # Errors
+    /// As the rule or the platform refuses.
+    pub async fn remove<R, Q, F>(&self, request: Request<Q>, rule: F) -> Result<Response<()>, Status>
+    where
+        R: Record,
+        Q: WriteRequest + Texts + Message + Clone + Default + 'static,
+        F: Fn(&R, &Q, &Caller) -> Refused<Tombstone> + Send + Sync + 'static,
+    {
+        let act = self.open(request)?;
+        let (field, name) = act.request.target();
+        let command = self.delete(&act, named::<R>(field, name)?, act.request.etag(), rule);
+        self.submit(&act, command).await?;
+        Ok(Response::new(()))
     }
 }

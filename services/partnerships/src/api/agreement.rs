@@ -1,13 +1,8 @@
 //! Agreements from the proposal to the signature, and reading them: AG-1 to AG-4, AG-11, AG-12.
 
-use super::{Agreements, Answer, agreement_name, ask, export, facts};
+use super::{Agreements, Answer, export, facts};
 use crate::views;
-use hansa_chassis::{
-    Act, Desk,
-    desk::new_id,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-    page::Page,
-};
+use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named, timeless};
 use hansa_kernel::{Record, RecordName, Relation};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION};
 use hansa_proto::partnerships::{
@@ -22,9 +17,7 @@ use tonic::{Request, Response, Status};
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> AgreementServiceServer<impl AgreementService> {
-    AgreementServiceServer::new(Agreements(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(AgreementServiceServer::new(Agreements(desk)))
 }
 
 impl Agreements {
@@ -33,7 +26,7 @@ impl Agreements {
         if act.request.supersedes.is_empty() {
             return Ok(None);
         }
-        let name = agreement_name(&act.request.supersedes, "supersedes")?;
+        let name = named::<Agreement>("supersedes", &act.request.supersedes)?;
         let old = ask(self.0.journal().load::<Agreement>(&name).await)?;
         let seen = old.filter(|old| old.state.relation(&act.caller) != Relation::Stranger);
         Ok(seen.map(|old| (*old.state).clone()))
@@ -51,16 +44,11 @@ impl AgreementService for Agreements {
         let command = self.0.make(&act, name, move |_: Option<&Agreement>, asked, caller, at| {
             agreement::propose(asked, caller, &facts, old.as_ref(), at)
         });
-        let receipt = self.0.submit(&act, command).await?;
-        self.shown(&act, &receipt).await
+        self.0.done(&act, command).await
     }
 
     async fn get_agreement(&self, request: Request<GetAgreementRequest>) -> Answer {
-        let name = agreement_name(&request.get_ref().name, "name")?;
-        let caller = self.0.caller(&request)?;
-        let agreement = self.0.read::<Agreement, _>(&request, &name).await?;
-        let shown = agreement.state.resource_for(&caller, &name, &agreement.etag);
-        Ok(Response::new(self.0.resolve(vec![shown]).await?.swap_remove(0)))
+        self.0.get::<Agreement, _>(&request, &request.get_ref().name).await
     }
 
     async fn list_agreements(
@@ -70,17 +58,15 @@ impl AgreementService for Agreements {
         let (asked, caller) = (request.get_ref(), self.0.caller(&request)?);
         let page = ask(Page::of(asked, &views::agreement::question(asked)))?;
         let found = ask(views::agreement::list(self.0.journal().store(), &caller, asked, &page).await)?;
-        let agreements = self.0.read_each::<Agreement, _>(&request, &found.ids).await?;
-        let shown = agreements.iter().map(|one| one.state.resource_for(&caller, &one.name, &one.etag)).collect();
-        let agreements = self.0.resolve(shown).await?;
-        Ok(Response::new(ListAgreementsResponse { agreements, next_page_token: page.next(found.next) }))
+        let (agreements, next_page_token) = self.0.listed::<Agreement, _>(&request, &page, found).await?;
+        Ok(Response::new(ListAgreementsResponse { agreements, next_page_token }))
     }
 
     async fn export_agreement(
         &self,
         request: Request<ExportAgreementRequest>,
     ) -> Result<Response<AgreementDocument>, Status> {
-        let name = agreement_name(&request.get_ref().name, "name")?;
+        let name = named::<Agreement>("name", &request.get_ref().name)?;
         let caller = self.0.caller(&request)?;
         let agreement = self.0.read::<Agreement, _>(&request, &name).await?;
         ask(agreement::exportable(&agreement.state, &caller))?;
@@ -89,81 +75,57 @@ impl AgreementService for Agreements {
     }
 
     async fn delete_agreement(&self, request: Request<DeleteAgreementRequest>) -> Result<Response<()>, Status> {
-        let act = self.0.open(request)?;
-        let name = agreement_name(&act.request.name, "name")?;
-        let command = self.0.delete(&act, name, &act.request.etag, agreement::delete);
-        self.0.submit(&act, command).await?;
-        Ok(Response::new(()))
+        self.0.remove(request, agreement::delete).await
     }
 
     async fn open_dialogue(&self, request: Request<OpenDialogueRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::open_dialogue(state, asked, caller))
-            .await
+        self.0.step(request, timeless(agreement::open_dialogue)).await
     }
 
     async fn revise_terms(&self, request: Request<ReviseTermsRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.informed(&act, &act.request.name, agreement::revise_terms).await
+        self.informed(self.0.open(request)?, agreement::revise_terms).await
     }
 
     async fn put_forward_rationale(&self, request: Request<PutForwardRationaleRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| {
-            agreement::put_forward_rationale(state, asked, caller)
-        })
-        .await
+        self.0.step(request, timeless(agreement::put_forward_rationale)).await
     }
 
     async fn confirm_rationale(&self, request: Request<ConfirmRationaleRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::confirm_rationale(state, asked, caller))
-            .await
+        self.0.step(request, timeless(agreement::confirm_rationale)).await
     }
 
     async fn put_forward_plan(&self, request: Request<PutForwardPlanRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::put_forward_plan(state, asked, caller))
-            .await
+        self.0.step(request, timeless(agreement::put_forward_plan)).await
     }
 
     async fn confirm_plan(&self, request: Request<ConfirmPlanRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::confirm_plan(state, asked, caller))
-            .await
+        self.0.step(request, timeless(agreement::confirm_plan)).await
     }
 
     async fn record_council_vote(&self, request: Request<RecordCouncilVoteRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, agreement::record_council_vote).await
+        self.0.step(request, agreement::record_council_vote).await
     }
 
     async fn state_guidelines(&self, request: Request<StateGuidelinesRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::state_guidelines(state, asked, caller))
-            .await
+        self.0.step(request, timeless(agreement::state_guidelines)).await
     }
 
     async fn override_guidelines(&self, request: Request<OverrideGuidelinesRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.informed(&act, &act.request.name, |state, asked, caller, facts, _| {
+        self.informed(self.0.open(request)?, |state, asked, caller, facts, _| {
             agreement::override_guidelines(state, asked, caller, facts)
         })
         .await
     }
 
     async fn sign_agreement(&self, request: Request<SignAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.informed(&act, &act.request.name, agreement::sign).await
+        self.informed(self.0.open(request)?, agreement::sign).await
     }
 
     async fn decline_agreement(&self, request: Request<DeclineAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::decline(state, asked, caller)).await
+        self.0.step(request, timeless(agreement::decline)).await
     }
 
     async fn withdraw_agreement(&self, request: Request<WithdrawAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::withdraw(state, asked, caller)).await
+        self.0.step(request, timeless(agreement::withdraw)).await
     }
 }

@@ -1,14 +1,11 @@
 //! What was done outside the platform: ties that are brought in, steps that are attested, sides that are claimed (AG-13).
 
 use super::{
-    Agreements, Answer, agreement_name, ask,
-    facts::{self, Known, named},
+    Agreements, Answer,
+    facts::{self, Known},
     too_many,
 };
-use hansa_chassis::{
-    Act, Desk,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-};
+use hansa_chassis::{Act, Desk, ask, bounded, named, timeless};
 use hansa_journal::{Command, Receipt};
 use hansa_kernel::{Caller, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused, Relation};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Facts};
@@ -23,9 +20,7 @@ use tonic::{Request, Response, Status};
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> AttestationServiceServer<impl AttestationService> {
-    AttestationServiceServer::new(Agreements(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(AttestationServiceServer::new(Agreements(desk)))
 }
 
 impl Agreements {
@@ -56,8 +51,7 @@ impl AttestationService for Agreements {
         let command = self.0.make(&act, RecordName::new(COLLECTION, id), move |before, asked, caller, at| {
             agreement::import_new(before, asked, caller, &facts, at)
         });
-        let receipt = self.0.submit(&act, command).await?;
-        self.shown(&act, &receipt).await
+        self.0.done(&act, command).await
     }
 
     async fn batch_import_agreements(
@@ -70,32 +64,20 @@ impl AttestationService for Agreements {
 
     async fn claim_agreement(&self, request: Request<ClaimAgreementRequest>) -> Answer {
         let act = self.0.open(request)?;
-        ask(self.is_side(&agreement_name(&act.request.name, "name")?, &act.caller).await)?;
-        self.informed(&act, &act.request.name, |state, asked, caller, facts, _| {
-            agreement::claim(state, asked, caller, facts)
-        })
-        .await
+        ask(self.is_side(&named::<Agreement>("name", &act.request.name)?, &act.caller).await)?;
+        self.informed(act, |state, asked, caller, facts, _| agreement::claim(state, asked, caller, facts)).await
     }
 
     async fn attest_step(&self, request: Request<AttestStepRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.informed(&act, &act.request.name, agreement::attest_step).await
+        self.informed(self.0.open(request)?, agreement::attest_step).await
     }
 
     async fn confirm_attestation(&self, request: Request<ConfirmAttestationRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| {
-            agreement::confirm_attestation(state, asked, caller)
-        })
-        .await
+        self.0.step(request, timeless(agreement::confirm_attestation)).await
     }
 
     async fn dispute_attestation(&self, request: Request<DisputeAttestationRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| {
-            agreement::dispute_attestation(state, asked, caller)
-        })
-        .await
+        self.0.step(request, timeless(agreement::dispute_attestation)).await
     }
 }
 
@@ -110,7 +92,7 @@ async fn import(desk: &Desk, act: &Act<BatchImportAgreementsRequest>) -> Result<
     if rows.len() > agreement::IMPORT_ROWS {
         return ask(Err(too_many("PL-4", "the rows", agreement::IMPORT_ROWS)));
     }
-    let pairs: Vec<_> = rows.iter().map(|row| named(&row.initiator, &row.partner)).collect();
+    let pairs: Vec<_> = rows.iter().map(|row| facts::named(&row.initiator, &row.partner)).collect();
     let cities: Vec<RecordId> =
         pairs.iter().filter_map(|pair| pair.as_ref().ok()).flat_map(|pair| [pair.initiator, pair.partner]).collect();
     let known = ask(Known::read(desk.journal(), &cities).await)?;

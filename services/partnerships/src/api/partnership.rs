@@ -1,12 +1,8 @@
 //! What becomes of an agreement once it is concluded: AG-6 to AG-10, AG-14.
 
-use super::{Agreements, Answer, agreement_name, ask, too_many};
+use super::{Agreements, Answer, too_many};
 use crate::views;
-use hansa_chassis::{
-    Act, Desk,
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
-    page::Page,
-};
+use hansa_chassis::{Act, Desk, Page, ask, bounded, named, timeless};
 use hansa_journal::{Loaded, Receipt};
 use hansa_kernel::{Caller, Decision, Moment, RecordName, Refusal, Refused};
 use hansa_partnerships_domain::agreement::{self, Agreement, Change};
@@ -30,16 +26,13 @@ const AGREEMENTS_A_PAGE: u64 = 1_000;
 
 /// The gRPC service.
 pub fn server(desk: Desk) -> PartnershipServiceServer<impl PartnershipService> {
-    PartnershipServiceServer::new(Agreements(desk))
-        .max_decoding_message_size(REQUEST_BYTES)
-        .max_encoding_message_size(RESPONSE_BYTES)
+    bounded!(PartnershipServiceServer::new(Agreements(desk)))
 }
 
 #[tonic::async_trait]
 impl PartnershipService for Agreements {
     async fn record_activity(&self, request: Request<RecordActivityRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, agreement::record_activity).await
+        self.0.step(request, agreement::record_activity).await
     }
 
     async fn list_activities(
@@ -47,7 +40,7 @@ impl PartnershipService for Agreements {
         request: Request<ListActivitiesRequest>,
     ) -> Result<Response<ListActivitiesResponse>, Status> {
         let asked = request.get_ref();
-        let name = agreement_name(&asked.parent, "parent")?;
+        let name = named::<Agreement>("parent", &asked.parent)?;
         let page = ask(Page::of(asked, &format!("activities {name}")))?;
         let agreement = self.0.read::<Agreement, _>(&request, &name).await?;
         let skip = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0_usize);
@@ -61,44 +54,35 @@ impl PartnershipService for Agreements {
     }
 
     async fn set_committee(&self, request: Request<SetCommitteeRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::set_committee(state, asked, caller))
-            .await
+        self.0.step(request, timeless(agreement::set_committee)).await
     }
 
     async fn revitalise_agreement(&self, request: Request<RevitaliseAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::revitalise(state, asked, caller)).await
+        self.0.step(request, timeless(agreement::revitalise)).await
     }
 
     async fn confirm_revitalisation(&self, request: Request<ConfirmRevitalisationRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, agreement::confirm_revitalisation).await
+        self.0.step(request, agreement::confirm_revitalisation).await
     }
 
     async fn renew_agreement(&self, request: Request<RenewAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, |state, asked, caller, _| agreement::renew(state, asked, caller)).await
+        self.0.step(request, timeless(agreement::renew)).await
     }
 
     async fn confirm_renewal(&self, request: Request<ConfirmRenewalRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, agreement::confirm_renewal).await
+        self.0.step(request, agreement::confirm_renewal).await
     }
 
     async fn suspend_agreement(&self, request: Request<SuspendAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, agreement::suspend).await
+        self.0.step(request, agreement::suspend).await
     }
 
     async fn lift_suspension(&self, request: Request<LiftSuspensionRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, agreement::lift_suspension).await
+        self.0.step(request, agreement::lift_suspension).await
     }
 
     async fn end_agreement(&self, request: Request<EndAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
-        self.step(&act, &act.request.name, agreement::end).await
+        self.0.step(request, agreement::end).await
     }
 
     async fn end_agreements(

@@ -149,11 +149,7 @@ impl CityService for Cities {
     }
 
     async fn delete_city(&self, request: Request<DeleteCityRequest>) -> Result<Response<()>, Status> {
-        let act = self.0.open(request)?;
-        let name = named::<City>("name", &act.request.name)?;
-        let command = self.0.delete(&act, name, &act.request.etag, city::delete);
-        self.0.submit(&act, command).await?;
-        Ok(Response::new(()))
+        self.0.remove(request, city::delete).await
     }
 
     async fn batch_import_cities(

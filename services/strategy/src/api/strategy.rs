@@ -1,14 +1,13 @@
 //! Strategies: ST-1, ST-3, ST-4.
 
 use crate::{portfolio, subscriptions::partnerships::Ties, views};
-use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named};
+use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named, timeless};
 use hansa_journal::{Command, Mirrors, Together, limits::COMMAND_RECORDS};
-use hansa_kernel::{Caller, Decision, Moment, Record, RecordId, RecordName, Refusal};
+use hansa_kernel::{Record, RecordId, RecordName, Refusal};
 use hansa_proto::strategy::{
     self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GetStrategyRequest,
     LinkToolRequest, ListStrategiesRequest, ListStrategiesResponse, PutGoalRequest, RemoveGoalRequest, StrategyState,
     UnlinkToolRequest, UpdateStrategyRequest,
-    strategy_change::Change,
     strategy_service_server::{StrategyService, StrategyServiceServer},
 };
 use hansa_strategy_domain::{Ground, Strategy, strategy};
@@ -19,13 +18,6 @@ struct Strategies(Desk);
 /// The gRPC service.
 pub fn server(desk: Desk) -> StrategyServiceServer<impl StrategyService> {
     bounded!(StrategyServiceServer::new(Strategies(desk)))
-}
-
-/// A rule that time has no part in.
-fn timeless<Q>(
-    rule: fn(&Strategy, &Q, &Caller) -> Decision<Change>,
-) -> impl Fn(&Strategy, &Q, &Caller, Moment) -> Decision<Change> {
-    move |state, asked, caller, _| rule(state, asked, caller)
 }
 
 impl Strategies {
@@ -100,11 +92,7 @@ impl StrategyService for Strategies {
     }
 
     async fn delete_strategy(&self, request: Request<DeleteStrategyRequest>) -> Result<Response<()>, Status> {
-        let act = self.0.open(request)?;
-        let name = named::<Strategy>("name", &act.request.name)?;
-        let command = self.0.delete(&act, name, &act.request.etag, strategy::delete);
-        self.0.submit(&act, command).await?;
-        Ok(Response::new(()))
+        self.0.remove(request, strategy::delete).await
     }
 
     async fn put_goal(&self, request: Request<PutGoalRequest>) -> Result<Response<proto::Strategy>, Status> {

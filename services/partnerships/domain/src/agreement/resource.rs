@@ -4,11 +4,20 @@ use super::{
     Agreement, Attested, Close, Ending, InForce, Life, Period, Which,
     sides::{Side, Signature, Suspension, Taken, Vote},
 };
-use hansa_kernel::{Caller, RecordName, TenantId, time};
+use hansa_kernel::{Caller, RecordName, Shown, TenantId, time};
 use hansa_proto::partnerships::{
     self as proto, AgreementEnding, AgreementParty, AgreementPeriod, AgreementSignature, AgreementTerms, Attestation,
     CouncilVote, GuidelinesOverride, StepTaken,
 };
+
+impl Shown for Agreement {
+    type Resource = proto::Agreement;
+
+    /// As far as the caller's tenant may see it.
+    fn shown(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Agreement {
+        if self.readers.contains(&caller.tenant) { self.resource(name, etag) } else { self.public_resource(name, etag) }
+    }
+}
 
 impl Agreement {
     /// The resource as the parties see it.
@@ -33,12 +42,6 @@ impl Agreement {
             terms: Some(self.terms.to_proto()),
             ..self.public_resource(name, etag)
         }
-    }
-
-    /// The resource as far as the caller's tenant may see it. Whether it may see the agreement at all is not asked here.
-    #[must_use]
-    pub fn resource_for(&self, caller: &Caller, name: &RecordName, etag: &str) -> proto::Agreement {
-        if self.readers.contains(&caller.tenant) { self.resource(name, etag) } else { self.public_resource(name, etag) }
     }
 
     /// What everyone sees of an agreement that has been in force: kind, parties, sectors, dates.

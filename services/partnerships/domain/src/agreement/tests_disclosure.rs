@@ -5,7 +5,7 @@ use super::{
     Agreement, Change,
     testing::{A, B, World, ceremony, importing, mayor, name, officer, refused, steward, visit, words, ymd},
 };
-use hansa_kernel::{Disclosed, Record, Stamp};
+use hansa_kernel::{Disclosed, Record, Shown as _, Stamp};
 use hansa_proto::{
     ChangeSet, Texts,
     partnerships::{self as p, AgreementKind, Sector},
@@ -125,8 +125,8 @@ fn pl_1_the_public_sees_kind_parties_sectors_and_dates_once_active() {
     let mut world = World::active(AgreementKind::Memorandum, 0, false);
     assert!(world.agreement().audience().public);
     let public = world.agreement().public_resource(&name(1), "e");
-    assert_eq!(public, world.agreement().resource_for(&mayor(super::testing::STRANGER), &name(1), "e"));
-    assert!(world.agreement().resource_for(&mayor(B), &name(1), "e").plan.is_some());
+    assert_eq!(public, world.agreement().shown(&name(1), "e", &mayor(super::testing::STRANGER)));
+    assert!(world.agreement().shown(&name(1), "e", &mayor(B)).plan.is_some());
     assert!(public.plan.is_none() && public.initiator.as_ref().unwrap().signature.is_none());
     assert_eq!(public.terms.as_ref().unwrap().sectors, [Sector::Culture as i32]);
     world.act(&mayor(B), super::end(world.agreement(), &ending(), &mayor(B), world.at())).unwrap();
