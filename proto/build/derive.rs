@@ -31,6 +31,7 @@ pub fn derive(set: &FileDescriptorSet) -> String {
         }
         if name.ends_with("Change") && message.oneof_decl.iter().any(|o| o.name() == "change") {
             change_set(&mut out, name, message, &with_texts);
+            onto(&mut out, name, message, &messages);
         }
     }
     out
@@ -184,6 +185,37 @@ fn paged(out: &mut String, name: &str) {
         out,
         "impl crate::Paged for {} {{ fn page_size(&self) -> i32 {{ self.page_size }} fn page_token(&self) -> &str {{ &self.page_token }} }}",
         path(name)
+    );
+}
+
+/// How changes write what they say onto the resource that they are of: each field that both have.
+fn onto(out: &mut String, name: &str, message: &DescriptorProto, all: &BTreeMap<String, &DescriptorProto>) {
+    let of = name.trim_end_matches("Change");
+    let Some(resource) = all.get(of).filter(|of| has(of, "name") && has(of, "etag")) else { return };
+    let same = |field: &FieldDescriptorProto| {
+        let twin = |r: &FieldDescriptorProto| {
+            (r.name(), r.r#type(), r.type_name(), r.label(), r.proto3_optional())
+                == (field.name(), field.r#type(), field.type_name(), field.label(), field.proto3_optional())
+        };
+        !in_oneof(field) && resource.field.iter().any(|r| !in_oneof(r) && twin(r))
+    };
+    let arms: String = message
+        .field
+        .iter()
+        .filter(|f| in_oneof(f))
+        .map(|variant| {
+            let change = all.get(variant.type_name());
+            let fields = change.into_iter().flat_map(|change| change.field.iter()).filter(|field| same(field));
+            let copies: String = fields.map(|f| format!("resource.{0}.clone_from(&m.{0});", ident(f.name()))).collect();
+            let bound = if copies.is_empty() { "_" } else { "m" };
+            format!("Self::{}({bound}) => {{ {copies} }}", camel(variant.name()))
+        })
+        .collect();
+    let _ = writeln!(
+        out,
+        "impl crate::Onto<{0}> for {1} {{ fn write_onto(&self, resource: &mut {0}) {{ let _ = &resource; match self {{ {arms} }} }} }}",
+        path(of),
+        oneof_path(name, "change")
     );
 }
 

@@ -15,6 +15,7 @@ include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/derived.rs"));
 
 pub use hansa::changes::v1 as changes;
+pub use hansa::networks::v1 as networks;
 pub use hansa::partnerships::v1 as partnerships;
 pub use hansa::register::v1 as register;
 pub use hansa::strategy::v1 as strategy;
@@ -59,6 +60,12 @@ pub trait Paged {
     fn page_size(&self) -> i32;
     /// Empty for the first page.
     fn page_token(&self) -> &str;
+}
+
+/// Changes that write what they say onto the resource of their record: each field that both have, by name and type.
+pub trait Onto<R>: ChangeSet {
+    /// Writes it.
+    fn write_onto(&self, resource: &mut R);
 }
 
 /// The closed set of changes of one kind of record.

@@ -6,6 +6,7 @@ use cel::{
     Env, Program,
     common::ast::{CallExpr, ComprehensionExpr, Expr, IdedExpr, LiteralValue, operators as op},
 };
+use std::collections::BTreeSet;
 
 /// Longest source of an expression, in characters.
 pub const SOURCE_CHARS: usize = 500;
@@ -83,13 +84,23 @@ impl Type {
 ///
 /// # Errors
 /// A sentence for its author.
-pub(crate) fn compile(env: &Env, names: &[Variable], source: &str, wanted: &[Type]) -> Result<Program, String> {
+pub(crate) fn compile(
+    env: &Env,
+    names: &[Variable],
+    source: &str,
+    wanted: &[Type],
+) -> Result<(Program, BTreeSet<usize>), String> {
     if source.chars().count() > SOURCE_CHARS {
         return Err(format!("it is longer than {SOURCE_CHARS} characters"));
     }
     let program = env.compile(source).map_err(|e| format!("it is not CEL: {}", first_line(&e.to_string())))?;
-    let found = Checker::over(names).check(program.expression(), 0)?;
-    if wanted.contains(&found) { Ok(program) } else { Err(format!("it answers {found:?}, not one of {wanted:?}")) }
+    let mut checker = Checker::over(names);
+    let found = checker.check(program.expression(), 0)?;
+    if !wanted.contains(&found) {
+        return Err(format!("it answers {found:?}, not one of {wanted:?}"));
+    }
+    let read = checker.read;
+    Ok((program, read))
 }
 
 fn first_line(text: &str) -> &str {
@@ -98,6 +109,7 @@ fn first_line(text: &str) -> &str {
 
 struct Checker<'e> {
     names: &'e [Variable],
+    read: BTreeSet<usize>,
     bound: Vec<(&'e str, Type)>,
     nesting: usize,
     comprehensions: usize,
@@ -107,7 +119,7 @@ type Checked = Result<Type, String>;
 
 impl<'e> Checker<'e> {
     fn over(names: &'e [Variable]) -> Self {
-        Self { names, bound: Vec::new(), nesting: 0, comprehensions: 0 }
+        Self { names, read: BTreeSet::new(), bound: Vec::new(), nesting: 0, comprehensions: 0 }
     }
 
     fn check(&mut self, expression: &'e IdedExpr, depth: usize) -> Checked {
@@ -128,11 +140,13 @@ impl<'e> Checker<'e> {
         }
     }
 
-    fn name(&self, name: &str) -> Checked {
-        let bound = self.bound.iter().rev().find(|(bound, _)| *bound == name).map(|(_, of)| *of);
-        bound
-            .or_else(|| place_of(self.names, name).map(|place| Type::of(self.names[place].kind)))
-            .ok_or_else(|| format!("`{name}` is no name of the model"))
+    fn name(&mut self, name: &str) -> Checked {
+        if let Some((_, of)) = self.bound.iter().rev().find(|(bound, _)| *bound == name) {
+            return Ok(*of);
+        }
+        let place = place_of(self.names, name).ok_or_else(|| format!("`{name}` is no name of the model"))?;
+        self.read.insert(place);
+        Ok(Type::of(self.names[place].kind))
     }
 
     fn entries(&mut self, entries: &'e [IdedExpr], depth: usize) -> Checked {

@@ -8,7 +8,7 @@ pub use checker::{COMPREHENSIONS, DEPTH, LIST_LITERAL, NESTING, SOURCE_CHARS, Ty
 pub use value::{Kind, LIST_ENTRIES, Value, Values, Variable};
 
 use cel::{Context, Env, Program, context::VariableResolver};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Where expressions over one model are compiled and run.
 #[derive(Clone)]
@@ -19,7 +19,10 @@ pub struct Environment {
 
 /// An expression that was checked.
 #[derive(Debug)]
-pub struct Expression(Program);
+pub struct Expression {
+    program: Program,
+    read: BTreeSet<usize>,
+}
 
 /// The values that expressions are run over. It costs next to nothing: functions are shared, values borrowed.
 pub struct Scope<'m>(Context<'m, 'm>);
@@ -58,7 +61,7 @@ impl Environment {
     /// # Errors
     /// A sentence for its author.
     pub fn compile(&self, source: &str, wanted: &[Type]) -> Result<Expression, String> {
-        checker::compile(&self.env, self.names, source, wanted).map(Expression)
+        checker::compile(&self.env, self.names, source, wanted).map(|(program, read)| Expression { program, read })
     }
 
     /// What expressions run in.
@@ -74,10 +77,17 @@ impl Expression {
     /// The answer; `None` where a value that it needs is not known, or it cannot be worked out: that tells nothing.
     #[must_use]
     pub fn answer(&self, scope: &Scope<'_>) -> Option<Answer> {
-        match self.0.execute(&scope.0) {
+        match self.program.execute(&scope.0) {
             Ok(cel::Value::Bool(yes)) => Some(Answer::Bool(yes)),
             Ok(cel::Value::Int(number)) => Some(Answer::Int(number)),
             _ => None,
         }
+    }
+
+    /// What it looks at, as in `population = 522250`; `?` stands for what is not known.
+    #[must_use]
+    pub fn looked_at<const N: usize>(&self, values: &Values<'_, N>) -> Vec<String> {
+        let read = values.iter().enumerate().filter(|(place, _)| self.read.contains(place));
+        read.map(|(_, (variable, value))| format!("{} = {value}", variable.name)).collect()
     }
 }

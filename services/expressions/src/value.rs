@@ -7,6 +7,7 @@ use cel::{
     },
     context::VariableResolver,
 };
+use std::fmt;
 
 /// Most entries of a list of a model; further ones, in their order, are left out.
 pub const LIST_ENTRIES: usize = 64;
@@ -148,6 +149,21 @@ impl<'a> Value<'a> {
             Self::Texts(v) => v,
             Self::Unknown => return None,
         })
+    }
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(v) => v.inner().fmt(f),
+            Self::Bool(v) => v.inner().fmt(f),
+            Self::Text(v) => v.inner().fmt(f),
+            Self::Texts(v) => {
+                let texts = v.inner().iter().filter_map(|one| one.downcast_ref::<CelString<'_>>());
+                f.write_str(&texts.map(CelString::inner).collect::<Vec<_>>().join(", "))
+            }
+            Self::Unknown => f.write_str("?"),
+        }
     }
 }
 

@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 /// All services. "All" is only this list.
-pub const SERVICES: [&str; 3] = [hansa_register::NAME, hansa_partnerships::NAME, hansa_strategy::NAME];
+pub const SERVICES: [&str; 4] =
+    [hansa_register::NAME, hansa_partnerships::NAME, hansa_networks::NAME, hansa_strategy::NAME];
 
 /// An opened node.
 pub struct Node {
@@ -88,6 +89,10 @@ async fn module(config: &Config, name: &str, keys: &NodeKeys, clock: &Arc<dyn Cl
         hansa_partnerships::NAME => {
             let store = store::<hansa_partnerships::Migrator>(config, hansa_partnerships::NAME).await?;
             hansa_partnerships::open(store, keys, clock).await?
+        }
+        hansa_networks::NAME => {
+            hansa_networks::open(store::<hansa_networks::Migrator>(config, hansa_networks::NAME).await?, keys, clock)
+                .await?
         }
         hansa_strategy::NAME => {
             hansa_strategy::open(store::<hansa_strategy::Migrator>(config, hansa_strategy::NAME).await?, keys, clock)
@@ -248,8 +253,14 @@ pub fn issuer(keys: &NodeKeys) -> Issuer {
 
 /// The policies of all services, for printing.
 pub fn policies() -> Vec<(&'static str, &'static str)> {
-    [hansa_register::POLICIES, hansa_partnerships::POLICIES, hansa_strategy::POLICIES, hansa_chassis::changes::POLICIES]
-        .concat()
+    [
+        hansa_register::POLICIES,
+        hansa_partnerships::POLICIES,
+        hansa_networks::POLICIES,
+        hansa_strategy::POLICIES,
+        hansa_chassis::changes::POLICIES,
+    ]
+    .concat()
 }
 
 #[cfg(test)]

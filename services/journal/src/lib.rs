@@ -62,5 +62,5 @@ pub use schema::Step;
 pub use seals::seal_texts;
 pub use store::{Backend, Store, StoreError, is_away, storage};
 pub use stream::StreamSource;
-pub use view::{Found, View, keyset};
+pub use view::{Asked, Found, View, keyset};
 pub use worker::Worker;

@@ -5,6 +5,7 @@ use crate::{
     store::StoreError,
 };
 use async_trait::async_trait;
+use hansa_kernel::{RecordName, Refused};
 use sea_orm::{
     ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
     EntityTrait, IntoActiveModel, Iterable, QueryFilter, QueryOrder, QuerySelect, Value,
@@ -232,6 +233,28 @@ impl<V: View> Collector for Rows<V> {
         }
     }
 }
+
+/// What a list's caller may leave out.
+pub trait Asked: QueryFilter + Sized {
+    /// Only rows with this number; all where it is 0, as an enum is that is not stated.
+    #[must_use]
+    fn where_stated(self, column: impl ColumnTrait, number: i32) -> Self {
+        if number == 0 { self } else { self.filter(column.eq(number)) }
+    }
+
+    /// Only rows of the record that a field names; all where it is empty.
+    ///
+    /// # Errors
+    /// INVALID_FIELD where it is no name of the collection.
+    fn where_named(self, column: impl ColumnTrait, collection: &str, (field, name): (&str, &str)) -> Refused<Self> {
+        if name.is_empty() {
+            return Ok(self);
+        }
+        Ok(self.filter(column.eq(RecordName::parse(name, collection, field)?.id.0)))
+    }
+}
+
+impl<E: EntityTrait> Asked for sea_orm::Select<E> {}
 
 /// A page of records that a view found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod plain;
 pub mod record;
 pub mod refusal;
 pub mod seal;
+pub mod stored;
 pub mod text;
 pub mod time;
 

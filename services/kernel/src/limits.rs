@@ -4,6 +4,8 @@
 pub const TEXT_CHARS: usize = 10_000;
 /// Longest one-line name or title, in characters.
 pub const NAME_CHARS: usize = 200;
+/// Longest id that people give to a part of a record, as of a segment of a host name.
+pub const ID_CHARS: usize = 63;
 /// Longest BCP 47 language tag.
 pub const LANGUAGE_TAG_CHARS: usize = 35;
 /// Most languages of one text.

@@ -9,7 +9,7 @@ use crate::{
 use hansa_proto::{ChangeSet, Masked, Texts};
 use prost::Message;
 use prost_types::FieldMask;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+use serde::{Deserialize, Serialize};
 
 /// A kind of plain record.
 pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
@@ -46,17 +46,8 @@ pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
 #[serde(bound = "")]
 pub struct Plain<K: Kind> {
     owner: TenantId,
-    #[serde(serialize_with = "to_bytes", deserialize_with = "from_bytes")]
+    #[serde(with = "crate::stored")]
     resource: K::Resource,
-}
-
-fn to_bytes<R: Message, S: Serializer>(resource: &R, serializer: S) -> Result<S::Ok, S::Error> {
-    resource.encode_to_vec().serialize(serializer)
-}
-
-fn from_bytes<'de, R: Message + Default, D: Deserializer<'de>>(deserializer: D) -> Result<R, D::Error> {
-    let bytes = Vec::<u8>::deserialize(deserializer)?;
-    R::decode(bytes.as_slice()).map_err(D::Error::custom)
 }
 
 impl<K: Kind> Plain<K> {

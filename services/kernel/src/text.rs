@@ -1,7 +1,7 @@
 //! Checks of texts, and texts as a record's state keeps them.
 
 use crate::{
-    limits::{LANGUAGE_TAG_CHARS, NAME_CHARS, TEXT_CHARS, TEXT_LANGUAGES, URI_CHARS},
+    limits::{ID_CHARS, LANGUAGE_TAG_CHARS, NAME_CHARS, TEXT_CHARS, TEXT_LANGUAGES, URI_CHARS},
     refusal::{Refusal, Refused},
 };
 use hansa_proto::types::LocalizedText;
@@ -22,6 +22,21 @@ pub fn excerpt(text: &str) -> String {
 /// INVALID_FIELD.
 pub fn name(field: &str, text: &str) -> Refused<()> {
     line(field, text, NAME_CHARS)
+}
+
+/// An id that people give to a part of a record: lower-case letters, digits and hyphens, a letter first.
+///
+/// # Errors
+/// INVALID_FIELD.
+pub fn id(field: &str, id: &str) -> Refused<()> {
+    let well_formed = id.len() <= ID_CHARS
+        && id.starts_with(|c: char| c.is_ascii_lowercase())
+        && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if well_formed {
+        return Ok(());
+    }
+    let what = format!("`{}` is not an id of lower-case letters, digits and hyphens", excerpt(id));
+    Err(Refusal::field(field, format!("{what}, at most {ID_CHARS} long")))
 }
 
 /// A URI or a reference to a document; may be empty.

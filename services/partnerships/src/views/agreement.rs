@@ -1,7 +1,7 @@
 //! Agreements by city, country, state and kind, and by who may see them.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, keyset, view};
+use hansa_journal::{Asked, Found, Store, keyset, view};
 use hansa_kernel::{Caller, Record, RecordId, RecordName, Refusal};
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::partnerships::{AgreementState as S, ListAgreementsRequest};
@@ -51,15 +51,12 @@ pub async fn list(
     asked: &ListAgreementsRequest,
     page: &Page,
 ) -> Result<Found, Refusal> {
-    let mut query = Entity::find().filter(visible(caller));
+    let mut query = Entity::find()
+        .filter(visible(caller))
+        .where_stated(Column::State, asked.state)
+        .where_stated(Column::Kind, asked.kind);
     if let Some(parties) = parties(asked)? {
         query = query.filter(parties);
-    }
-    if asked.state != 0 {
-        query = query.filter(Column::State.eq(asked.state));
-    }
-    if asked.kind != 0 {
-        query = query.filter(Column::Kind.eq(asked.kind));
     }
     paged(store, query, page.after.as_deref(), page.size).await
 }

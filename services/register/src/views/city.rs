@@ -1,7 +1,7 @@
 //! Cities by name, country, tier and size.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, keyset, view};
+use hansa_journal::{Asked, Found, Store, keyset, view};
 use hansa_kernel::Refusal;
 use hansa_proto::register::ListCitiesRequest;
 use hansa_register_domain::{City, size};
@@ -39,15 +39,10 @@ pub fn question(asked: &ListCitiesRequest) -> String {
 /// # Errors
 /// Where the database is away.
 pub async fn list(store: &Store, asked: &ListCitiesRequest, page: &Page) -> Result<Found, Refusal> {
-    let mut query = Entity::find();
+    let mut query =
+        Entity::find().where_stated(Column::Tier, asked.tier).where_stated(Column::SizeClass, asked.size_class);
     if !asked.country_code.is_empty() {
         query = query.filter(Column::Country.eq(&asked.country_code));
-    }
-    if asked.tier != 0 {
-        query = query.filter(Column::Tier.eq(asked.tier));
-    }
-    if asked.size_class != 0 {
-        query = query.filter(Column::SizeClass.eq(asked.size_class));
     }
     if !asked.name_prefix.is_empty() {
         let prefix = asked.name_prefix.to_lowercase();

@@ -1,11 +1,11 @@
 //! Tenants by name, kind and city.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, keyset, view};
-use hansa_kernel::{RecordName, Refusal};
+use hansa_journal::{Asked, Found, Store, keyset, view};
+use hansa_kernel::Refusal;
 use hansa_proto::register::ListTenantsRequest;
 use hansa_register_domain::Tenant;
-use sea_orm::{QueryFilter, entity::prelude::*};
+use sea_orm::entity::prelude::*;
 
 view! {
     /// Tenants by name, kind and city.
@@ -24,12 +24,8 @@ view! {
 /// # Errors
 /// INVALID_FIELD where the city is no name; where the database is away.
 pub async fn list(store: &Store, asked: &ListTenantsRequest, page: &Page) -> Result<Found, Refusal> {
-    let mut query = Entity::find();
-    if asked.kind != 0 {
-        query = query.filter(Column::Kind.eq(asked.kind));
-    }
-    if !asked.city.is_empty() {
-        query = query.filter(Column::City.eq(RecordName::parse(&asked.city, "cities", "city")?.id.0));
-    }
+    let query = Entity::find()
+        .where_stated(Column::Kind, asked.kind)
+        .where_named(Column::City, "cities", ("city", &asked.city))?;
     keyset(store.reader(), query, (Column::SortName, Column::Record), page.after.as_deref(), page.size).await
 }

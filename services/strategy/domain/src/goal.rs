@@ -9,8 +9,6 @@ use hansa_proto::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Longest id of a goal, as of a segment of a host name.
-pub const GOAL_ID_CHARS: usize = 63;
 /// Most goals of one strategy.
 pub const GOALS: usize = 100;
 /// Most tools that one strategy links.
@@ -77,7 +75,7 @@ impl Goal {
 
     fn read(field: &str, goal: &proto::Goal) -> Refused<Self> {
         let at = |name: &str| format!("{field}.{name}");
-        goal_id(&at("id"), &goal.id)?;
+        text::id(&at("id"), &goal.id)?;
         let aim = stated(&at("aim"), goal.aim(), goal.aim)?;
         agree(&at("kind"), goal, aim)?;
         let dimension = stated(&at("dimension"), goal.dimension(), goal.dimension)?;
@@ -182,18 +180,6 @@ pub fn tool(field: &str, name: &str) -> Refused<()> {
     RecordName::parse(name, "agreements", field).map(drop).map_err(|refusal| refusal.under("ST-4"))
 }
 
-fn goal_id(field: &str, id: &str) -> Refused<()> {
-    let well_formed = id.len() <= GOAL_ID_CHARS
-        && id.starts_with(|c: char| c.is_ascii_lowercase())
-        && id.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-    if well_formed {
-        Ok(())
-    } else {
-        let what = format!("`{}` is not an id of lower-case letters, digits and hyphens", text::excerpt(id));
-        Err(Refusal::field(field, format!("{what}, at most {GOAL_ID_CHARS} long")))
-    }
-}
-
 /// An enum value that must be stated. prost answers the default for numbers that it does not know, so the number is compared.
 fn stated<E: Copy + Default + PartialEq + Into<i32>>(field: &str, value: E, number: i32) -> Refused<E> {
     if value == E::default() || value.into() != number { Err(Refusal::field(field, "is required")) } else { Ok(value) }
@@ -294,7 +280,7 @@ pub(crate) mod tests {
     fn st_3_a_goal_needs_all_of_its_measure() {
         let spoilers: [fn(&mut proto::Goal); 16] = [
             |g| g.id = "Schools".into(),
-            |g| g.id = "x".repeat(GOAL_ID_CHARS + 1),
+            |g| g.id = "x".repeat(hansa_kernel::limits::ID_CHARS + 1),
             |g| g.aim = 0,
             |g| g.aim = 99,
             |g| g.kind = GoalKind::Value as i32,

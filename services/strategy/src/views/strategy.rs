@@ -1,7 +1,7 @@
 //! Strategies by tenant, city and state.
 
 use hansa_chassis::page::Page;
-use hansa_journal::{Found, Store, among, keyset, storage, view};
+use hansa_journal::{Asked, Found, Store, among, keyset, storage, view};
 use hansa_kernel::{RecordId, RecordName, Refusal, TenantId};
 use hansa_proto::strategy::{ListStrategiesRequest, StrategyState};
 use hansa_strategy_domain::Strategy;
@@ -31,13 +31,10 @@ pub async fn list(
     asked: &ListStrategiesRequest,
     page: &Page,
 ) -> Result<Found, Refusal> {
-    let mut query = Entity::find().filter(Column::Tenant.eq(tenant.0));
-    if !asked.city.is_empty() {
-        query = query.filter(Column::City.eq(RecordName::parse(&asked.city, "cities", "city")?.id.0));
-    }
-    if asked.state != 0 {
-        query = query.filter(Column::State.eq(asked.state));
-    }
+    let query = Entity::find()
+        .filter(Column::Tenant.eq(tenant.0))
+        .where_named(Column::City, "cities", ("city", &asked.city))?
+        .where_stated(Column::State, asked.state);
     keyset(store.reader(), query, (Column::Newest, Column::Record), page.after.as_deref(), page.size).await
 }
 

@@ -1,0 +1,109 @@
+//! What a network asks of its members: rules over a city's facts (NW-2). What is not known is never a no (CT-13).
+
+use chrono::NaiveDate;
+use hansa_expressions::{Answer, Environment, Expression, Type, Value, Values, Variable};
+use hansa_kernel::{Refusal, Refused, text};
+use hansa_proto::networks::{CriterionOutcome, CriterionResult, MembershipCriterion};
+use hansa_register_domain::{
+    reference::{CityReference, CountryReference},
+    size,
+};
+use std::sync::LazyLock;
+
+/// Most criteria of a network.
+pub const CRITERIA: usize = 20;
+
+/// The names that criteria may use, sorted. Those that name a fact of the city are not known until it is recorded.
+pub const VARIABLES: [Variable; 10] = [
+    Variable::bool("capital", "The city's fact `capital`, `yes` or `no`."),
+    Variable::bool("coastal", "The city's fact `coastal`, `yes` or `no`."),
+    Variable::text("country", "Its country, ISO 3166-1 alpha-2."),
+    Variable::bool("democratic", "Its country counts as democratic on the day (CT-3)."),
+    Variable::bool("island", "The city's fact `island`, `yes` or `no`."),
+    Variable::texts("languages", "The city's fact `languages`, BCP 47."),
+    Variable::int("population", "Residents within its boundary; not known where the register has none."),
+    Variable::bool("port", "The city's fact `port`, `yes` or `no`."),
+    Variable::text("size_class", "`SMALL`, `INTERMEDIARY` or `LARGE` (CT-1); not known without a population."),
+    Variable::text("tier", "`MUNICIPALITY`, `METROPOLIS`, `SUB_MUNICIPAL` or `REGION` (CT-2)."),
+];
+
+static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| Environment::new(&VARIABLES));
+
+/// The criteria of a network, ready to judge.
+///
+/// # Errors
+/// NW-2 with the criterion and what is wrong with it.
+pub fn compile(criteria: &[MembershipCriterion]) -> Refused<Vec<(&MembershipCriterion, Expression)>> {
+    let field = |at: usize, of: &str| format!("network.criteria[{at}].{of}");
+    if criteria.len() > CRITERIA {
+        return Err(Refusal::field("network.criteria", format!("has more than {CRITERIA} entries")).under("NW-2"));
+    }
+    let compiled = criteria.iter().enumerate().map(|(at, criterion)| {
+        text::id(&field(at, "id"), &criterion.id)?;
+        text::name(&field(at, "title"), &criterion.title)?;
+        if criteria[..at].iter().any(|other| other.id == criterion.id) {
+            return Err(Refusal::field(field(at, "id"), "stands twice").under("NW-2"));
+        }
+        let compiled = ENVIRONMENT.compile(&criterion.expression, &[Type::Bool]).map_err(|problem| {
+            Refusal::field(field(at, "expression"), problem).under("NW-2").help("GetCriteriaModel lists the names.")
+        });
+        Ok((criterion, compiled?))
+    });
+    compiled.collect()
+}
+
+/// What comes of criteria for a city on a day.
+///
+/// # Errors
+/// As `compile` says, for criteria that were never written.
+pub fn judge(
+    criteria: &[MembershipCriterion],
+    city: &CityReference,
+    country: Option<&CountryReference>,
+    day: NaiveDate,
+) -> Refused<Vec<CriterionResult>> {
+    let values = values(city, country, day);
+    let scope = ENVIRONMENT.scope(&values);
+    let result = |(criterion, expression): (&MembershipCriterion, Expression)| CriterionResult {
+        criterion: criterion.id.clone(),
+        outcome: match expression.answer(&scope) {
+            Some(Answer::Bool(true)) => CriterionOutcome::Met,
+            Some(_) => CriterionOutcome::NotMet,
+            None => CriterionOutcome::Unknown,
+        } as i32,
+        values: expression.looked_at(&values),
+    };
+    Ok(compile(criteria)?.into_iter().map(result).collect())
+}
+
+/// The values, in the order of `VARIABLES`.
+fn values<'a>(
+    city: &'a CityReference,
+    country: Option<&CountryReference>,
+    day: NaiveDate,
+) -> Values<'a, { VARIABLES.len() }> {
+    let fact = |key| match city.fact(key, day).map(|fact| fact.value.as_str()) {
+        Some("yes") => Value::bool(true),
+        Some("no") => Value::bool(false),
+        _ => Value::Unknown,
+    };
+    let known = city.population > 0;
+    let class = size::class(city.population).as_str_name().trim_start_matches("SIZE_CLASS_");
+    let democratic = country.and_then(|country| country.democratic_at(day));
+    let population = i64::try_from(city.population).unwrap_or(i64::MAX);
+    Values::new(
+        &VARIABLES,
+        [
+            fact("capital"),
+            fact("coastal"),
+            Value::text(&city.country),
+            democratic.map_or(Value::Unknown, Value::bool),
+            fact("island"),
+            city.languages(day).map_or(Value::Unknown, Value::texts),
+            if known { Value::int(population) } else { Value::Unknown },
+            fact("port"),
+            if known { Value::text(class) } else { Value::Unknown },
+            Value::text(city.tier.as_str_name().trim_start_matches("CITY_TIER_")),
+        ],
+    )
+}

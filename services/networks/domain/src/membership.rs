@@ -1,0 +1,277 @@
+//! A city's membership in a network (NW-2, NW-3). A lifecycle record, whose state is its resource.
+
+use chrono::{DateTime, Utc};
+use hansa_kernel::{
+    Audience, Caller, Decision, Disclosed, Happened, Misfit, Moment, Record, RecordId, RecordName, Refusal, Refused,
+    Shown, Stamp, TenantId,
+    record::happened,
+    stored, text,
+    time::{self, over_everywhere},
+};
+use hansa_proto::{
+    Onto,
+    networks::{
+        self as proto, ApplyForMembershipRequest, ApproveMembershipRequest, CriterionOutcome, CriterionResult,
+        DeclineMembershipRequest, ExpelMembershipRequest, MembershipState as S, ReinstateMembershipRequest,
+        SuspendMembershipRequest, membership_change::Change,
+    },
+    types::LocalizedText,
+};
+use serde::{Deserialize, Serialize};
+
+/// A membership.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Membership {
+    #[serde(with = "stored")]
+    resource: proto::Membership,
+    secretariat: TenantId,
+    member: TenantId,
+    /// Whether it has been active: member lists are public (PL-1).
+    public: bool,
+}
+
+/// What an application is judged by.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// The network, and the tenant of its secretariat.
+    pub network: (RecordName, TenantId),
+    /// The city's tenant; `None` where it has not joined.
+    pub city: Option<TenantId>,
+    /// What came of the criteria.
+    pub eligibility: Vec<CriterionResult>,
+}
+
+/// The id of a city's membership in a network: there is one for the two.
+#[must_use]
+pub fn id_of(network: RecordId, city: RecordId) -> RecordId {
+    network.of(&city.0.to_string())
+}
+
+/// Applies for a city (NW-2, NW-3).
+///
+/// # Errors
+/// NW-3 where the city is not the caller's, or there is an application or a membership already; NW-2 where it does not meet
+/// a criterion.
+pub fn apply(
+    before: Option<&Membership>,
+    asked: &ApplyForMembershipRequest,
+    ground: &Ground,
+    caller: &Caller,
+) -> Decision<Change> {
+    if ground.city != Some(caller.tenant) {
+        return Err(Refusal::not_permitted(format!("{} is not your city", text::excerpt(&asked.city)))
+            .under("NW-3")
+            .help("A city applies for itself. Join as that city first."));
+    }
+    if let Some(membership) = before {
+        membership.stands("apply again", &[S::Declined, S::Left])?;
+    }
+    text::optional("motivation", &asked.motivation)?;
+    let unmet = ground.eligibility.iter().filter(|one| one.outcome() == CriterionOutcome::NotMet);
+    let refusal = Refusal::rule("NW-2", format!("{} is not met by the city", ground.network.0));
+    let refusal = unmet.fold(refusal, |so_far, one| so_far.missing(&one.criterion, one.values.join(", ")));
+    if !refusal.missing.is_empty() {
+        return Err(
+            refusal.help("Where a value is out of date, correct the city's entry with its source, and apply again.")
+        );
+    }
+    happened(proto::MembershipApplied {
+        network: ground.network.0.to_string(),
+        city: asked.city.clone(),
+        secretariat: ground.network.1.name(),
+        applicant: caller.tenant.name(),
+        motivation: asked.motivation.clone(),
+        eligibility: ground.eligibility.clone(),
+    })
+}
+
+/// Accepts an application (NW-3).
+///
+/// # Errors
+/// Where there is none.
+pub fn approve(at: &Membership, _: &ApproveMembershipRequest, _: &Caller, now: Moment) -> Decision<Change> {
+    at.stands("be approved", &[S::Applied])?;
+    happened(proto::MembershipApproved { start_date: Some(time::date(now.today())) })
+}
+
+/// Turns an application down (NW-3).
+///
+/// # Errors
+/// Where there is none, or no reason.
+pub fn decline(at: &Membership, asked: &DeclineMembershipRequest, _: &Caller) -> Decision<Change> {
+    at.stands("be declined", &[S::Applied])?;
+    happened(proto::MembershipDeclined { reason: reason(&asked.reason)? })
+}
+
+/// Lets a member's rights rest (NW-3).
+///
+/// # Errors
+/// Where it is no active member, or there is no reason.
+pub fn suspend(at: &Membership, asked: &SuspendMembershipRequest, _: &Caller) -> Decision<Change> {
+    at.stands("be suspended", &[S::Active])?;
+    happened(proto::MembershipSuspended { reason: reason(&asked.reason)? })
+}
+
+/// Gives a member its rights back (NW-3).
+///
+/// # Errors
+/// Where it is not suspended.
+pub fn reinstate(at: &Membership, _: &ReinstateMembershipRequest, _: &Caller) -> Decision<Change> {
+    at.stands("be reinstated", &[S::Suspended])?;
+    happened(proto::MembershipReinstated {})
+}
+
+/// Gives notice, or withdraws an application (NW-3). `notice_months` is the network's.
+///
+/// # Errors
+/// Where the caller's tenant is not the city, or it is no member.
+pub fn leave(at: &Membership, notice_months: i32, caller: &Caller, now: Moment) -> Decision<Change> {
+    if caller.tenant != at.member {
+        let refusal = Refusal::not_permitted("a member leaves by its own decision").under("NW-3");
+        return Err(refusal.help("The secretariat can put it out, with a reason."));
+    }
+    at.stands("leave", &[S::Applied, S::Active, S::Suspended])?;
+    let today = now.today();
+    if at.resource.state() == S::Applied || notice_months == 0 {
+        return happened(proto::MembershipLeft { end_date: Some(time::date(today)) });
+    }
+    let end = time::months_later(today, notice_months.unsigned_abs());
+    happened(proto::MembershipNoticeGiven { end_date: Some(time::date(end)) })
+}
+
+/// Puts a member out (NW-3).
+///
+/// # Errors
+/// Where it is none, or there is no reason.
+pub fn expel(at: &Membership, asked: &ExpelMembershipRequest, _: &Caller, now: Moment) -> Decision<Change> {
+    at.stands("be put out", &[S::Active, S::Suspended, S::Leaving])?;
+    happened(proto::MembershipExpelled { reason: reason(&asked.reason)?, end_date: Some(time::date(now.today())) })
+}
+
+fn reason(given: &[LocalizedText]) -> Refused<Vec<LocalizedText>> {
+    text::required("reason", given).map_err(|refusal| refusal.under("NW-3").help("Say why; the member is told."))?;
+    Ok(given.to_vec())
+}
+
+impl Membership {
+    /// The network.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        &self.resource.network
+    }
+
+    /// The city.
+    #[must_use]
+    pub fn city(&self) -> &str {
+        &self.resource.city
+    }
+
+    /// The city's tenant.
+    #[must_use]
+    pub fn member(&self) -> TenantId {
+        self.member
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn state(&self) -> S {
+        self.resource.state()
+    }
+
+    fn stands(&self, what: &str, states: &[S]) -> Refused<()> {
+        if states.contains(&self.state()) {
+            return Ok(());
+        }
+        let name = |state: &S| state.as_str_name().trim_start_matches("MEMBERSHIP_STATE_").to_owned();
+        let (is, must) = (name(&self.state()), states.iter().map(name).collect::<Vec<_>>().join(" or "));
+        Err(Refusal::out_of_order("NW-3", format!("a membership that is {is} cannot {what}"))
+            .missing("state", must)
+            .help("Read the membership and its history for what led to it."))
+    }
+}
+
+impl Shown for Membership {
+    type Resource = proto::Membership;
+
+    /// To all but the two parties without what they told each other; an application of a city that was a member before is
+    /// theirs as well.
+    fn shown(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Membership {
+        let mut shown = self.resource.clone();
+        if ![self.secretariat, self.member].contains(&caller.tenant) {
+            (shown.motivation, shown.eligibility, shown.reason) = Default::default();
+            if matches!(self.state(), S::Applied | S::Declined) {
+                shown.set_state(S::Left);
+            }
+        }
+        proto::Membership { name: name.to_string(), etag: etag.to_owned(), ..shown }
+    }
+}
+
+impl Record for Membership {
+    const COLLECTION: &'static str = "memberships";
+    const REVISION: u32 = 1;
+    type Change = Change;
+
+    fn fold(before: Option<Self>, change: &Change, _: &Stamp) -> Result<Self, Misfit> {
+        let tenant = |name: &str| TenantId::parse(name, "tenant").map_err(|refusal| Misfit(refusal.message));
+        let mut after = match (before, change) {
+            (Some(before), _) => before,
+            (None, Change::Applied(first)) => Self {
+                resource: proto::Membership::default(),
+                secretariat: tenant(&first.secretariat)?,
+                member: tenant(&first.applicant)?,
+                public: false,
+            },
+            (None, _) => return Err(Misfit("a membership begins with an application".into())),
+        };
+        let of = &mut after.resource;
+        let state = match change {
+            Change::Applied(_) => S::Applied,
+            Change::Approved(_) => S::Active,
+            Change::Declined(_) => S::Declined,
+            Change::Suspended(_) => S::Suspended,
+            Change::Reinstated(_) => S::Active,
+            Change::NoticeGiven(_) => S::Leaving,
+            Change::Left(_) => S::Left,
+            Change::Expelled(_) => S::Expelled,
+        };
+        if matches!(change, Change::Applied(_) | Change::Reinstated(_)) {
+            of.reason.clear();
+        }
+        if matches!(change, Change::Approved(_)) {
+            (of.end_date, after.public) = (None, true);
+        }
+        change.write_onto(of);
+        of.set_state(state);
+        Ok(after)
+    }
+
+    fn owner(&self) -> TenantId {
+        self.secretariat
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::of([self.secretariat, self.member]).and_public(self.public)
+    }
+
+    fn disclosed(change: &Change) -> Disclosed<Change> {
+        match change {
+            Change::Applied(_) | Change::Declined(_) => Disclosed::Hidden,
+            Change::Suspended(_) => Disclosed::Part(proto::MembershipSuspended::default().into()),
+            Change::Expelled(expelled) => {
+                Disclosed::Part(proto::MembershipExpelled { reason: Vec::new(), ..expelled.clone() }.into())
+            }
+            _ => Disclosed::Whole,
+        }
+    }
+
+    fn due(&self) -> Option<DateTime<Utc>> {
+        let end = time::day("end_date", self.resource.end_date.as_ref()).ok();
+        end.filter(|_| self.state() == S::Leaving).map(over_everywhere)
+    }
+
+    fn on_due(&self, _: DateTime<Utc>) -> Vec<Happened<Change>> {
+        let left = proto::MembershipLeft { end_date: self.resource.end_date };
+        vec![Happened { party: Some(self.member), ..Happened::new(left) }]
+    }
+}

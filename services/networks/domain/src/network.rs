@@ -1,0 +1,72 @@
+//! A network as its secretariat keeps it (NW-1, NW-2). A plain record.
+
+use crate::criteria;
+use hansa_kernel::{
+    Decision, Refusal, Refused,
+    plain::{self, Kind, Plain},
+    text,
+};
+use hansa_proto::networks::{
+    self as proto, NetworkKind, NetworkScope, NetworkUpdated, UpdateNetworkRequest, network_change::Change,
+};
+use prost_types::FieldMask;
+
+/// Longest notice that a network asks of a member that leaves, in months.
+pub const NOTICE_MONTHS: i32 = 36;
+
+/// A network.
+pub type Network = Plain<Networks>;
+
+/// What networks are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Networks;
+
+impl Kind for Networks {
+    type Resource = proto::Network;
+    const COLLECTION: &'static str = "networks";
+    const WRITABLE: &'static [&'static str] =
+        &["display_name", "kind", "scope", "purpose", "criteria", "notice_months"];
+    const FIXED: &'static [&'static str] = &[];
+    const PUBLIC: bool = true;
+    type Change = Change;
+
+    fn changed(network: proto::Network, update_mask: FieldMask) -> Change {
+        NetworkUpdated { network: Some(network), update_mask: Some(update_mask) }.into()
+    }
+
+    fn written(change: &Change) -> Option<(&proto::Network, &FieldMask)> {
+        let Change::Updated(updated) = change;
+        updated.network.as_ref().zip(updated.update_mask.as_ref())
+    }
+
+    fn validate(network: &proto::Network) -> Refused<()> {
+        text::name("network.display_name", &network.display_name)?;
+        text::optional("network.purpose", &network.purpose)?;
+        if network.kind() == NetworkKind::Unspecified || network.scope() == NetworkScope::Unspecified {
+            return Err(Refusal::field("network.kind", "and scope are required")
+                .under("NW-1")
+                .help("Say whether it is thematic or multipurpose, and whether national, regional or global."));
+        }
+        if !(0..=NOTICE_MONTHS).contains(&network.notice_months) {
+            return Err(Refusal::field("network.notice_months", format!("must be 0 to {NOTICE_MONTHS}")).under("NW-3"));
+        }
+        criteria::compile(&network.criteria).map(drop)
+    }
+}
+
+/// Founds a network (NW-1).
+///
+/// # Errors
+/// As `validate` says.
+pub fn found(asked: &proto::CreateNetworkRequest) -> Decision<Change> {
+    let all = FieldMask { paths: vec!["*".into()] };
+    plain::put::<Networks>(None, &asked.network.clone().unwrap_or_default(), Some(&all))
+}
+
+/// Changes fields of a network.
+///
+/// # Errors
+/// As `validate` says.
+pub fn update(network: &Network, asked: &UpdateNetworkRequest) -> Decision<Change> {
+    plain::put(Some(network), &asked.network.clone().unwrap_or_default(), asked.update_mask.as_ref())
+}

@@ -1,0 +1,31 @@
+//! The gRPC methods: name the record and the rule.
+
+pub mod membership;
+pub mod network;
+
+use crate::{Cities, Countries};
+use hansa_chassis::Desk;
+use hansa_journal::{Loaded, Mirrors};
+use hansa_kernel::{Reason, RecordName, Refusal, Refused, TenantId};
+use hansa_networks_domain::{Network, criteria};
+use hansa_proto::networks::CriterionResult;
+use hansa_register_domain::country;
+
+/// A network that is there: networks are public.
+async fn network(desk: &Desk, name: &str) -> Refused<Loaded<Network>> {
+    let name = RecordName::parse(name, "networks", "network")?;
+    desk.journal().load::<Network>(&name).await?.ok_or_else(|| Refusal::not_found(&name))
+}
+
+/// What comes of a network's criteria for a city today, and the city's tenant.
+async fn judged(desk: &Desk, network: &Network, city: &str) -> Refused<(Vec<CriterionResult>, Option<TenantId>)> {
+    let name = RecordName::parse(city, "cities", "city")?;
+    let known = Mirrors::<Cities>::of(desk.journal()).get(name.id).await?;
+    let city = known.ok_or_else(|| {
+        Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known here"))
+            .help("Check the name. A city that was entered only a moment ago is known in a moment: try again.")
+    })?;
+    let country = Mirrors::<Countries>::of(desk.journal()).get(country::id_of(&city.country)).await?;
+    let today = desk.journal().clock().moment().today();
+    Ok((criteria::judge(&network.get().criteria, &city, country.as_deref(), today)?, city.tenant))
+}

@@ -1,0 +1,4 @@
+//! The rows that lists are read from.
+
+pub mod membership;
+pub mod network;
