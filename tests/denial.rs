@@ -36,6 +36,10 @@ enum Named {
     City,
     Tenant,
     Country,
+    Network,
+    Membership,
+    /// The membership that a city would have, by the city.
+    MembershipOf,
     Office,
     /// The office of a city, by the city.
     OfficeOf,
@@ -50,8 +54,8 @@ enum Named {
     Rubric,
 }
 use Named::{
-    Agreement, AgreementOf, City, Country, Evaluation, Office, OfficeOf, PortfolioOf, Rubric, Strategy, StrategyOf,
-    Tenant,
+    Agreement, AgreementOf, City, Country, Evaluation, Membership, MembershipOf, Network, Office, OfficeOf,
+    PortfolioOf, Rubric, Strategy, StrategyOf, Tenant,
 };
 
 /// What a call is about.
@@ -75,6 +79,10 @@ const CALLS: &[(About, &str)] = &[
     (One("record", Office), "ChangeService.ListRecordChanges"),
     (One("record", Strategy), "ChangeService.ListRecordChanges"),
     (One("record", Evaluation), "ChangeService.ListRecordChanges"),
+    (One("record", Network), "ChangeService.ListRecordChanges"),
+    (One("record", Membership), "ChangeService.ListRecordChanges"),
+    (One("record", Network), "ChangeService.EraseTexts"),
+    (One("record", Membership), "ChangeService.EraseTexts"),
     (One("record", Agreement), "ChangeService.EraseTexts"),
     (One("record", Office), "ChangeService.EraseTexts"),
     (One("record", Strategy), "ChangeService.EraseTexts"),
@@ -115,6 +123,19 @@ const CALLS: &[(About, &str)] = &[
     (One("name", Tenant), "TenantService.GetTenant TenantService.RotateTenantKey"),
     (Each(Tenant), "TenantService.ListTenants"),
     (New, "TenantService.CreateTenant"),
+    (One("name", Network), "NetworkService.GetNetwork"),
+    (One("network.name", Network), "NetworkService.UpdateNetwork"),
+    (One("network", Network), "NetworkService.CheckEligibility"),
+    (Each(Network), "NetworkService.ListNetworks"),
+    (New, "NetworkService.CreateNetwork NetworkService.GetCriteriaModel"),
+    (One("city", MembershipOf), "MembershipService.ApplyForMembership"),
+    (Each(Membership), "MembershipService.ListMemberships"),
+    (
+        One("name", Membership),
+        "MembershipService.GetMembership MembershipService.ApproveMembership MembershipService.DeclineMembership \
+         MembershipService.SuspendMembership MembershipService.ReinstateMembership MembershipService.LeaveMembership \
+         MembershipService.ExpelMembership",
+    ),
     (One("name", Evaluation), "EvaluationService.GetEvaluation"),
     (One("city", PortfolioOf), "EvaluationService.GetEvaluation"),
     (One("evaluation", Evaluation), "EvaluationService.ListFindings"),
@@ -158,6 +179,22 @@ fn standings(world: &World) -> BTreeMap<Named, Vec<Standing>> {
         (City, vec![stand(&world.a.city, public), stand(&world.unjoined, stewards)]),
         (Tenant, vec![stand(&world.a.tenant, public)]),
         (Country, vec![stand(&world.country, stewards)]),
+        (Network, vec![stand(&world.network, public)]),
+        (
+            Membership,
+            vec![
+                stand(&world.applied, [Owner, Party, Stranger, Stranger]),
+                stand(&world.member, [Owner, Public, Party, Public]),
+            ],
+        ),
+        // Whether a city has applied is its own matter: who may not act for it hears the same of one that has not.
+        (
+            MembershipOf,
+            vec![Standing {
+                absent: world.a.city.clone(),
+                ..stand(&world.b.city, [Stranger, Owner, Stranger, Stranger])
+            }],
+        ),
         (Office, vec![stand(&world.office, own)]),
         // Of a city that has joined and has no office on record.
         (OfficeOf, vec![Standing { absent: world.b.city.clone(), ..stand(&world.a.city, own) }]),
@@ -304,7 +341,9 @@ impl Trial<'_> {
                 Code::PermissionDenied if permitted && denied(status) => Some("it is denied what is permitted"),
                 Code::NotFound if relation == Stranger => None,
                 // A new record of another's city: the city is public, so that a plain no tells nothing.
-                _ if relation == Stranger && matches!(self.about, One(_, AgreementOf | StrategyOf)) => None,
+                _ if relation == Stranger && matches!(self.about, One(_, AgreementOf | MembershipOf | StrategyOf)) => {
+                    None
+                }
                 _ if relation == Stranger => Some("a stranger is not told that there is nothing"),
                 _ if !permitted && self.on.is_some() && !denied(status) => Some("it is not denied"),
                 _ => None,
@@ -316,7 +355,8 @@ impl Trial<'_> {
             return told(&format!("{wrong}: {}", brief(&answer)));
         }
         let Some((standing, Stranger)) = self.on else { return None };
-        if standing.absent == world.b.city && self.someone.tenant == 1 {
+        let own = [&world.a.city, &world.b.city, &world.c.city];
+        if own.get(self.someone.tenant) == Some(&&standing.absent) {
             return None;
         }
         // As a whole request, and as one of which nothing but the name and a stale head is there.

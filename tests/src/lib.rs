@@ -10,6 +10,7 @@ pub mod dice;
 pub mod filler;
 pub mod hostile;
 pub mod load;
+pub mod networks;
 pub mod people;
 pub mod picture;
 pub mod platform;

@@ -2,6 +2,7 @@
 
 use hansa_proto::{
     changes::change_service_client::ChangeServiceClient,
+    networks::{membership_service_client::MembershipServiceClient, network_service_client::NetworkServiceClient},
     partnerships::{
         agreement_service_client::AgreementServiceClient, attestation_service_client::AttestationServiceClient,
         partnership_service_client::PartnershipServiceClient,
@@ -65,6 +66,8 @@ services! {
     agreements: AgreementServiceClient at "partnerships",
     partnerships: PartnershipServiceClient at "partnerships",
     attestations: AttestationServiceClient at "partnerships",
+    networks: NetworkServiceClient at "networks",
+    memberships: MembershipServiceClient at "networks",
     strategies: StrategyServiceClient at "strategy",
     evaluations: EvaluationServiceClient at "strategy",
 }

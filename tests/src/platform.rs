@@ -31,7 +31,7 @@ pub enum Shape {
 const CALL: Duration = Duration::from_secs(20);
 
 /// The services of the platform.
-pub const SERVICES: [&str; 3] = ["register", "partnerships", "strategy"];
+pub const SERVICES: [&str; 4] = ["register", "partnerships", "networks", "strategy"];
 
 /// Processes that make up a platform. They end with it.
 pub struct Platform {

@@ -3,8 +3,9 @@
 use crate::{
     Platform,
     cities::{self, City},
-    eventually, request_id,
+    eventually, networks, request_id,
 };
+use hansa_kernel::Role;
 use hansa_proto::{
     changes::ListRecordChangesRequest,
     partnerships::{AgreementOrigin, AgreementState, ImportAgreementRequest},
@@ -43,6 +44,12 @@ pub struct World {
     pub evaluation: String,
     /// A country of which facts are known.
     pub country: String,
+    /// A network whose secretariat is `a`.
+    pub network: String,
+    /// Its membership of `b`, which has applied.
+    pub applied: String,
+    /// Its membership of `c`, which is a member.
+    pub member: String,
 }
 
 impl World {
@@ -75,7 +82,15 @@ impl World {
         let countries = platform.steward().countries().list_countries(ListCountriesRequest::default()).await.unwrap();
         let country = countries.into_inner().countries[0].name.clone();
         let (unjoined, another) = (cities::name("4"), cities::name("5"));
+        let director = platform.caller(Some(&a.tenant), &[Role::Director]);
+        let network = networks::found(&director, Vec::new()).await.name;
+        let applied = networks::apply(&b, &network).await.name;
+        let member = networks::apply(&c, &network).await.name;
+        networks::approve(&director, &member).await;
         Self {
+            network,
+            applied,
+            member,
             office: office(&a).await,
             imported: import(platform, &unjoined, &another).await,
             a,
@@ -106,6 +121,7 @@ impl World {
             ("service", "services/partnerships".into()),
             ("tool", self.active.clone()),
             ("agreement", self.active.clone()),
+            ("network", self.network.clone()),
             ("rubric", String::new()),
             ("parent", String::new()),
             ("supersedes", String::new()),

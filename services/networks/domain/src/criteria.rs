@@ -107,3 +107,6 @@ fn values<'a>(
         ],
     )
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

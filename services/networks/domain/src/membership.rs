@@ -41,6 +41,21 @@ pub struct Ground {
     pub eligibility: Vec<CriterionResult>,
 }
 
+impl Ground {
+    /// Whether the city is the caller's. It is asked before anyone looks whether the city has applied, which is its own
+    /// matter (PL-1).
+    ///
+    /// # Errors
+    /// NW-3 where it is not.
+    pub fn is_own(&self, caller: &Caller) -> Refused<()> {
+        if self.city == Some(caller.tenant) {
+            return Ok(());
+        }
+        let refusal = Refusal::not_permitted("this is not your city").under("NW-3");
+        Err(refusal.help("A city applies for itself. Join as that city first."))
+    }
+}
+
 /// The id of a city's membership in a network: there is one for the two.
 #[must_use]
 pub fn id_of(network: RecordId, city: RecordId) -> RecordId {
@@ -58,11 +73,7 @@ pub fn apply(
     ground: &Ground,
     caller: &Caller,
 ) -> Decision<Change> {
-    if ground.city != Some(caller.tenant) {
-        return Err(Refusal::not_permitted(format!("{} is not your city", text::excerpt(&asked.city)))
-            .under("NW-3")
-            .help("A city applies for itself. Join as that city first."));
-    }
+    ground.is_own(caller)?;
     if let Some(membership) = before {
         membership.stands("apply again", &[S::Declined, S::Left])?;
     }
@@ -112,12 +123,12 @@ pub fn suspend(at: &Membership, asked: &SuspendMembershipRequest, _: &Caller) ->
     happened(proto::MembershipSuspended { reason: reason(&asked.reason)? })
 }
 
-/// Gives a member its rights back (NW-3).
+/// Gives a suspended member its rights back, or takes one back that was put out (NW-3).
 ///
 /// # Errors
-/// Where it is not suspended.
+/// Where it is neither.
 pub fn reinstate(at: &Membership, _: &ReinstateMembershipRequest, _: &Caller) -> Decision<Change> {
-    at.stands("be reinstated", &[S::Suspended])?;
+    at.stands("be reinstated", &[S::Suspended, S::Expelled])?;
     happened(proto::MembershipReinstated {})
 }
 
@@ -227,10 +238,9 @@ impl Record for Membership {
         let of = &mut after.resource;
         let state = match change {
             Change::Applied(_) => S::Applied,
-            Change::Approved(_) => S::Active,
+            Change::Approved(_) | Change::Reinstated(_) => S::Active,
             Change::Declined(_) => S::Declined,
             Change::Suspended(_) => S::Suspended,
-            Change::Reinstated(_) => S::Active,
             Change::NoticeGiven(_) => S::Leaving,
             Change::Left(_) => S::Left,
             Change::Expelled(_) => S::Expelled,
@@ -238,7 +248,7 @@ impl Record for Membership {
         if matches!(change, Change::Applied(_) | Change::Reinstated(_)) {
             of.reason.clear();
         }
-        if matches!(change, Change::Approved(_)) {
+        if state == S::Active {
             (of.end_date, after.public) = (None, true);
         }
         change.write_onto(of);
@@ -275,3 +285,6 @@ impl Record for Membership {
         vec![Happened { party: Some(self.member), ..Happened::new(left) }]
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,3 +70,6 @@ pub fn found(asked: &proto::CreateNetworkRequest) -> Decision<Change> {
 pub fn update(network: &Network, asked: &UpdateNetworkRequest) -> Decision<Change> {
     plain::put(Some(network), &asked.network.clone().unwrap_or_default(), asked.update_mask.as_ref())
 }
+
+#[cfg(test)]
+mod tests;

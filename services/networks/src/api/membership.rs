@@ -33,6 +33,7 @@ impl MembershipService for Memberships {
         let (eligibility, city) = ask(judged(&self.0, &network.state, &act.request.city).await)?;
         let id = membership::id_of(network.name.id, ask(RecordName::parse(&act.request.city, "cities", "city"))?.id);
         let ground = Ground { network: (network.name, network.state.owner()), city, eligibility };
+        ask(ground.is_own(&act.caller))?;
         let command =
             self.0.make(&act, RecordName::new(Membership::COLLECTION, id), move |before, asked, caller, _| {
                 membership::apply(before, asked, &ground, caller)

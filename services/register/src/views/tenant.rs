@@ -24,8 +24,10 @@ view! {
 /// # Errors
 /// INVALID_FIELD where the city is no name; where the database is away.
 pub async fn list(store: &Store, asked: &ListTenantsRequest, page: &Page) -> Result<Found, Refusal> {
-    let query = Entity::find()
-        .where_stated(Column::Kind, asked.kind)
-        .where_named(Column::City, "cities", ("city", &asked.city))?;
+    let query = Entity::find().where_stated(Column::Kind, asked.kind).where_named(
+        Column::City,
+        "cities",
+        ("city", &asked.city),
+    )?;
     keyset(store.reader(), query, (Column::SortName, Column::Record), page.after.as_deref(), page.size).await
 }
