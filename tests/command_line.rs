@@ -314,13 +314,13 @@ fn a_database_is_brought_up_before_anyone_serves() {
     let node = Node::new();
     let output = node.run(&["migrate"]);
     assert_eq!(code(&output), 0, "{}", said(&output));
-    for service in ["register", "partnerships", "strategy"] {
+    for service in ["register", "partnerships", "networks", "strategy"] {
         assert!(node.0.path().join(format!("data/{service}.db")).exists(), "{service}");
     }
     assert_eq!(code(&node.run(&["migrate"])), 0, "a second time nothing is to be done");
     let wrong = node.run(&["migrate", "--only", "registers"]);
     assert_eq!(code(&wrong), 1);
-    assert!(said(&wrong).contains("register, partnerships, strategy"), "{}", said(&wrong));
+    assert!(said(&wrong).contains("register, partnerships, networks, strategy"), "{}", said(&wrong));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -276,7 +276,7 @@ def upper(name):
 
 def order(rule):
     """The order of rules: by the groups of the domain, then by number."""
-    groups = ["CT", "AG", "ST", "PL"]
+    groups = ["CT", "AG", "PS", "PR", "PX", "NW", "CA", "EV", "ST", "PL"]
     group, _, number = rule.partition("-")
     return (groups.index(group) if group in groups else len(groups), group, int(number or 0))
 

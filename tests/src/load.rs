@@ -228,15 +228,15 @@ impl Load {
     /// Every mirror is as far as its record, no queue holds anything, and nothing is in quarantine.
     pub async fn converge(&self, platform: &Platform) {
         for (owner, collection, readers) in [
-            ("register", "cities", &["partnerships", "strategy"][..]),
-            ("register", "countries", &["partnerships", "strategy"][..]),
+            ("register", "cities", &["partnerships", "networks", "strategy"][..]),
+            ("register", "countries", &["partnerships", "networks", "strategy"][..]),
             ("partnerships", "agreements", &["strategy"][..]),
         ] {
             for reader in readers {
                 mirrored(platform, owner, collection, reader).await;
             }
         }
-        for service in ["partnerships", "strategy"] {
+        for service in ["partnerships", "networks", "strategy"] {
             eventually("the queues are worked off", async || {
                 (count(platform, service, "SELECT COUNT(*) AS n FROM dirty").await == 0).then_some(())
             })
