@@ -3,7 +3,7 @@
 //! implementation of [`Kind`]; fold, history, snapshot and update are here.
 
 use crate::{
-    Audience, Decision, Misfit, Record, RecordName, Refusal, Refused, Stamp, TenantId, record::happened, text,
+    Audience, Decision, Misfit, Record, RecordName, Refusal, Refused, Stamp, TenantId, mask, record::happened,
 };
 use hansa_proto::{ChangeSet, Masked};
 use prost::Message;
@@ -45,17 +45,30 @@ pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
 #[serde(bound = "")]
 pub struct Plain<K: Kind> {
     owner: TenantId,
-    #[serde(serialize_with = "to_bytes", deserialize_with = "from_bytes")]
+    #[serde(with = "message")]
     resource: K::Resource,
 }
 
-fn to_bytes<R: Message, S: Serializer>(resource: &R, serializer: S) -> Result<S::Ok, S::Error> {
-    resource.encode_to_vec().serialize(serializer)
-}
+/// A message of the contract in a state that is stored, as its bytes.
+pub mod message {
+    use super::{Deserialize, Deserializer, Error, Message, Serialize, Serializer};
 
-fn from_bytes<'de, R: Message + Default, D: Deserializer<'de>>(deserializer: D) -> Result<R, D::Error> {
-    let bytes = Vec::<u8>::deserialize(deserializer)?;
-    R::decode(bytes.as_slice()).map_err(D::Error::custom)
+    /// Writes the bytes.
+    ///
+    /// # Errors
+    /// As the serializer's.
+    pub fn serialize<R: Message, S: Serializer>(resource: &R, serializer: S) -> Result<S::Ok, S::Error> {
+        resource.encode_to_vec().serialize(serializer)
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Where they are no such message.
+    pub fn deserialize<'de, R: Message + Default, D: Deserializer<'de>>(deserializer: D) -> Result<R, D::Error> {
+        let bytes = Vec::<u8>::deserialize(deserializer)?;
+        R::decode(bytes.as_slice()).map_err(D::Error::custom)
+    }
 }
 
 impl<K: Kind> Plain<K> {
@@ -123,36 +136,11 @@ pub fn put<K: Kind>(before: Option<&Plain<K>>, asked: &K::Resource, mask: Option
         }
         change.copy_field(field, &next);
     }
-    let mut paths = Vec::new();
-    for path in writable::<K>(mask)? {
-        let so_far = next.clone();
-        next.copy_field(path, asked);
-        if next != so_far {
-            change.copy_field(path, asked);
-            paths.push(path.to_owned());
-        }
-    }
+    let paths = mask::write(&mut next, &mut change, asked, &mask::fields(mask, K::WRITABLE)?);
     K::validate(&next)?;
     if paths.is_empty() && before.is_some() {
         Ok(Vec::new())
     } else {
         happened(K::changed(change, FieldMask { paths }))
     }
-}
-
-fn writable<K: Kind>(mask: Option<&FieldMask>) -> Refused<Vec<&'static str>> {
-    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    if paths.is_empty() {
-        return Err(Refusal::field("update_mask", "is required"));
-    }
-    if paths == ["*"] {
-        return Ok(K::WRITABLE.to_vec());
-    }
-    let field = |path: &String| {
-        K::WRITABLE.iter().copied().find(|field| field == path).ok_or_else(|| {
-            Refusal::field("update_mask", format!("`{}` cannot be updated", text::excerpt(path)))
-                .help(format!("Name any of {}.", K::WRITABLE.join(", ")))
-        })
-    };
-    paths.iter().map(field).collect()
 }
