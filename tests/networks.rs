@@ -89,7 +89,7 @@ async fn members(mut platform: Platform) {
     assert_eq!(member.state(), MembershipState::Active);
     let public = lyon.mayor.memberships().get_membership(get.clone()).await.unwrap().into_inner();
     assert_eq!((public.state(), public.motivation.len()), (MembershipState::Active, 0));
-    assert_eq!(listed(&lyon.mayor, &network.name, MembershipState::Active).await, [dresden.city.clone()]);
+    assert_eq!(listed(&lyon.mayor, &network.name, MembershipState::Active).await, std::slice::from_ref(&dresden.city));
 
     platform.crash_and_restart().await;
 

@@ -4,6 +4,7 @@ pub mod caller;
 pub mod envelope;
 pub mod id;
 pub mod limits;
+pub mod mask;
 pub mod money;
 pub mod plain;
 pub mod record;

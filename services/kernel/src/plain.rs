@@ -3,8 +3,8 @@
 //! implementation of [`Kind`]; fold, history, snapshot and update are here.
 
 use crate::{
-    Audience, Caller, Decision, Misfit, Record, RecordName, Refusal, Refused, Shown, Stamp, TenantId, record::happened,
-    text,
+    Audience, Caller, Decision, Misfit, Record, RecordName, Refusal, Refused, Shown, Stamp, TenantId, mask,
+    record::happened,
 };
 use hansa_proto::{ChangeSet, Masked, Texts};
 use prost::Message;
@@ -117,36 +117,11 @@ pub fn put<K: Kind>(before: Option<&Plain<K>>, asked: &K::Resource, mask: Option
         }
         change.copy_field(field, &next);
     }
-    let mut paths = Vec::new();
-    for path in writable::<K>(mask)? {
-        let so_far = next.clone();
-        next.copy_field(path, asked);
-        if next != so_far {
-            change.copy_field(path, asked);
-            paths.push(path.to_owned());
-        }
-    }
+    let paths = mask::write(&mut next, &mut change, asked, &mask::fields(mask, K::WRITABLE)?);
     K::validate(&next)?;
     if paths.is_empty() && before.is_some() {
         Ok(Vec::new())
     } else {
         happened(K::changed(change, FieldMask { paths }))
     }
-}
-
-fn writable<K: Kind>(mask: Option<&FieldMask>) -> Refused<Vec<&'static str>> {
-    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-    if paths.is_empty() {
-        return Err(Refusal::field("update_mask", "is required"));
-    }
-    if paths == ["*"] {
-        return Ok(K::WRITABLE.to_vec());
-    }
-    let field = |path: &String| {
-        K::WRITABLE.iter().copied().find(|field| field == path).ok_or_else(|| {
-            Refusal::field("update_mask", format!("`{}` cannot be updated", text::excerpt(path)))
-                .help(format!("Name any of {}.", K::WRITABLE.join(", ")))
-        })
-    };
-    paths.iter().map(field).collect()
 }

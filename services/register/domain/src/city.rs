@@ -18,14 +18,16 @@ use crate::{
 };
 use chrono::NaiveDate;
 pub use deletion::delete;
-use fields::Field;
 use hansa_kernel::{
     Audience, Caller, Decision, Happened, Misfit, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused,
-    Shown, Stamp, TenantId, record::happened, text, time,
+    Shown, Stamp, TenantId, mask, record::happened, text, time,
 };
-use hansa_proto::register::{
-    self as proto, CityCreated, CityJoined, CityRenamed, CityTier, CityUpdated, CreateCityRequest, IdentifierScheme,
-    RenameCityRequest, UpdateCityRequest, city_change::Change,
+use hansa_proto::{
+    Masked,
+    register::{
+        self as proto, CityCreated, CityJoined, CityRenamed, CityTier, CityUpdated, CreateCityRequest,
+        IdentifierScheme, RenameCityRequest, UpdateCityRequest, city_change::Change,
+    },
 };
 pub use import::{IMPORT_ROWS, check, import, outcome, row_id};
 use prost_types::FieldMask;
@@ -190,19 +192,19 @@ impl City {
         if let Some(until) = folded_if_any(renamed.effective_date.as_ref())? {
             self.former_names.push(FormerName { name: before, until });
         }
-        self.own |= Field::NAME;
+        self.own |= fields::NAME;
         Ok(())
     }
 
     fn created(&mut self, city: &proto::City) -> Result<(), Misfit> {
         self.display_name.clone_from(&city.display_name);
         self.source.clone_from(&city.source);
-        self.own |= Field::NAME;
-        for field in Field::ALL {
+        self.own |= fields::NAME;
+        for field in fields::WRITABLE {
             let before = self.clone();
-            field.apply(self, city).map_err(|refusal| Misfit(refusal.message))?;
+            fields::apply(self, field, city).map_err(|refusal| Misfit(refusal.message))?;
             if *self != before {
-                self.own |= field.bit();
+                self.own |= fields::bit(field);
             }
         }
         Ok(())
@@ -211,9 +213,8 @@ impl City {
     fn updated(&mut self, updated: &CityUpdated) -> Result<(), Misfit> {
         let city = updated.city.clone().unwrap_or_default();
         for path in updated.update_mask.iter().flat_map(|mask| &mask.paths) {
-            let field = Field::of(path).ok_or_else(|| Misfit(format!("there is no field {path}")))?;
-            field.apply(self, &city).map_err(|refusal| Misfit(refusal.message))?;
-            self.own |= field.bit();
+            fields::apply(self, path, &city).map_err(|refusal| Misfit(refusal.message))?;
+            self.own |= fields::bit(path);
         }
         Ok(())
     }
@@ -326,9 +327,9 @@ pub fn create(
     let mut state = City::blank(caller.tenant);
     let mut city = proto::City { display_name: asked.display_name.clone(), ..Default::default() };
     city.source.clone_from(&asked.source);
-    for field in Field::ALL {
-        field.apply(&mut state, &asked)?;
-        field.copy(&asked, &mut city);
+    for field in fields::WRITABLE {
+        fields::apply(&mut state, field, &asked)?;
+        city.copy_field(field, &asked);
     }
     placed(&state, id, known)?;
     designated(&state)?;
@@ -351,12 +352,12 @@ pub fn update(
     state.must_be_there(at)?;
     let asked = command.city.clone().unwrap_or_default();
     let (mut next, mut city, mut paths) = (state.clone(), proto::City::default(), Vec::new());
-    for field in Field::masked(command.update_mask.as_ref())? {
+    for field in mask::fields(command.update_mask.as_ref(), fields::WRITABLE)? {
         let before = next.clone();
-        field.apply(&mut next, &asked)?;
+        fields::apply(&mut next, field, &asked)?;
         if next != before {
-            field.copy(&asked, &mut city);
-            paths.push(field.path().to_owned());
+            city.copy_field(field, &asked);
+            paths.push(field.to_owned());
         }
     }
     if paths.is_empty() {

@@ -8,9 +8,11 @@ use crate::goal::{Goal, ToolLink};
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_kernel::{
     AssuranceLevel, Audience, Caller, Happened, Misfit, Record, RecordName, Refusal, Refused, Shown, Stamp, TenantId,
+    stored,
     time::{self, over_everywhere},
 };
 use hansa_proto::{
+    Masked, Texts,
     strategy::{self as proto, GoalKind, StrategyState, strategy_change::Change},
     types::LocalizedText,
 };
@@ -22,7 +24,7 @@ use std::collections::BTreeMap;
 pub const GRACE_MONTHS: u32 = 6;
 
 /// The free texts of a strategy, by their names in the contract.
-pub const TEXT_FIELDS: [&str; 11] = [
+pub const TEXT_FIELDS: &[&str] = &[
     "title",
     "connections",
     "swot",
@@ -37,21 +39,11 @@ pub const TEXT_FIELDS: [&str; 11] = [
 ];
 
 /// A text of the contract's message by its field's name.
-pub(crate) fn text_of<'a>(strategy: &'a mut proto::Strategy, field: &str) -> Option<&'a mut Vec<LocalizedText>> {
-    Some(match field {
-        "title" => &mut strategy.title,
-        "connections" => &mut strategy.connections,
-        "swot" => &mut strategy.swot,
-        "foreign_presence" => &mut strategy.foreign_presence,
-        "legal_framework" => &mut strategy.legal_framework,
-        "branding" => &mut strategy.branding,
-        "assessment" => &mut strategy.assessment,
-        "engagement" => &mut strategy.engagement,
-        "coordination" => &mut strategy.coordination,
-        "state_relations" => &mut strategy.state_relations,
-        "shock_response" => &mut strategy.shock_response,
-        _ => return None,
-    })
+pub(crate) fn text_of(strategy: &proto::Strategy, field: &str) -> Vec<LocalizedText> {
+    let (mut alone, mut found) = (proto::Strategy::default(), Vec::new());
+    alone.copy_field(field, strategy);
+    alone.visit_texts(&mut |text| found.push(std::mem::take(text)));
+    found
 }
 
 /// How it was adopted.
@@ -105,13 +97,15 @@ impl Adoption {
 }
 
 /// The state of one strategy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Strategy {
     name: String,
     tenant: TenantId,
     city: String,
     state: StrategyState,
-    texts: BTreeMap<String, Vec<LocalizedText>>,
+    /// The contract's message with its texts and nothing else.
+    #[serde(with = "stored")]
+    texts: proto::Strategy,
     goals: BTreeMap<String, Goal>,
     tools: BTreeMap<String, ToolLink>,
     adoption: Option<Adoption>,
@@ -176,7 +170,7 @@ impl Strategy {
     /// Whether the text is written, in any language.
     #[must_use]
     pub fn describes(&self, field: &str) -> bool {
-        self.texts.get(field).is_some_and(|texts| !texts.is_empty())
+        !text_of(&self.texts, field).is_empty()
     }
 
     /// Whether a goal is of the kind.
@@ -194,7 +188,7 @@ impl Strategy {
     /// As the contract has it, without `etag`: the journal knows the head.
     #[must_use]
     pub fn to_proto(&self) -> proto::Strategy {
-        let mut strategy = proto::Strategy {
+        proto::Strategy {
             name: self.name.clone(),
             city: self.city.clone(),
             state: self.state as i32,
@@ -204,14 +198,8 @@ impl Strategy {
             valid_until: self.valid_until.map(time::date),
             grace_months: i32::try_from(self.grace_months).unwrap_or(i32::MAX),
             superseded_by: self.superseded_by.clone().unwrap_or_default(),
-            ..Default::default()
-        };
-        for (field, texts) in &self.texts {
-            if let Some(text) = text_of(&mut strategy, field) {
-                text.clone_from(texts);
-            }
+            ..self.texts.clone()
         }
-        strategy
     }
 
     /// A strategy that a simulation takes for adopted where the city has none in force (ST-9).
@@ -230,7 +218,7 @@ impl Strategy {
             tenant,
             city: city.into(),
             state: StrategyState::Adopted,
-            texts: BTreeMap::new(),
+            texts: proto::Strategy::default(),
             goals: BTreeMap::new(),
             tools: BTreeMap::new(),
             adoption: Some(adoption),
@@ -241,13 +229,13 @@ impl Strategy {
     }
 
     fn begun(change: &proto::StrategyCreated) -> Refused<Self> {
-        let mut strategy = change.strategy.clone().unwrap_or_default();
+        let strategy = change.strategy.clone().unwrap_or_default();
         let mut this = Self {
             name: strategy.name.clone(),
             tenant: TenantId::parse(&change.tenant, "tenant")?,
             city: strategy.city.clone(),
             state: StrategyState::Draft,
-            texts: BTreeMap::new(),
+            texts: proto::Strategy::default(),
             goals: BTreeMap::new(),
             tools: BTreeMap::new(),
             adoption: None,
@@ -255,17 +243,13 @@ impl Strategy {
             grace_months: u32::try_from(change.grace_months).unwrap_or(GRACE_MONTHS),
             superseded_by: None,
         };
-        this.write(&mut strategy, TEXT_FIELDS);
+        this.write(&strategy, TEXT_FIELDS.iter().copied());
         Ok(this)
     }
 
-    fn write<'a>(&mut self, strategy: &mut proto::Strategy, fields: impl IntoIterator<Item = &'a str>) {
-        for field in fields {
-            match text_of(strategy, field).map(std::mem::take) {
-                Some(texts) if texts.is_empty() => drop(self.texts.remove(field)),
-                Some(texts) => drop(self.texts.insert(field.to_owned(), texts)),
-                None => {}
-            }
+    fn write<'a>(&mut self, strategy: &proto::Strategy, fields: impl IntoIterator<Item = &'a str>) {
+        for field in fields.into_iter().filter(|field| TEXT_FIELDS.contains(field)) {
+            self.texts.copy_field(field, strategy);
         }
     }
 
@@ -293,9 +277,9 @@ impl Strategy {
         match change {
             Change::Created(_) => return Err(Refusal::field("created", "stands twice")),
             Change::Updated(c) => {
-                let mut strategy = c.strategy.clone().unwrap_or_default();
-                let mask = c.update_mask.clone().unwrap_or_default();
-                self.write(&mut strategy, mask.paths.iter().map(String::as_str));
+                let (strategy, mask) =
+                    (c.strategy.clone().unwrap_or_default(), c.update_mask.clone().unwrap_or_default());
+                self.write(&strategy, mask.paths.iter().map(String::as_str));
             }
             Change::GoalPut(c) => self.put(Goal::parse("goal", c.goal.as_ref().ok_or_else(|| missing("goal"))?)?),
             Change::GoalRemoved(c) => self.drop_goal(&c.goal),

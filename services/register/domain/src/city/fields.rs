@@ -8,146 +8,63 @@ use crate::{
 };
 use hansa_kernel::{RecordId, Refusal, Refused, limits::NAME_CHARS, text, time};
 use hansa_proto::register::{self as proto, CityTier, Identifier, IdentifierScheme};
-use prost_types::FieldMask;
 
 /// Most identifiers of a city.
 const IDENTIFIERS: usize = 20;
 /// Most other names of a city.
 const ALTERNATIVE_NAMES: usize = 24;
 
-/// A field that can be written by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
-    Country,
-    Admin1,
-    Tier,
-    Parent,
-    Constituents,
-    Population,
-    Agglomeration,
-    Global,
-    Location,
-    TimeZone,
-    Identifiers,
-    AlternativeNames,
-    NextElection,
-    Founded,
+/// The fields that can be written by name. A stored city knows by their places here which it was told by hand: new ones come
+/// last.
+pub(super) const WRITABLE: &[&str] = &[
+    "country_code",
+    "admin1",
+    "tier",
+    "parent",
+    "constituents",
+    "population",
+    "agglomeration_population",
+    "global_designation",
+    "location",
+    "time_zone",
+    "identifiers",
+    "alternative_names",
+    "next_election_date",
+    "founded_date",
+];
+/// The bit of the name, which only a renaming writes.
+pub(super) const NAME: u32 = 1 << 31;
+
+/// The bit of a field.
+pub(super) fn bit(path: &str) -> u32 {
+    WRITABLE.iter().position(|field| *field == path).map_or(0, |place| 1 << place)
 }
 
-impl Field {
-    /// The bit of the name, which only a renaming writes.
-    pub const NAME: u32 = 1 << 31;
-    pub const ALL: [Self; 14] = [
-        Self::Country,
-        Self::Admin1,
-        Self::Tier,
-        Self::Parent,
-        Self::Constituents,
-        Self::Population,
-        Self::Agglomeration,
-        Self::Global,
-        Self::Location,
-        Self::TimeZone,
-        Self::Identifiers,
-        Self::AlternativeNames,
-        Self::NextElection,
-        Self::Founded,
-    ];
-
-    pub fn bit(self) -> u32 {
-        1 << self as u32
-    }
-
-    pub fn path(self) -> &'static str {
-        match self {
-            Self::Country => "country_code",
-            Self::Admin1 => "admin1",
-            Self::Tier => "tier",
-            Self::Parent => "parent",
-            Self::Constituents => "constituents",
-            Self::Population => "population",
-            Self::Agglomeration => "agglomeration_population",
-            Self::Global => "global_designation",
-            Self::Location => "location",
-            Self::TimeZone => "time_zone",
-            Self::Identifiers => "identifiers",
-            Self::AlternativeNames => "alternative_names",
-            Self::NextElection => "next_election_date",
-            Self::Founded => "founded_date",
-        }
-    }
-
-    pub fn of(path: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|field| field.path() == path)
-    }
-
-    /// The fields of a mask; `*` is all.
-    pub fn masked(mask: Option<&FieldMask>) -> Refused<Vec<Self>> {
-        let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
-        if paths.is_empty() {
-            return Err(Refusal::field("update_mask", "is required"));
-        }
-        if paths == ["*"] {
-            return Ok(Self::ALL.to_vec());
-        }
-        paths.iter().map(|path| Self::of(path).ok_or_else(|| not_writable(path))).collect()
-    }
-
-    /// Writes the field as `from` has it, checked by itself.
-    pub fn apply(self, city: &mut City, from: &proto::City) -> Refused<()> {
-        match self {
-            Self::Country => city.country = country(&from.country_code)?,
-            Self::Admin1 => city.admin1 = short("city.admin1", &from.admin1, 20)?,
-            Self::Tier => city.tier = tier(from.tier)?,
-            Self::Parent if from.parent.is_empty() => city.parent = None,
-            Self::Parent => city.parent = Some(rights::city_id("city.parent", &from.parent)?),
-            Self::Constituents => city.constituents = names("city.constituents", &from.constituents)?,
-            Self::Population => city.population = size::population("city.population", from.population)?,
-            Self::Agglomeration => {
-                city.agglomeration = size::population("city.agglomeration_population", from.agglomeration_population)?;
-            }
-            Self::Global => city.global = global(from)?,
-            Self::Location => city.location = from.location.as_ref().map(location).transpose()?,
-            Self::TimeZone => city.time_zone = time_zone(&from.time_zone)?,
-            Self::Identifiers => city.identifiers = checked_identifiers(&from.identifiers)?,
-            Self::AlternativeNames => city.alternative_names = alternative_names(&from.alternative_names)?,
-            Self::NextElection => {
-                city.next_election = time::day_if_any("city.next_election_date", from.next_election_date.as_ref())?;
-            }
-            Self::Founded => city.founded = time::day_if_any("city.founded_date", from.founded_date.as_ref())?,
-        }
-        Ok(())
-    }
-
-    /// Copies the field alone, so that a change holds what changed and no more.
-    pub fn copy(self, from: &proto::City, to: &mut proto::City) {
-        match self {
-            Self::Country => to.country_code.clone_from(&from.country_code),
-            Self::Admin1 => to.admin1.clone_from(&from.admin1),
-            Self::Tier => to.tier = from.tier,
-            Self::Parent => to.parent.clone_from(&from.parent),
-            Self::Constituents => to.constituents.clone_from(&from.constituents),
-            Self::Population => to.population = from.population,
-            Self::Agglomeration => to.agglomeration_population = from.agglomeration_population,
-            Self::Global => to.global_designation.clone_from(&from.global_designation),
-            Self::Location => to.location = from.location,
-            Self::TimeZone => to.time_zone.clone_from(&from.time_zone),
-            Self::Identifiers => to.identifiers.clone_from(&from.identifiers),
-            Self::AlternativeNames => to.alternative_names.clone_from(&from.alternative_names),
-            Self::NextElection => to.next_election_date = from.next_election_date,
-            Self::Founded => to.founded_date = from.founded_date,
-        }
-    }
-}
-
-fn not_writable(path: &str) -> Refusal {
-    let refusal = Refusal::field("update_mask", format!("`{}` cannot be updated", text::excerpt(path)));
+/// Writes a field as `from` has it, checked by itself.
+pub(super) fn apply(city: &mut City, path: &str, from: &proto::City) -> Refused<()> {
     match path {
-        "display_name" => refusal.help("Rename the city."),
-        "terms" => refusal.help("Record the term."),
-        "facts" => refusal.help("Set the fact."),
-        _ => refusal.help("See UpdateCityRequest for the fields."),
+        "country_code" => city.country = country(&from.country_code)?,
+        "admin1" => city.admin1 = short("city.admin1", &from.admin1, 20)?,
+        "tier" => city.tier = tier(from.tier)?,
+        "parent" if from.parent.is_empty() => city.parent = None,
+        "parent" => city.parent = Some(rights::city_id("city.parent", &from.parent)?),
+        "constituents" => city.constituents = names("city.constituents", &from.constituents)?,
+        "population" => city.population = size::population("city.population", from.population)?,
+        "agglomeration_population" => {
+            city.agglomeration = size::population("city.agglomeration_population", from.agglomeration_population)?;
+        }
+        "global_designation" => city.global = global(from)?,
+        "location" => city.location = from.location.as_ref().map(location).transpose()?,
+        "time_zone" => city.time_zone = time_zone(&from.time_zone)?,
+        "identifiers" => city.identifiers = checked_identifiers(&from.identifiers)?,
+        "alternative_names" => city.alternative_names = alternative_names(&from.alternative_names)?,
+        "next_election_date" => {
+            city.next_election = time::day_if_any("city.next_election_date", from.next_election_date.as_ref())?;
+        }
+        "founded_date" => city.founded = time::day_if_any("city.founded_date", from.founded_date.as_ref())?,
+        _ => return Err(Refusal::field(path, "is no field that can be written")),
     }
+    Ok(())
 }
 
 fn global(from: &proto::City) -> Refused<Option<Designation>> {

@@ -1,7 +1,7 @@
 //! Cities from published registers. An import fills in what is known there; it never erases, and never touches what a
 //! city or its steward wrote.
 
-use super::{City, fields, fields::Field};
+use super::{City, fields};
 use crate::rights;
 use hansa_kernel::{Caller, Decision, Misfit, Moment, RecordId, Refusal, Refused, record::happened, text};
 use hansa_proto::register::{
@@ -11,8 +11,7 @@ use hansa_proto::register::{
 /// Most rows of one import.
 pub const IMPORT_ROWS: usize = 500;
 /// The fields that a row can tell.
-const TOLD: [Field; 6] =
-    [Field::Country, Field::Admin1, Field::Tier, Field::Population, Field::Location, Field::TimeZone];
+const TOLD: [&str; 6] = ["country_code", "admin1", "tier", "population", "location", "time_zone"];
 
 /// The id of a row's city: two nodes that import the same register agree on it.
 ///
@@ -75,8 +74,8 @@ fn kept(city: &City) -> bool {
 
 impl City {
     /// Whether the field was written by hand.
-    pub(super) fn is_own(&self, field: Field) -> bool {
-        self.own & field.bit() != 0
+    pub(super) fn is_own(&self, field: &str) -> bool {
+        self.own & fields::bit(field) != 0
     }
 
     pub(super) fn imported(&mut self, imported: &CityImported, first: bool) -> Result<(), Misfit> {
@@ -90,15 +89,15 @@ impl City {
 
     /// Fills in what the row tells.
     fn take(&mut self, row: &CityRow, first: bool) -> Refused<()> {
-        if self.own & Field::NAME == 0 {
+        if self.own & fields::NAME == 0 {
             self.display_name.clone_from(&row.display_name);
         }
         let from = as_city(row);
         for field in TOLD {
             // Each is checked even where it is not taken, so that a bad row is refused whatever the city holds.
-            field.apply(&mut Self::blank(self.steward), &from)?;
+            fields::apply(&mut Self::blank(self.steward), field, &from)?;
             if tells(field, row) && !self.is_own(field) {
-                field.apply(self, &from)?;
+                fields::apply(self, field, &from)?;
             }
         }
         if first {
@@ -112,12 +111,12 @@ impl City {
 }
 
 /// Empty is unknown, and unknown does not erase.
-fn tells(field: Field, row: &CityRow) -> bool {
+fn tells(field: &str, row: &CityRow) -> bool {
     match field {
-        Field::Admin1 => !row.admin1.is_empty(),
-        Field::Population => row.population != 0,
-        Field::Location => row.location.is_some(),
-        Field::TimeZone => !row.time_zone.is_empty(),
+        "admin1" => !row.admin1.is_empty(),
+        "population" => row.population != 0,
+        "location" => row.location.is_some(),
+        "time_zone" => !row.time_zone.is_empty(),
         _ => true,
     }
 }

@@ -114,6 +114,19 @@ pub(super) fn updating(city: proto::City, paths: &[&str]) -> UpdateCityRequest {
 }
 
 #[test]
+fn every_field_that_can_be_written_is_one_of_the_contract_and_has_a_bit_of_its_own() {
+    let run = Run::imported("1", "Lyon");
+    let shown = run.city().resource(&RecordName::new("cities", id("1")), "");
+    for field in fields::WRITABLE {
+        fields::apply(&mut run.city().clone(), field, &shown).unwrap();
+        assert!(proto::City::default().copy_field(field, &shown), "{field}");
+    }
+    let bits = fields::WRITABLE.iter().fold(fields::NAME, |bits, field| bits | fields::bit(field));
+    assert_eq!(bits.count_ones() as usize, fields::WRITABLE.len() + 1);
+    assert!(fields::apply(&mut run.city().clone(), "display_name", &shown).is_err());
+}
+
+#[test]
 fn pl_8_a_city_that_was_an_error_is_deleted_and_no_other() {
     let reason = vec![LocalizedText { language_code: "en".into(), text: "Twice".into(), ..Default::default() }];
     let command = DeleteCityRequest { reason: reason.clone(), ..Default::default() };
@@ -407,7 +420,12 @@ fn ct_2_entries_and_updates_keep_tiers_in_place() {
     let command = updating(city(CityTier::Municipality), &["*"]);
     assert_eq!(update(run.city(), id("7"), &command, &none, &steward(), now()), Ok(vec![]));
     let command = updating(city(CityTier::Municipality), &["display_name"]);
-    assert!(update(run.city(), id("7"), &command, &none, &steward(), now()).unwrap_err().help.contains("Rename"));
+    assert!(
+        update(run.city(), id("7"), &command, &none, &steward(), now())
+            .unwrap_err()
+            .help
+            .contains("calls of their own")
+    );
 }
 
 #[test]

@@ -5,11 +5,12 @@ use crate::goal::{self, GOALS, Goal, TOOLS, ToolLink};
 use chrono::{Days, NaiveDate};
 use hansa_kernel::{
     AssuranceLevel, Caller, Decision, Moment, Reason, Record as _, RecordId, RecordName, Refusal, Refused, Role,
-    TenantId,
+    TenantId, mask,
     record::{Happened, happened, tombstone},
     text, time,
 };
 use hansa_proto::{
+    Masked,
     strategy::{
         self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GoalKind, LinkToolRequest,
         PutGoalRequest, RemoveGoalRequest, StrategyState, UnlinkToolRequest, UpdateStrategyRequest,
@@ -47,11 +48,15 @@ pub fn create(command: &CreateStrategyRequest, id: RecordId, ground: Ground, cal
             .under("ST-1")
             .help("A strategy is drafted by the city's own office. Join as that city first."));
     }
-    let strategy = texts_alone(given, TEXT_FIELDS)?;
+    checked(given, TEXT_FIELDS)?;
     let name = RecordName::new(Strategy::COLLECTION, id).to_string();
+    let mut strategy = proto::Strategy { name, city: city.to_string(), ..Default::default() };
+    for field in TEXT_FIELDS {
+        strategy.copy_field(field, given);
+    }
     happened(proto::StrategyCreated {
         tenant: caller.tenant.name(),
-        strategy: Some(proto::Strategy { name, city: city.to_string(), ..strategy }),
+        strategy: Some(strategy),
         grace_months: i32::try_from(ground.grace_months).unwrap_or(i32::MAX),
     })
 }
@@ -64,13 +69,13 @@ pub fn update(state: &Strategy, command: &UpdateStrategyRequest, caller: &Caller
     drafts(caller)?;
     a_draft(state, "change its texts")?;
     let given = command.strategy.as_ref().ok_or_else(|| Refusal::field("strategy", "is required"))?;
-    let fields = masked(command.update_mask.as_ref().map_or(&[][..], |mask| &mask.paths))?;
-    let strategy = texts_alone(given, fields.iter().copied())?;
-    let mut now = state.to_proto();
-    if fields.iter().all(|field| text_of(&mut now, field) == text_of(&mut strategy.clone(), field)) {
+    let fields = mask::fields(command.update_mask.as_ref(), TEXT_FIELDS)?;
+    checked(given, &fields)?;
+    let (mut texts, mut strategy) = (state.texts.clone(), proto::Strategy::default());
+    let paths = mask::write(&mut texts, &mut strategy, given, &fields);
+    if paths.is_empty() {
         return Ok(Vec::new());
     }
-    let paths = fields.into_iter().map(str::to_owned).collect();
     happened(proto::StrategyUpdated { strategy: Some(strategy), update_mask: Some(prost_types::FieldMask { paths }) })
 }
 
@@ -244,34 +249,12 @@ fn no_goal(state: &Strategy, id: &str) -> Refusal {
     Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy for the ids of its goals.")
 }
 
-/// The fields that a mask names, each once and in order; `*` is all.
-fn masked(paths: &[String]) -> Refused<Vec<&'static str>> {
-    if paths.is_empty() {
-        return Err(Refusal::field("update_mask", "is required").help("Name the texts to write, or `*` for all."));
-    }
-    let unknown = paths.iter().find(|path| *path != "*" && !TEXT_FIELDS.contains(&path.as_str()));
-    if let Some(path) = unknown {
-        return Err(Refusal::field("update_mask", format!("`{}` is no text of a strategy", text::excerpt(path)))
-            .help("Goals, tools and the state have calls of their own."));
-    }
-    let named = |field: &&str| paths.iter().any(|path| path == "*" || path == field);
-    Ok(TEXT_FIELDS.into_iter().filter(named).collect())
-}
-
-/// A message with these texts and nothing else, each of them checked.
-fn texts_alone<'a>(given: &proto::Strategy, fields: impl IntoIterator<Item = &'a str>) -> Refused<proto::Strategy> {
-    let (mut from, mut to) = (given.clone(), proto::Strategy::default());
-    for field in fields {
-        let path = format!("strategy.{field}");
-        let (Some(from), Some(to)) = (text_of(&mut from, field), text_of(&mut to, field)) else { continue };
-        if field == "title" {
-            text::required(&path, from)?
-        } else {
-            text::optional(&path, from)?
-        }
-        *to = std::mem::take(from);
-    }
-    Ok(to)
+/// Checks texts of a strategy as they are given.
+fn checked(given: &proto::Strategy, fields: &[&str]) -> Refused<()> {
+    fields.iter().try_for_each(|field| {
+        let check = if *field == "title" { text::required } else { text::optional };
+        check(&format!("strategy.{field}"), &text_of(given, field))
+    })
 }
 
 /// Nowhere on Earth is it more than a day ahead of UTC, so a date of tomorrow can be a caller's today.

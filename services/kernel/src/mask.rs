@@ -1,0 +1,72 @@
+//! Update masks: which fields of a resource a caller writes, and which of them are new.
+
+use crate::{Refusal, Refused, text};
+use hansa_proto::Masked;
+use prost_types::FieldMask;
+
+/// The fields that a mask names, each once and in the order of `writable`; `*` is all of them.
+///
+/// # Errors
+/// INVALID_FIELD for a mask that is empty or names what cannot be written.
+pub fn fields(mask: Option<&FieldMask>, writable: &'static [&'static str]) -> Refused<Vec<&'static str>> {
+    let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+    if paths.is_empty() {
+        return Err(Refusal::field("update_mask", "is required").help("Name the fields to write, or `*` for all."));
+    }
+    if let Some(path) = paths.iter().find(|path| *path != "*" && !writable.contains(&path.as_str())) {
+        let help = format!("Name any of {}. Other fields have calls of their own, or none.", writable.join(", "));
+        return Err(Refusal::field("update_mask", format!("`{}` cannot be updated", text::excerpt(path))).help(help));
+    }
+    let named = |field: &&str| paths.iter().any(|path| path == "*" || path == field);
+    Ok(writable.iter().copied().filter(named).collect())
+}
+
+/// Writes fields as asked, and gives the paths of those that are new by it. They alone are copied to `change`.
+pub fn write<R: Masked + PartialEq>(next: &mut R, change: &mut R, asked: &R, fields: &[&str]) -> Vec<String> {
+    let mut paths = Vec::new();
+    for path in fields {
+        let before = next.clone();
+        let known = next.copy_field(path, asked);
+        debug_assert!(known, "{path} is no field of this resource");
+        if *next != before {
+            change.copy_field(path, asked);
+            paths.push((*path).to_owned());
+        }
+    }
+    paths
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use hansa_proto::register::Office;
+
+    const WRITABLE: &[&str] = &["seat", "staff_count", "languages"];
+
+    fn named(paths: &[&str]) -> Refused<Vec<&'static str>> {
+        fields(Some(&FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }), WRITABLE)
+    }
+
+    #[test]
+    fn pl_4_a_mask_names_what_can_be_written_and_nothing_else() {
+        assert_eq!(named(&["languages", "seat", "languages"]).unwrap(), ["seat", "languages"]);
+        assert_eq!(named(&["*"]).unwrap(), WRITABLE);
+        for bad in [&[][..], &["city"], &["seat", "city"], &["*", "city"], &["staff"]] {
+            let refusal = named(bad).unwrap_err();
+            assert_eq!((refusal.rule, refusal.missing[0].subject.as_str()), ("PL-4", "update_mask"));
+            assert!(refusal.help.starts_with("Name "), "{refusal}");
+        }
+        assert!(fields(None, WRITABLE).is_err());
+    }
+
+    #[test]
+    fn what_is_as_before_is_no_change() {
+        let mut office = Office { staff_count: Some(3), seat: 1, ..Default::default() };
+        let asked = Office { staff_count: Some(3), seat: 2, languages: vec!["fr".into()], ..Default::default() };
+        let mut change = Office::default();
+        assert_eq!(write(&mut office, &mut change, &asked, &["seat", "staff_count"]), ["seat"]);
+        assert_eq!(office, Office { staff_count: Some(3), seat: 2, ..Default::default() });
+        assert_eq!(change, Office { seat: 2, ..Default::default() });
+    }
+}
