@@ -8,7 +8,7 @@ pub mod partnership;
 
 use hansa_chassis::{Act, Desk, to_status};
 use hansa_journal::Receipt;
-use hansa_kernel::{Caller, Decision, Moment, Reason, Record, RecordName, Refusal, Refused, Relation};
+use hansa_kernel::{Caller, Decision, Moment, Record, RecordName, Refusal, Refused, Relation};
 use hansa_partnerships_domain::agreement::{Agreement, COLLECTION, Change, Facts};
 use hansa_proto::{WriteRequest, partnerships as proto};
 use tonic::{Response, Status};
@@ -64,8 +64,4 @@ fn ask<T>(part: Refused<T>) -> Result<T, Status> {
 
 fn agreement_name(name: &str, field: &str) -> Result<RecordName, Status> {
     ask(RecordName::parse(name, COLLECTION, field))
-}
-
-fn too_many(rule: &'static str, what: &str, most: usize) -> Refusal {
-    Refusal::because(Reason::Limit, rule, format!("{what} are more than {most}"))
 }

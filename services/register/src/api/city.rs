@@ -9,7 +9,7 @@ use hansa_chassis::{
     page::Page,
 };
 use hansa_journal::{Command, Receipt, Together};
-use hansa_kernel::{Caller, Decision, Moment, Reason, RecordId, RecordName, Refusal, time};
+use hansa_kernel::{Caller, Decision, Moment, RecordId, RecordName, Refusal, limits, time};
 use hansa_proto::register::{
     self as proto, BatchImportCitiesRequest, BatchImportCitiesResponse, CityRow, CreateCityRequest, DeleteCityRequest,
     EndTermRequest, GetCityRequest, ImportOutcome, ImportedRow, ListCitiesRequest, ListCitiesResponse,
@@ -195,10 +195,7 @@ impl CityService for Cities {
     ) -> Result<Response<BatchImportCitiesResponse>, Status> {
         let act = self.0.open(request)?;
         let asked = act.request.clone();
-        if asked.rows.len() > city::IMPORT_ROWS {
-            let most = format!("has more than {} rows", city::IMPORT_ROWS);
-            return Err(hansa_chassis::to_status(&Refusal::because(Reason::Limit, "PL-4", format!("rows: {most}"))));
-        }
+        ask(limits::rows(asked.rows.len(), city::IMPORT_ROWS))?;
         let mut commands = Vec::with_capacity(asked.rows.len());
         let mut answers = Vec::with_capacity(asked.rows.len());
         for row in &asked.rows {
