@@ -99,7 +99,7 @@ async fn lose(servers: &Servers, loss: Loss, copy: &Path) {
             servers.kill("nats");
             // Messages as they were, consumers as they are.
             let streams = folders(&store, "msgs");
-            assert_eq!(streams.len(), 3, "{streams:?}");
+            assert_eq!(streams.len(), SERVICES.len(), "{streams:?}");
             for messages in streams {
                 fs::remove_dir_all(&messages).unwrap();
                 let older = copy.join(messages.strip_prefix(&store).unwrap());

@@ -2,7 +2,8 @@
 """Makes docs/rules.md, docs/refusals.md and docs/limits.md from the sources; checks which tests SECURITY.md names, and links.
 
     rules.py            write the pages
-    rules.py --check    write nothing; fail where a page differs, a rule has no words or no test, or a named test is gone
+    rules.py --check    write nothing; fail where a page differs, a rule has no words or no test, a refusal does not say what
+                        helps, or a named test is gone
 
 The words for each rule stand in docs/rules.toml.
 """
@@ -18,6 +19,20 @@ from sources import ROOT, RULE, order
 
 # Tests that a rule's row names; the others are counted.
 SHOWN_TESTS = 3
+# Refusals that need not say what would help: all of a reason, or one by its file and function, each with why.
+HELPLESS = {
+    "INVALID_FIELD": "the message says what the field must be",
+    "REQUEST_ID_REUSED": "what is missing says it: a new id",
+    "NOT_AUTHENTICATED": "whoever has no token is told no more",
+    "UNAVAILABLE": "its RetryInfo says when to send it again",
+    "FROZEN": "the operator alone can help; docs/runbook.md says how",
+    "INTERNAL": "a fault of the program, which no caller can mend",
+    ("services/chassis/src/desk.rs", "authorise"): "it names the relation; which role may is the node's own policy",
+    ("services/journal/src/command.rs", "within_audience_limit"): "no rule of today shares a record with so many",
+    ("services/journal/src/journal.rs", "submit_together"): "no command of today touches so many records",
+    ("services/journal/src/writer.rs", "command"): "a record at its end takes no change more",
+    ("services/journal/src/writer.rs", "undecided"): "a command that lost three times is sent again, as ABORTED means",
+}
 MADE = "<!-- Made by `make rules` from the sources and docs/rules.toml. Do not edit: `.ci/run` compares. -->\n"
 
 
@@ -263,6 +278,12 @@ def findings(said, refusals, tests, quoted):
     for refusal in refusals:
         if refusal.rule == "?":
             yield f"{refusal.path}: {refusal.function}: which rule it quotes cannot be seen; write it out"
+    silent = [r for r in refusals if not r.help]
+    for refusal in silent:
+        if refusal.reason not in HELPLESS and (refusal.path, refusal.function) not in HELPLESS:
+            yield f"{refusal.path}: {refusal.function}: a refusal ({refusal.rule}) does not say what would help"
+    for gone in set(HELPLESS) - {r.reason for r in silent} - {(r.path, r.function) for r in silent}:
+        yield f"tests/rules.py: {gone} needs no exception any more"
     if list(said) != sorted(said, key=order):
         yield "docs/rules.toml: the rules are out of order"
 

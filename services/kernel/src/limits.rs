@@ -1,5 +1,7 @@
 //! Every limit that more than one contract names. Each is enforced at one place and tested there.
 
+use crate::{Reason, Refusal, Refused};
+
 /// Longest text in one language, in characters.
 pub const TEXT_CHARS: usize = 10_000;
 /// Longest one-line name or title, in characters.
@@ -18,3 +20,27 @@ pub const URI_CHARS: usize = 2_000;
 pub const AUDIENCE_TENANTS: usize = 100;
 /// Most changes that one record may collect; beyond it a record is refused further commands.
 pub const RECORD_CHANGES: u64 = 10_000;
+
+/// Whether a request brings in no more rows than one may.
+///
+/// # Errors
+/// LIMIT where it does.
+pub fn rows(sent: usize, most: usize) -> Refused<()> {
+    if sent <= most {
+        return Ok(());
+    }
+    let message = format!("rows: {sent} are more than {most}");
+    Err(Refusal::because(Reason::Limit, "PL-4", message).help("Send them in several requests."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pl_4_a_request_with_too_many_rows_is_told_to_come_in_parts() {
+        assert_eq!(rows(500, 500), Ok(()));
+        let refused = rows(501, 500).map_err(|refusal| (refusal.reason, refusal.rule, refusal.help.is_empty()));
+        assert_eq!(refused, Err((Reason::Limit, "PL-4", false)));
+    }
+}

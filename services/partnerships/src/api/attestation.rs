@@ -3,11 +3,10 @@
 use super::{
     Agreements, Answer,
     facts::{self, Known},
-    too_many,
 };
 use hansa_chassis::{Act, Desk, ask, bounded, named, timeless};
 use hansa_journal::{Command, Receipt};
-use hansa_kernel::{Caller, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused, Relation};
+use hansa_kernel::{Caller, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused, Relation, limits};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Facts};
 use hansa_proto::partnerships::{
     AgreementImportOutcome, AgreementRow, AttestStepRequest, BatchImportAgreementsRequest,
@@ -89,9 +88,7 @@ type Row = Result<(RecordName, Outcome), (String, Refusal)>;
 /// Brings in many ties, each for itself.
 async fn import(desk: &Desk, act: &Act<BatchImportAgreementsRequest>) -> Result<Vec<ImportedAgreement>, Status> {
     let rows = &act.request.rows;
-    if rows.len() > agreement::IMPORT_ROWS {
-        return ask(Err(too_many("PL-4", "the rows", agreement::IMPORT_ROWS)));
-    }
+    ask(limits::rows(rows.len(), agreement::IMPORT_ROWS))?;
     let pairs: Vec<_> = rows.iter().map(|row| facts::named(&row.initiator, &row.partner)).collect();
     let cities: Vec<RecordId> =
         pairs.iter().filter_map(|pair| pair.as_ref().ok()).flat_map(|pair| [pair.initiator, pair.partner]).collect();
@@ -155,7 +152,10 @@ fn imported(
             ImportedAgreement { name, outcome: outcome as i32, reason: String::new() }
         }
         Some(Err(refusal)) => refused(name, &refusal),
-        None => refused(name, &Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided")),
+        None => refused(
+            name,
+            &Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again."),
+        ),
     }
 }
 

@@ -7,7 +7,7 @@ pub mod facts;
 pub mod partnership;
 
 use hansa_chassis::{Act, Desk, named};
-use hansa_kernel::{Caller, Decision, Moment, Reason, Record, Refusal, Relation};
+use hansa_kernel::{Caller, Decision, Moment, Record, Refusal, Relation};
 use hansa_partnerships_domain::agreement::{Agreement, Change, Facts};
 use hansa_proto::{WriteRequest, partnerships as proto};
 use tonic::{Response, Status};
@@ -39,8 +39,4 @@ impl Agreements {
             });
         self.0.done(&act, command).await
     }
-}
-
-fn too_many(rule: &'static str, what: &str, most: usize) -> Refusal {
-    Refusal::because(Reason::Limit, rule, format!("{what} are more than {most}"))
 }

@@ -1,10 +1,10 @@
 //! What becomes of an agreement once it is concluded: AG-6 to AG-10, AG-14.
 
-use super::{Agreements, Answer, too_many};
+use super::{Agreements, Answer};
 use crate::views;
 use hansa_chassis::{Act, Desk, Page, ask, bounded, named, timeless};
 use hansa_journal::{Loaded, Receipt};
-use hansa_kernel::{Caller, Decision, Moment, RecordName, Refusal, Refused};
+use hansa_kernel::{Caller, Decision, Moment, Reason, RecordName, Refusal, Refused};
 use hansa_partnerships_domain::agreement::{self, Agreement, Change};
 use hansa_proto::{
     Texts, WriteRequest,
@@ -115,7 +115,9 @@ async fn with_country<Q>(desk: &Desk, act: &Act<Q>, country: &str) -> Refused<Ve
         let page = views::agreement::own_with(store, &act.caller, country, after.as_deref(), AGREEMENTS_A_PAGE).await?;
         found.extend(desk.journal().load_each::<Agreement>(&page.ids).await?);
         if found.len() > DECISION_AGREEMENTS {
-            return Err(too_many("AG-10", "the agreements", DECISION_AGREEMENTS));
+            let message = format!("the agreements with {country} are more than {DECISION_AGREEMENTS}");
+            return Err(Refusal::because(Reason::Limit, "AG-10", message)
+                .help("Decide on each by itself: EndAgreement, SuspendAgreement."));
         }
         match page.next {
             Some(next) => after = Some(next),

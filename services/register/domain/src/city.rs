@@ -406,7 +406,8 @@ pub fn rename(state: &City, command: &RenameCityRequest, caller: &Caller, at: Mo
             .help("Name the first day of the new name, or set `correction` where the old one was a mistake."));
     }
     if state.former_names.len() >= FORMER_NAMES {
-        return Err(Refusal::because(Reason::Limit, "CT-11", format!("a city keeps {FORMER_NAMES} former names")));
+        return Err(Refusal::because(Reason::Limit, "CT-11", format!("a city keeps {FORMER_NAMES} former names"))
+            .help("Set `correction` where the name that it bears was never its own: that one is not kept."));
     }
     happened(CityRenamed { display_name, effective_date: Some(time::date(day)) })
 }

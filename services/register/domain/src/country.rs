@@ -288,7 +288,8 @@ pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller:
     fields::country(iso2)?;
     if let Some(country) = before.filter(|country| country.owner() != caller.tenant) {
         return Err(Refusal::because(Reason::NotPermitted, "CT-10", "another steward keeps this country")
-            .missing(country.owner().name(), "must make the change"));
+            .missing(country.owner().name(), "must make the change")
+            .help("Ask that steward."));
     }
     let mut next = before.cloned().unwrap_or_else(|| Country::blank(caller.tenant, iso2));
     let mut new = Vec::new();
@@ -304,7 +305,8 @@ pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller:
         }
     }
     if next.facts() > FACTS {
-        return Err(Refusal::because(Reason::Limit, "CT-3", format!("a country keeps {FACTS} facts")));
+        return Err(Refusal::because(Reason::Limit, "CT-3", format!("a country keeps {FACTS} facts"))
+            .help("Bring in fewer years: a fact of the same kind and year takes the place of the one before."));
     }
     if new.is_empty() {
         Ok(Vec::new())

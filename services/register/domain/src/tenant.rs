@@ -256,7 +256,8 @@ pub fn rotate_key(state: &Tenant, old: &[u8; 32], host: Host, at: Moment) -> Dec
     }
     if state.log.len() >= IDENTITY_ENTRIES {
         return Err(Refusal::because(Reason::Limit, "PL-5", "the key was replaced too often")
-            .missing("identity_log", format!("has {IDENTITY_ENTRIES} entries")));
+            .missing("identity_log", format!("has {IDENTITY_ENTRIES} entries"))
+            .help("Keep the key that stands: no other can follow it."));
     }
     let identity = host.entry(IdentityAct::Rotated, state.log.len() + 1, at);
     Ok(vec![Happened { party: Some(state.id), ..Happened::new(TenantKeyRotated { identity: Some(identity) }) }])

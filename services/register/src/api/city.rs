@@ -4,7 +4,7 @@ use super::{cities, known};
 use crate::views;
 use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named};
 use hansa_journal::{Command, Receipt, Together};
-use hansa_kernel::{Caller, Moment, Reason, RecordId, RecordName, Refusal, time};
+use hansa_kernel::{Caller, Moment, RecordId, RecordName, Refusal, limits, time};
 use hansa_proto::{
     WriteRequest,
     register::{
@@ -158,10 +158,7 @@ impl CityService for Cities {
     ) -> Result<Response<BatchImportCitiesResponse>, Status> {
         let act = self.0.open(request)?;
         let asked = act.request.clone();
-        if asked.rows.len() > city::IMPORT_ROWS {
-            let most = format!("has more than {} rows", city::IMPORT_ROWS);
-            return Err(hansa_chassis::to_status(&Refusal::because(Reason::Limit, "PL-4", format!("rows: {most}"))));
-        }
+        ask(limits::rows(asked.rows.len(), city::IMPORT_ROWS))?;
         let mut commands = Vec::with_capacity(asked.rows.len());
         let mut answers = Vec::with_capacity(asked.rows.len());
         for row in &asked.rows {

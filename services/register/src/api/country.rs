@@ -2,7 +2,7 @@
 
 use crate::views;
 use hansa_chassis::{Desk, Page, ask, bounded};
-use hansa_kernel::{Reason, RecordName, Refusal};
+use hansa_kernel::{RecordName, limits};
 use hansa_proto::register::{
     self as proto, BatchImportCountryFactsRequest, BatchImportCountryFactsResponse, GetCountryRequest, ImportOutcome,
     ImportedRow, ListCountriesRequest, ListCountriesResponse,
@@ -45,10 +45,7 @@ impl CountryService for Countries {
     ) -> Result<Response<BatchImportCountryFactsResponse>, Status> {
         let act = self.0.open(request)?;
         let rows = act.request.rows.clone();
-        if rows.len() > country::IMPORT_ROWS {
-            let message = format!("rows: has more than {} rows", country::IMPORT_ROWS);
-            return Err(hansa_chassis::to_status(&Refusal::because(Reason::Limit, "PL-4", message)));
-        }
+        ask(limits::rows(rows.len(), country::IMPORT_ROWS))?;
         let mut countries = Vec::new();
         for (code, rows) in country::by_country(rows) {
             let name = RecordName::new("countries", country::id_of(&code));

@@ -34,7 +34,8 @@ impl Tenants {
         let home_node = home.clone();
         let founding = move |before: Option<&Tenant>, asked: &CreateTenantRequest, caller: &_, at| {
             if before.is_some() {
-                return Err(Refusal::because(Reason::AlreadyExists, "PL-1", "there is such a tenant already"));
+                return Err(Refusal::because(Reason::AlreadyExists, "PL-1", "there is such a tenant already")
+                    .help("Send it again: each request makes a key of its own."));
             }
             let city = read.as_ref().map(|(id, city)| (*id, city));
             let host = tenant::Host { public_key: &public, home_node: &home_node };

@@ -381,7 +381,8 @@ mod tests {
         let scope = environment.scope(model.values());
         for truth in [
             "ties == 2 && ties_alive == 1 && ties_dormant == 1 && twinnings == 2 && partners == 2",
-            "tie_kinds == ['TWINNING'] && partner_countries == ['DE'] && goal_dimensions == ['CULTURE']",
+            "tie_kinds.all(k, k == 'TWINNING') && partner_countries.all(c, c == 'DE') && goal_dimensions.all(d, d == 'CULTURE')",
+            "tie_kinds.size() == 1 && partner_countries.size() == 1 && goal_dimensions.size() == 1",
             "strategy_state == 'ADOPTED' && strategy_adopted && strategy_exists && !strategy_lapsed",
             "goals == 2 && goals_value == 1 && goals_interest == 1 && goals_without_tool == 2 && goals_with_tool == 0",
             "tools_with_goal == 0 && tools_without_goal == 2 && office_exists && office_languages == 2",
