@@ -4,7 +4,7 @@
 
 use async_nats::jetstream;
 use futures::TryStreamExt;
-use hansa_tests::{Dice, Load, Platform, Servers, budget};
+use hansa_tests::{Dice, Load, Platform, Servers, budget, platform::SERVICES};
 use std::{fs, path::Path, time::Instant};
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");

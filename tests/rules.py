@@ -27,10 +27,6 @@ HELPLESS = {
     "UNAVAILABLE": "its RetryInfo says when to send it again",
     "FROZEN": "the operator alone can help; docs/runbook.md says how",
     "INTERNAL": "a fault of the program, which no caller can mend",
-    ("services/chassis/src/desk.rs", "authorise"): "it names the relation; which role may is the node's own policy",
-    ("services/journal/src/command.rs", "within_audience_limit"): "no rule of today shares a record with so many",
-    ("services/journal/src/journal.rs", "submit_together"): "no command of today touches so many records",
-    ("services/journal/src/writer.rs", "command"): "a record at its end takes no change more",
     ("services/journal/src/writer.rs", "undecided"): "a command that lost three times is sent again, as ABORTED means",
 }
 MADE = "<!-- Made by `make rules` from the sources and docs/rules.toml. Do not edit: `.ci/run` compares. -->\n"
@@ -74,9 +70,7 @@ def codes():
     """The gRPC code of each reason, as the chassis gives it."""
     text = (ROOT / "services/chassis/src/status.rs").read_text(encoding="utf-8")
     arms = re.findall(r"((?:Reason::\w+[\s|]*)+)=> Code::(\w+),", text)
-    found = {sources.upper(name): sources.upper(code) for names, code in arms for name in re.findall(r"Reason::(\w+)", names)}
-    # A service that another process runs: gRPC has a code for it, and the contract no reason.
-    return found | {"UNSPECIFIED": "UNIMPLEMENTED"}
+    return {sources.upper(name): sources.upper(code) for names, code in arms for name in re.findall(r"Reason::(\w+)", names)}
 
 
 def quoting(all_sources):
@@ -172,8 +166,7 @@ def refusals_page(refusals, values):
             text += table([heads[i] for i in keep], [[row[i] for i in keep] for row in rows])
         else:
             text += "No rule answers so by itself.\n"
-    text += "\nA service that the called process does not run is UNIMPLEMENTED, without a reason: call the process that does.\n"
-    unknown = {r.reason for r in refusals} - set(reasons()) - {"UNSPECIFIED"}
+    unknown = {r.reason for r in refusals} - set(reasons())
     if unknown:
         raise SystemExit(f"reasons that the contract does not have: {unknown}")
     return text

@@ -148,7 +148,8 @@ impl Desk {
             Err(Refusal::not_found(name))
         } else {
             Err(Refusal::not_permitted("your role, or how your city stands to the record, does not permit this")
-                .missing(name, format!("your tenant is {} here", relation.as_str())))
+                .missing(name, format!("your tenant is {} here", relation.as_str()))
+                .help("Ask someone of the record's own side, in a role that may: `hansa policy` prints which."))
         }
     }
 

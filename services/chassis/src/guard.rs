@@ -16,7 +16,7 @@ use std::{
     task::{Context, Poll},
     time::Instant,
 };
-use tonic::{Code, Status, body::Body};
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 use tracing::Instrument;
 
@@ -64,7 +64,7 @@ impl Guard {
             .map_or("", |(_, token)| token.trim());
         let caller = self.verifier.verify(token).await?;
         if !self.policy.knows(path) {
-            return Err(Refusal::because(Reason::Unspecified, "PL-1", "this process does not run that service")
+            return Err(Refusal::because(Reason::NotServed, "PL-1", "this process does not run that service")
                 .help("Call the process that does."));
         }
         if !self.policy.may_call(path, &caller) {
@@ -93,17 +93,6 @@ impl<S> Layer<S> for Guard {
 
     fn layer(&self, inner: S) -> Self::Service {
         Guarded { inner, guard: self.clone() }
-    }
-}
-
-/// What is not run here is told as gRPC tells it.
-fn answer(refusal: &Refusal) -> Status {
-    let status = to_status(refusal);
-    match refusal.reason {
-        Reason::Unspecified => {
-            Status::with_details(Code::Unimplemented, status.message(), status.details().to_vec().into())
-        }
-        _ => status,
     }
 }
 
@@ -141,7 +130,7 @@ where
             let (caller, place) = match guard.admit(request.headers(), &path).await {
                 Ok(admitted) => admitted,
                 Err(refusal) => {
-                    let answer = answer(&refusal).into_http();
+                    let answer = to_status(&refusal).into_http();
                     // What stands in no contract is whatever a stranger likes: no label.
                     calls::answered(if guard.policy.knows(&path) { &path } else { "unknown" }, began, &answer);
                     return Ok(answer);
@@ -195,6 +184,6 @@ where
         }
         let refusal = Refusal::because(Reason::Unavailable, "PL-4", "the node waits for its database")
             .help("Nothing is lost. It goes on by itself.");
-        Box::pin(async move { Ok(answer(&refusal).into_http()) })
+        Box::pin(async move { Ok(to_status(&refusal).into_http()) })
     }
 }

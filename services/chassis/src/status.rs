@@ -59,6 +59,7 @@ fn code(reason: Reason) -> Code {
         Reason::Stale => Code::Aborted,
         Reason::Limit => Code::ResourceExhausted,
         Reason::Unavailable => Code::Unavailable,
+        Reason::NotServed => Code::Unimplemented,
         Reason::Internal | Reason::Unspecified => Code::Internal,
     }
 }

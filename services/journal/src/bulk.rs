@@ -27,7 +27,12 @@ pub(crate) struct Writes {
     /// One statement a table, with the places of its values.
     together: Vec<String>,
     values: Vec<Value>,
+    /// What each row is written under the condition of.
+    only: &'static str,
 }
+
+/// That nobody else has had the turn.
+const IN_TURN: &str = " WHERE EXISTS (SELECT FROM turn)";
 
 /// What is done with a row whose key is there.
 #[derive(Clone, Copy)]
@@ -43,7 +48,12 @@ enum Meeting<'a> {
 impl Writes {
     /// Nothing yet.
     pub(crate) fn on(engine: DbBackend) -> Self {
-        Self { engine, before: Vec::new(), together: Vec::new(), values: Vec::new() }
+        Self { engine, before: Vec::new(), together: Vec::new(), values: Vec::new(), only: "" }
+    }
+
+    /// The same, for `run_in_turn`.
+    pub(crate) fn in_turn(engine: DbBackend) -> Self {
+        Self { only: IN_TURN, ..Self::on(engine) }
     }
 
     /// Inserts rows.
@@ -76,6 +86,11 @@ impl Writes {
         }
     }
 
+    /// Whether there is nothing to write.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.together.is_empty()
+    }
+
     /// Whether one statement does all of it, so that it needs no transaction.
     pub(crate) fn at_once(&self) -> bool {
         self.before.is_empty() && self.engine == DbBackend::Postgres
@@ -92,6 +107,30 @@ impl Writes {
         Ok(())
     }
 
+    /// Writes it by one statement, where the cursor of that name still stands at `turn`, and moves that on. Answers whether it
+    /// did: who writes in turn waits here for whoever is before it, and then writes nothing.
+    pub(crate) async fn run_in_turn(
+        mut self,
+        db: &impl ConnectionTrait,
+        name: &str,
+        turn: i64,
+    ) -> Result<bool, StoreError> {
+        self.values.extend([name.into(), turn.into()]);
+        let last = self.values.len();
+        let turn = format!(
+            "turn AS (UPDATE cursors SET position = position + 1 WHERE subscription = ${} AND position = ${last} \
+             RETURNING position)",
+            last - 1
+        );
+        self.together.insert(0, "SELECT position FROM turn".into());
+        let sql = match one(self.together) {
+            Some(sql) if sql.starts_with("WITH ") => sql.replacen("WITH ", &format!("WITH {turn}, "), 1),
+            _ => format!("WITH {turn} SELECT position FROM turn"),
+        };
+        let found = db.query_one_raw(Statement::from_sql_and_values(self.engine, sql, self.values)).await?;
+        Ok(found.is_some())
+    }
+
     fn add<A: ActiveModelTrait>(&mut self, rows: &[A], meeting: Meeting<'_>) {
         let columns = columns(rows);
         if columns.is_empty() {
@@ -104,7 +143,8 @@ impl Writes {
                 (1..=arrays.len()).map(|place| format!("${}", self.values.len() + place)).collect();
             let shown: Vec<String> = columns.iter().map(Column::shown).collect();
             let names = names(&columns);
-            let source = format!("SELECT {} FROM UNNEST({}) AS given({names})", shown.join(", "), places.join(", "));
+            let (shown, places) = (shown.join(", "), places.join(", "));
+            let source = format!("SELECT {shown} FROM UNNEST({places}) AS given({names}){}", self.only);
             self.together.push(text::<A>(&columns, &source, meeting));
             self.values.extend(arrays);
             return;

@@ -7,11 +7,14 @@ use crate::{
 };
 use async_nats::{
     ConnectOptions, Event,
-    connection::State,
     jetstream::{self, stream},
 };
-use hansa_kernel::{Reason, RecordId, Refusal};
+use ed25519_dalek::VerifyingKey;
+use hansa_kernel::{Reason, RecordId, Refusal, envelope};
+use hansa_proto::types::{ChangeEnvelope, SignedChange};
+use prost::Message;
 use std::{fmt::Display, time::Duration};
+use tokio::sync::watch;
 
 /// Subjects of one stream.
 const SHARDS: u64 = 64;
@@ -25,6 +28,10 @@ pub struct Bus {
     pub(crate) context: jetstream::Context,
     prefix: String,
     replicas: usize,
+    /// The key of the node: all services of a node share it.
+    key: VerifyingKey,
+    /// Whether there is a connection.
+    connected: watch::Receiver<bool>,
 }
 
 /// The broker is away, or answers what cannot be used.
@@ -51,16 +58,26 @@ impl Bus {
     /// # Errors
     /// Where the address is malformed or the broker refuses.
     pub async fn connect(url: &str, node: &NodeKeys, replicas: usize) -> Result<Self, async_nats::ConnectError> {
+        let (connection, connected) = watch::channel(false);
         let client = with_credentials(url)?
             .name("hansa")
             .retry_on_initial_connect()
             .max_reconnects(None)
             .reconnect_delay_callback(|attempts| Duration::from_millis(100 * (attempts as u64).min(20)))
-            .event_callback(|event| async move {
+            .event_callback(move |event| {
                 match event {
-                    Event::Connected => tracing::info!("connected to the broker"),
-                    event => tracing::warn!(%event, "the broker"),
+                    Event::Connected => {
+                        connection.send_replace(true);
+                        tracing::info!("connected to the broker");
+                    }
+                    event => {
+                        if event == Event::Disconnected {
+                            connection.send_replace(false);
+                        }
+                        tracing::warn!(%event, "the broker");
+                    }
                 }
+                std::future::ready(())
             })
             .connect(url)
             .await?;
@@ -68,7 +85,8 @@ impl Bus {
         context.set_timeout(BROKER_WAIT);
         // Nodes that share a broker do not see each other's subjects.
         let id = node.name().trim_start_matches("nodes/").split('-').next().unwrap_or_default().to_owned();
-        Ok(Self { client, context, prefix: format!("hansa-{id}"), replicas })
+        let (prefix, key) = (format!("hansa-{id}"), node.verifying());
+        Ok(Self { client, context, prefix, replicas, key, connected })
     }
 
     /// Whether the broker answers, JetStream included. Gives a connection that has only begun a moment.
@@ -76,14 +94,21 @@ impl Bus {
     /// # Errors
     /// In words, where it does not.
     pub async fn answers(&self) -> Result<(), String> {
-        let deadline = tokio::time::Instant::now() + BROKER_GREETING;
-        while self.client.connection_state() != State::Connected {
-            if tokio::time::Instant::now() > deadline {
-                return Err("nobody answers at its address".into());
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut connected = self.connected.clone();
+        if !matches!(tokio::time::timeout(BROKER_GREETING, connected.wait_for(|is| *is)).await, Ok(Ok(_))) {
+            return Err("nobody answers at its address".into());
         }
         self.context.query_account().await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The envelope of a change that the broker brought, signed by the node itself. Whoever may write to the broker could
+    /// have put it there.
+    pub(crate) fn read(&self, change: &SignedChange) -> Result<ChangeEnvelope, String> {
+        let by_node = |signature| envelope::signed_by(envelope::PAYLOAD_TYPE, &change.envelope, signature, &self.key);
+        if !change.signatures.iter().any(by_node) {
+            return Err("it is not signed by this node".into());
+        }
+        ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|error| error.to_string())
     }
 
     /// The name of a service's stream.

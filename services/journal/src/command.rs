@@ -259,7 +259,8 @@ pub(crate) fn within_change_limit(envelope: &[u8]) -> Result<(), Refusal> {
 /// Checks what every record must hold to before it is written.
 pub(crate) fn within_audience_limit(audience: &Audience) -> Result<(), Refusal> {
     if audience.tenants.len() > hansa_kernel::limits::AUDIENCE_TENANTS {
-        return Err(Refusal::because(Reason::Limit, "PL-1", "the record would be shared with too many tenants"));
+        return Err(Refusal::because(Reason::Limit, "PL-1", "the record would be shared with too many tenants")
+            .help("Share it with fewer."));
     }
     Ok(())
 }

@@ -3,7 +3,8 @@
 use crate::{command::AnyCommand, journal::Inner, kind::AnyState, metrics};
 use chrono::{DateTime, Utc};
 use hansa_kernel::{RecordName, Refusal};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use uuid::Uuid;
 
 /// What is asked of the writer.
 pub(crate) enum Work {
@@ -17,9 +18,20 @@ pub(crate) struct Job {
     pub work: Work,
     pub answer: oneshot::Sender<Result<Vec<Done>, Refusal>>,
     pub tries: u32,
+    /// Its place among those that may wait, free again with the answer.
+    pub _place: OwnedSemaphorePermit,
 }
 
 impl Job {
+    /// The tenant that asks. What time and the node do is nobody's: that has a line of its own.
+    pub fn whose(&self) -> Uuid {
+        match &self.work {
+            Work::Commands { commands, .. } => commands.first().and_then(|command| command.author().tenant),
+            Work::Timer { .. } => None,
+        }
+        .map_or(Uuid::nil(), |tenant| tenant.0)
+    }
+
     /// Answers, and counts the answer.
     pub fn answered(self, inner: &Inner, answer: Result<Vec<Done>, Refusal>) {
         metrics::answered(inner.service, &self.work, &answer);

@@ -23,7 +23,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, OnceLock, atomic::AtomicI64},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
 use uuid::Uuid;
 
 /// A record as the cache keeps it.
@@ -63,7 +63,9 @@ impl Inner {
 #[derive(Clone)]
 pub struct Journal {
     pub(crate) inner: Arc<Inner>,
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::UnboundedSender<Job>,
+    /// As many as may wait in `queue`.
+    places: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Journal {
@@ -124,7 +126,7 @@ impl JournalBuilder {
             .into_tuple()
             .one(store.reader())
             .await?;
-        let (queue, jobs) = mpsc::channel(QUEUED_COMMANDS);
+        let (queue, jobs) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
             service: self.service,
             lookup: Lookup::start(&store),
@@ -139,7 +141,7 @@ impl JournalBuilder {
             marked: watch::Sender::new(0),
         });
         tokio::spawn(writer::run(inner.clone(), jobs));
-        Ok(Journal { inner, queue })
+        Ok(Journal { inner, queue, places: Arc::new(Semaphore::new(QUEUED_COMMANDS)) })
     }
 }
 
@@ -205,7 +207,8 @@ impl Journal {
         validate_only: bool,
     ) -> Result<Receipt<R>, Refusal> {
         if others.len() >= COMMAND_RECORDS {
-            return Err(Refusal::because(Reason::Limit, "PL-4", "the command touches too many records"));
+            return Err(Refusal::because(Reason::Limit, "PL-4", "the command touches too many records")
+                .help("Send it in parts."));
         }
         let mut commands: Vec<Box<dyn AnyCommand>> = vec![Box::new(first)];
         commands.extend(others.into_iter().map(|other| other.0));
@@ -235,11 +238,9 @@ impl Journal {
     ) -> Vec<Result<Receipt<R>, Refusal>> {
         let mut answers = Vec::with_capacity(commands.len());
         for command in commands {
-            let (answer, wait) = oneshot::channel();
             let work = Work::Commands { commands: vec![Box::new(command)], validate_only };
             // Waiting for a place is right here: the caller asked for all of them and holds them already.
-            let sent = self.queue.send(Job { work, answer, tries: 0 }).await;
-            answers.push(sent.map(|()| wait).map_err(|_| closed()));
+            answers.push(self.wait(work).await);
         }
         let mut out = Vec::with_capacity(answers.len());
         for answer in answers {
@@ -251,33 +252,34 @@ impl Journal {
         out
     }
 
-    fn enqueue(
-        &self,
-        commands: Vec<Box<dyn AnyCommand>>,
-        validate_only: bool,
-    ) -> Result<oneshot::Receiver<Result<Vec<Done>, Refusal>>, Refusal> {
-        let (answer, wait) = oneshot::channel();
-        let job = Job { work: Work::Commands { commands, validate_only }, answer, tries: 0 };
-        self.queue.try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
+    fn enqueue(&self, commands: Vec<Box<dyn AnyCommand>>, validate_only: bool) -> Result<Answer, Refusal> {
+        let place = self.places.clone().try_acquire_owned().map_err(|error| match error {
+            TryAcquireError::NoPermits => {
                 Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").help("Try again in a second.")
             }
-            mpsc::error::TrySendError::Closed(_) => closed(),
+            TryAcquireError::Closed => closed(),
         })?;
+        self.send(Work::Commands { commands, validate_only }, place)
+    }
+
+    /// Hands work to the writer, once there is a place.
+    async fn wait(&self, work: Work) -> Result<Answer, Refusal> {
+        let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
+        self.send(work, place)
+    }
+
+    fn send(&self, work: Work, place: OwnedSemaphorePermit) -> Result<Answer, Refusal> {
+        let (answer, wait) = oneshot::channel();
+        self.queue.send(Job { work, answer, tries: 0, _place: place }).map_err(|_| closed())?;
         Ok(wait)
     }
 
     pub(crate) async fn fire(&self, name: RecordName, due: chrono::DateTime<chrono::Utc>) -> Result<(), Refusal> {
-        let (answer, wait) = oneshot::channel();
-        let job = Job { work: Work::Timer { name, due, trace: trace::current() }, answer, tries: 0 };
-        self.queue.send(job).await.map_err(|_| closed())?;
-        wait.await.map_err(|_| closed())?.map(|_| ())
+        let answer = self.wait(Work::Timer { name, due, trace: trace::current() }).await?;
+        answer.await.map_err(|_| closed())?.map(|_| ())
     }
 
-    async fn receipt<R: Record>(
-        &self,
-        wait: oneshot::Receiver<Result<Vec<Done>, Refusal>>,
-    ) -> Result<Receipt<R>, Refusal> {
+    async fn receipt<R: Record>(&self, wait: Answer) -> Result<Receipt<R>, Refusal> {
         let done = wait.await.map_err(|_| closed())??;
         self.settled(done.into_iter().next().ok_or_else(closed)?).await
     }
@@ -297,6 +299,9 @@ impl Journal {
         Ok(Receipt { name: then.name, state: then.state, version: then.version, etag: then.etag, repeated: true })
     }
 }
+
+/// Where the writer's answer comes.
+type Answer = oneshot::Receiver<Result<Vec<Done>, Refusal>>;
 
 /// A command that takes effect together with others.
 pub struct Together(Box<dyn AnyCommand>);

@@ -18,6 +18,7 @@ mod journal;
 pub mod keys;
 mod kind;
 pub mod limits;
+mod lines;
 mod lookup;
 mod marks;
 mod metrics;

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 /// Most commands that one transaction decides.
 pub const BATCH_COMMANDS: usize = 512;
-/// Most commands that wait for the writer; beyond it a caller is told to try again.
+/// Most commands of one tenant that one transaction decides while others call as well: so long one of theirs may have to wait.
+pub const BATCH_PART: usize = 32;
+/// Transactions after which a tenant beside which nobody calls counts as alone.
+pub const BATCHES_ALONE: usize = 128;
+/// Most commands that wait for the writer or are being decided; beyond it a caller is told to try again.
 pub const QUEUED_COMMANDS: usize = 4_096;
 /// Largest change, as it is signed; NATS takes messages of 1 MiB.
 pub const CHANGE_BYTES: usize = 512 * 1024;
@@ -18,7 +22,7 @@ pub const BIND_VARIABLES: usize = 30_000;
 pub const CACHED_STATES: u64 = 50_000;
 /// Most timers that one round fires.
 pub const TIMERS_A_ROUND: u64 = 500;
-/// Shortest sleep of a timer loop after nothing was due.
+/// Shortest time between two looks of a timer loop where nothing was due.
 pub const TIMER_PAUSE: Duration = Duration::from_millis(250);
 /// Longest sleep of a timer loop.
 pub const TIMER_PERIOD: Duration = Duration::from_secs(30);
@@ -42,6 +46,8 @@ pub const PAGE_DEFAULT: u64 = 100;
 pub const PAGE_MOST: u64 = 1_000;
 /// How long SQLite waits for a lock.
 pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
+/// Rows that SQLite has ready before it waits until they are taken.
+pub const SQLITE_ROWS: usize = 1_000;
 /// How often the write-ahead log is tried to be emptied after an erasure; each try waits for readers as long as for a lock.
 pub const SCRUB_TRIES: u32 = 3;
 /// Most texts that one erasure takes; a message about it must fit through the broker.

@@ -15,8 +15,9 @@ use crate::{
 use futures::TryStreamExt;
 use hansa_kernel::Refusal;
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    Set, Statement, UpdateMany, Value, sea_query::Expr,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect, Set, Statement, UpdateMany, Value,
+    sea_query::{Expr, ExprTrait, extension::postgres::PgFunc},
 };
 use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
@@ -71,7 +72,7 @@ pub(crate) async fn mark(tx: &DatabaseTransaction, marks: &[Mark]) -> Result<boo
         let others: Vec<(Uuid, i64, i64)> = change::Entity::find()
             .select_only()
             .columns([change::Column::Record, change::Column::Version, change::Column::Published])
-            .filter(change::Column::Published.is_in(holder.keys().copied()))
+            .filter(one_of(tx.get_database_backend(), holder.keys().copied()))
             .into_tuple()
             .all(tx)
             .await?;
@@ -85,20 +86,32 @@ pub(crate) async fn mark(tx: &DatabaseTransaction, marks: &[Mark]) -> Result<boo
     Ok(true)
 }
 
-/// One statement for many. Both engines call the columns of `VALUES` so.
+/// That a change is marked with one of these. On PostgreSQL the statement is the same however many they are.
+fn one_of(engine: DbBackend, sequences: impl IntoIterator<Item = i64>) -> Expr {
+    match engine {
+        DbBackend::Postgres => Expr::col(change::Column::Published).eq(PgFunc::any(Vec::from_iter(sequences))),
+        _ => change::Column::Published.is_in(sequences),
+    }
+}
+
+/// One statement for many.
 async fn set(tx: &DatabaseTransaction, marks: &[Mark]) -> Result<(), StoreError> {
     let engine = tx.get_database_backend();
-    let place = |n: usize| if engine == sea_orm::DbBackend::Postgres { format!("${n}") } else { format!("?{n}") };
-    let rows: Vec<String> = (0..marks.len())
-        .map(|n| format!("({}, {}, {})", place(3 * n + 1), place(3 * n + 2), place(3 * n + 3)))
-        .collect();
+    let (given, values): (String, Vec<Value>) = if engine == DbBackend::Postgres {
+        let records: Vec<Uuid> = marks.iter().map(|mark| mark.record).collect();
+        let versions: Vec<i64> = marks.iter().map(|mark| mark.version).collect();
+        let sequences: Vec<i64> = marks.iter().map(|mark| mark.sequence).collect();
+        let given = "(SELECT * FROM UNNEST($1, $2, $3) AS given(column1, column2, column3))";
+        (given.into(), vec![records.into(), versions.into(), sequences.into()])
+    } else {
+        let values = marks.iter().flat_map(|mark| [mark.record.into(), mark.version.into(), mark.sequence.into()]);
+        // SQLite calls the columns of `VALUES` so.
+        (format!("(VALUES {})", vec!["(?, ?, ?)"; marks.len()].join(", ")), values.collect())
+    };
     let sql = format!(
-        "UPDATE changes SET published = marks.column3 FROM (VALUES {}) AS marks \
-         WHERE changes.record = marks.column1 AND changes.version = marks.column2",
-        rows.join(", ")
+        "UPDATE changes SET published = marks.column3 FROM {given} AS marks \
+         WHERE changes.record = marks.column1 AND changes.version = marks.column2"
     );
-    let values =
-        marks.iter().flat_map(|mark| [Value::from(mark.record), Value::from(mark.version), Value::from(mark.sequence)]);
     tx.execute_raw(Statement::from_sql_and_values(engine, sql, values)).await.map(drop)
 }
 

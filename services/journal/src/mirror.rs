@@ -5,13 +5,13 @@
 use crate::{
     bulk::among,
     journal::Journal,
-    store::storage,
+    store::{StoreError, storage},
     tables::mirror,
     view::{AnyView, Collector, View, ViewOf},
 };
 use hansa_kernel::{Misfit, RecordId, Reference, Refusal};
 use hansa_proto::{ChangeSet, types::ChangeEnvelope};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Statement, Value};
 use std::{any::Any, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ type ChangeOf<M> = <<M as Mirror>::State as Reference>::Change;
 pub(crate) trait AnyMirror: Send + Sync {
     fn collection(&self) -> &'static str;
     fn revision(&self) -> i32;
-    fn decode(&self, row: &mirror::Model) -> Option<Box<dyn Any + Send + Sync>>;
+    fn decode(&self, revision: i32, state: &[u8]) -> Option<Box<dyn Any + Send + Sync>>;
     fn encode(&self, state: &(dyn Any + Send + Sync)) -> Vec<u8>;
     /// `None` where the change is of a type that this mirror does not know and may pass over.
     fn fold(
@@ -87,11 +87,11 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
         M::State::REVISION.cast_signed()
     }
 
-    fn decode(&self, row: &mirror::Model) -> Option<Box<dyn Any + Send + Sync>> {
-        if row.revision != self.revision() {
+    fn decode(&self, revision: i32, state: &[u8]) -> Option<Box<dyn Any + Send + Sync>> {
+        if revision != self.revision() {
             return None;
         }
-        postcard::from_bytes::<M::State>(&row.state).ok().map(|state| Box::new(state) as _)
+        postcard::from_bytes::<M::State>(state).ok().map(|state| Box::new(state) as _)
     }
 
     fn encode(&self, state: &(dyn Any + Send + Sync)) -> Vec<u8> {
@@ -128,6 +128,53 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
     fn collectors(&self) -> Vec<Box<dyn Collector>> {
         self.views.iter().map(|view| view.collector()).collect()
     }
+}
+
+/// What is known of a record before changes are applied to it.
+#[derive(FromQueryResult)]
+pub(crate) struct Seen {
+    pub collection: String,
+    pub record: Uuid,
+    pub version: Option<i64>,
+    pub revision: Option<i32>,
+    pub state: Option<Vec<u8>>,
+    /// The version at which it went into quarantine.
+    pub stuck: Option<i64>,
+    /// Where the cursor of turns stands, which is the same for all.
+    pub turn: Option<i64>,
+}
+
+/// Reads mirrors, quarantine and turn of a subscription by one statement.
+pub(crate) async fn read(
+    db: &impl ConnectionTrait,
+    (subscription, turn): (&str, &str),
+    records: &[(&'static str, Uuid)],
+) -> Result<Vec<Seen>, StoreError> {
+    if records.is_empty() {
+        return Ok(Vec::new());
+    }
+    let engine = db.get_database_backend();
+    let (given, mut values, names): (String, Vec<Value>, [&str; 2]) = if engine == DbBackend::Postgres {
+        let (collections, ids): (Vec<String>, Vec<Uuid>) =
+            records.iter().map(|(collection, id)| ((*collection).to_owned(), *id)).unzip();
+        let given = "SELECT * FROM UNNEST($1, $2) AS given(collection, record)".to_owned();
+        (given, vec![collections.into(), ids.into()], ["$3", "$4"])
+    } else {
+        let values = records.iter().flat_map(|(collection, id)| [Value::from(*collection), (*id).into()]);
+        let rows = vec!["(?, ?)"; records.len()].join(", ");
+        let given = format!("SELECT column1 AS collection, column2 AS record FROM (VALUES {rows})");
+        (given, values.collect(), ["?", "?"])
+    };
+    values.extend([subscription.into(), turn.into()]);
+    let [subscription, turn] = names;
+    let sql = format!(
+        "SELECT given.collection, given.record, mirrors.version, mirrors.revision, mirrors.state, \
+         quarantine.version AS stuck, cursors.position AS turn FROM ({given}) AS given \
+         LEFT JOIN mirrors ON mirrors.subscription = given.collection AND mirrors.record = given.record \
+         LEFT JOIN quarantine ON quarantine.subscription = {subscription} AND quarantine.record = given.record \
+         LEFT JOIN cursors ON cursors.subscription = {turn}"
+    );
+    Seen::find_by_statement(Statement::from_sql_and_values(engine, sql, values)).all(db).await
 }
 
 /// Reads what a service keeps of another's records.

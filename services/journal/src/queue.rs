@@ -14,8 +14,11 @@ use crate::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use hansa_kernel::Refusal;
-use sea_orm::{ColumnTrait, DatabaseTransaction, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set};
-use std::{collections::BTreeMap, sync::Arc};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement, Value};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use tokio::sync::watch;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
@@ -34,6 +37,15 @@ pub(crate) type Marks = BTreeMap<(&'static str, Uuid), Option<String>>;
 
 /// What a mark does to one that is there.
 const RAISE: &str = "(queue, key) DO UPDATE SET marks = dirty.marks + 1, trace = excluded.trace";
+
+/// Takes keys off a queue on PostgreSQL. They are locked in the order in which they are marked: who takes them off and who
+/// marks them again would otherwise each wait for the other.
+const CLEAN: &str = "
+    WITH held AS (
+        SELECT key, given.marks FROM dirty JOIN UNNEST($2, $3) AS given(key, marks) USING (key)
+        WHERE queue = $1 ORDER BY key FOR UPDATE OF dirty
+    )
+    DELETE FROM dirty USING held WHERE queue = $1 AND dirty.key = held.key AND dirty.marks = held.marks";
 
 /// Marks keys as to be worked on again.
 pub(crate) fn mark_dirty(writes: &mut Writes, keys: Marks) {
@@ -73,45 +85,39 @@ impl Journal {
     /// # Errors
     /// Where the database is away.
     pub async fn clean(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), Refusal> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let cleaned = match self.store().backend() {
+            Backend::Postgres => self.clean_at_once(queue, keys).await,
+            Backend::Sqlite => self.clean_by_marks(queue, keys).await,
+        };
+        cleaned.map_err(|e| storage(&e))
+    }
+
+    async fn clean_at_once(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), StoreError> {
+        let (keys, marks): (Vec<Uuid>, Vec<i64>) = keys.iter().copied().unzip();
+        let values = [Value::from(queue), Value::from(keys), Value::from(marks)];
+        let db = self.store().writer();
+        db.execute_raw(Statement::from_sql_and_values(self.store().engine(), CLEAN, values)).await.map(drop)
+    }
+
+    async fn clean_by_marks(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), StoreError> {
         // Most were marked equally often: those go together.
         let mut by_marks: BTreeMap<i64, Vec<Uuid>> = BTreeMap::new();
         for (key, marks) in keys {
             by_marks.entry(*marks).or_default().push(*key);
         }
-        let tx = self.store().begin().await.map_err(|e| storage(&e))?;
-        self.hold(&tx, queue, keys).await.map_err(|e| storage(&e))?;
+        let tx = self.store().begin().await?;
         for (marks, keys) in by_marks {
             dirty::Entity::delete_many()
                 .filter(dirty::Column::Queue.eq(queue))
                 .filter(among(self.store().engine(), dirty::Column::Key, keys))
                 .filter(dirty::Column::Marks.eq(marks))
                 .exec(&tx)
-                .await
-                .map_err(|e| storage(&e))?;
+                .await?;
         }
-        tx.commit().await.map_err(|e| storage(&e))
-    }
-
-    /// Locks keys in the order in which they are marked: who takes them off and who marks them again would otherwise each
-    /// wait for the other.
-    async fn hold(
-        &self,
-        tx: &DatabaseTransaction,
-        queue: &'static str,
-        keys: &[(Uuid, i64)],
-    ) -> Result<(), StoreError> {
-        if self.store().backend() == Backend::Sqlite {
-            return Ok(());
-        }
-        let keys: Vec<Uuid> = keys.iter().map(|(key, _)| *key).collect();
-        let held = dirty::Entity::find()
-            .select_only()
-            .column(dirty::Column::Key)
-            .filter(dirty::Column::Queue.eq(queue))
-            .filter(among(self.store().engine(), dirty::Column::Key, keys))
-            .order_by_asc(dirty::Column::Key)
-            .lock_exclusive();
-        held.into_tuple::<Uuid>().all(tx).await.map(drop)
+        tx.commit().await
     }
 
     /// Puts keys on a queue.
@@ -157,37 +163,14 @@ impl Journal {
         F: Fn(Vec<Waiting>) -> W + Send + Sync + 'static,
         W: Future<Output = Vec<Result<(), Refusal>>> + Send + 'static,
     {
-        Box::new(Queue { journal: self.clone(), queue, work, marked: self.inner.marked.subscribe() })
-    }
-
-    /// One round of a queue. Answers how many keys were worked off.
-    async fn work_queue<F, W>(&self, queue: &'static str, work: &F) -> Result<usize, Refusal>
-    where
-        F: Fn(Vec<Waiting>) -> W + Send + Sync,
-        W: Future<Output = Vec<Result<(), Refusal>>> + Send,
-    {
-        let rows = self.waiting(queue, QUEUE_TOGETHER).await?;
-        metrics::queue(self.service(), queue, rows.len());
-        if rows.is_empty() {
-            return Ok(0);
-        }
-        let key = |row: &dirty::Model| {
-            let span = tracing::info_span!("work", queue, key = %row.key);
-            trace::follow(&span, row.trace.as_deref());
-            Waiting { key: row.key, span }
-        };
-        let answers = work(rows.iter().map(key).collect()).await;
-        let mut done = Vec::with_capacity(rows.len());
-        for (row, answer) in rows.into_iter().zip(answers) {
-            match answer {
-                Ok(()) => done.push((row.key, row.marks)),
-                Err(refusal) => tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits"),
-            }
-        }
-        if !done.is_empty() {
-            self.clean(queue, &done).await?;
-        }
-        Ok(done.len())
+        Box::new(Queue {
+            journal: self.clone(),
+            queue,
+            work,
+            marked: self.inner.marked.subscribe(),
+            done: Vec::new(),
+            again: false,
+        })
     }
 }
 
@@ -197,6 +180,10 @@ struct Queue<F> {
     queue: &'static str,
     work: F,
     marked: watch::Receiver<u64>,
+    /// What the last step worked off, with its marks: the next one takes it off, while it looks what waits.
+    done: Vec<(Uuid, i64)>,
+    /// Whether it must look again before it rests.
+    again: bool,
 }
 
 #[async_trait]
@@ -211,11 +198,39 @@ where
 
     async fn step(&mut self) -> Result<usize, Refusal> {
         self.marked.mark_unchanged();
-        self.journal.work_queue(self.queue, &self.work).await
+        let (queue, done) = (self.queue, std::mem::take(&mut self.done));
+        let (cleaned, rows) =
+            tokio::join!(self.journal.clean(queue, &done), self.journal.waiting(queue, QUEUE_TOGETHER));
+        cleaned?;
+        let mut rows = rows?;
+        metrics::queue(self.journal.service(), queue, rows.len());
+        let taken: BTreeSet<&(Uuid, i64)> = done.iter().collect();
+        let found = rows.len();
+        rows.retain(|row| !taken.contains(&(row.key, row.marks)));
+        // Others may wait behind those that were being taken off, or one of them again.
+        self.again = rows.len() < found;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let key = |row: &dirty::Model| {
+            let span = tracing::info_span!("work", queue, key = %row.key);
+            trace::follow(&span, row.trace.as_deref());
+            Waiting { key: row.key, span }
+        };
+        let answers = (self.work)(rows.iter().map(key).collect()).await;
+        for (row, answer) in rows.into_iter().zip(answers) {
+            match answer {
+                Ok(()) => self.done.push((row.key, row.marks)),
+                Err(refusal) => tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits"),
+            }
+        }
+        Ok(self.done.len())
     }
 
     async fn rest(&mut self) {
-        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.marked.changed()).await;
+        if !std::mem::take(&mut self.again) {
+            let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.marked.changed()).await;
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::{
     tables::{change, record},
     view::{Before, Stored},
 };
+use futures::future::try_join_all;
 use hansa_kernel::RecordName;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, QueryFilter, QueryOrder,
@@ -43,6 +44,8 @@ type Histories = HashMap<Uuid, Vec<Vec<u8>>>;
 
 /// Some records as they stand, with all that they are made of.
 struct Page {
+    /// The last of them, by their ids.
+    last: Uuid,
     records: Vec<record::Model>,
     histories: Histories,
     /// The rows of the views of each collection.
@@ -74,7 +77,7 @@ impl Journal {
                 Some(after) => read(&self.inner, after).await?,
                 None => None,
             };
-            after = page.as_ref().and_then(|page| page.records.last()).map(|row| row.record);
+            after = page.as_ref().map(|page| page.last);
             let next = page.map(|page| {
                 let inner = self.inner.clone();
                 tokio::task::spawn_blocking(move || look(&inner, page))
@@ -127,24 +130,22 @@ async fn histories(db: &impl ConnectionTrait, query: Select<change::Entity>) -> 
 /// The next records after one; `None` where there are no more.
 async fn read(inner: &Inner, after: Uuid) -> Result<Option<Page>, StoreError> {
     let db = inner.store.reader();
-    let query = record::Entity::find().filter(record::Column::Record.gt(after));
-    let records = query.order_by_asc(record::Column::Record).limit(REBUILT_TOGETHER).all(db).await?;
-    let Some(last) = records.last().map(|row| row.record) else { return Ok(None) };
-    let here = Condition::all().add(change::Column::Record.gt(after)).add(change::Column::Record.lte(last));
-    let histories = histories(db, change::Entity::find().filter(here)).await?;
-    let mut views = HashMap::new();
-    let mut kinds: Vec<&Arc<dyn AnyKind>> =
-        records.iter().filter_map(|row| kind_of(inner, row)).map(|(k, _)| k).collect();
-    kinds.sort_unstable_by_key(|kind| kind.collection());
-    kinds.dedup_by_key(|kind| kind.collection());
-    for kind in kinds {
-        let mut stored = Vec::new();
-        for view in kind.views() {
-            stored.push(view.stored_between(db, after, last).await?);
-        }
-        views.insert(kind.collection(), stored);
-    }
-    Ok(Some(Page { records, histories, views }))
+    let ids = record::Entity::find().select_only().column(record::Column::Record);
+    let ids = ids.filter(record::Column::Record.gt(after)).order_by_asc(record::Column::Record).limit(REBUILT_TOGETHER);
+    let Some(last) = ids.into_tuple::<Uuid>().all(db).await?.pop() else { return Ok(None) };
+    // All at once: whoever takes the rows then has no time to wait for the next one.
+    let records = record::Entity::find().filter(between(record::Column::Record, after, last)).all(db);
+    let histories = histories(db, change::Entity::find().filter(between(change::Column::Record, after, last)));
+    let views = inner.kinds.values().map(async |kind| {
+        let stored = kind.views().iter().map(|view| view.stored_between(db, after, last));
+        Ok((kind.collection(), try_join_all(stored).await?))
+    });
+    let (records, histories, views) = tokio::try_join!(records, histories, try_join_all(views))?;
+    Ok(Some(Page { last, records, histories, views: views.into_iter().collect() }))
+}
+
+fn between<C: ColumnTrait>(column: C, after: Uuid, last: Uuid) -> Condition {
+    Condition::all().add(column.gt(after)).add(column.lte(last))
 }
 
 /// Compares a page with what it should be.

@@ -14,12 +14,15 @@ use crate::{
 };
 use async_nats::{HeaderMap, jetstream::publish::PublishAck};
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join, stream};
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicU64, Ordering},
+};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -45,7 +48,8 @@ impl From<change::Model> for Outgoing {
 pub struct Relay {
     journal: Journal,
     bus: Bus,
-    fresh: mpsc::Receiver<Vec<Outgoing>>,
+    /// What the writer hands over, until the relay runs.
+    fresh: Option<mpsc::Receiver<Vec<Outgoing>>>,
     /// Where the stream began when it was last looked at.
     first: AtomicU64,
 }
@@ -63,7 +67,7 @@ impl Relay {
         let (outbox, fresh) = mpsc::channel(RELAY_BACKLOG);
         // A second relay of one journal gets nothing fresh; its sweep still works.
         let _ = journal.inner.outbox.set(outbox);
-        Self { journal: journal.clone(), bus: bus.clone(), fresh, first: AtomicU64::new(0) }
+        Self { journal: journal.clone(), bus: bus.clone(), fresh: Some(fresh), first: AtomicU64::new(0) }
     }
 
     /// Publishes until it is told to stop, and answers subscribers that miss something.
@@ -71,37 +75,47 @@ impl Relay {
         let mut beside = JoinSet::new();
         beside.spawn(answer(self.journal.clone(), self.bus.clone(), stop.clone()));
         beside.spawn(number(self.journal.clone(), stop.clone()));
-        let mut sweep = tokio::time::interval(SWEEP_PERIOD);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut look = tokio::time::interval(BACKLOG_PERIOD);
-        let mut note = tokio::time::interval(MARK_PERIOD);
-        note.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut fresh, mut marks) = (Vec::new(), Vec::new());
-        loop {
-            // Whatever is ready has its turn by chance: a flood of fresh changes must not keep the sweep away.
-            let outcome = tokio::select! {
-                () = stop.cancelled() => break,
+        let (told, mut marks) = mpsc::unbounded_channel();
+        if let Some(fresh) = self.fresh.take() {
+            tokio::select! {
+                () = stop.cancelled() => {}
                 // Neither ends by itself: whoever watches over the relay must hear of it.
                 Some(_) = beside.join_next() => return,
-                _ = look.tick() => self.measure().await,
-                1.. = self.fresh.recv_many(&mut fresh, RELAY_BACKLOG) => {
-                    self.publish(fresh.drain(..).flatten().collect(), &mut marks).await
-                }
-                // Marks are for later: what is published and not marked yet is at worst published again.
-                _ = note.tick(), if !marks.is_empty() => self.note(&mut marks).await,
-                _ = sweep.tick() => match self.note(&mut marks).await {
-                    Ok(()) => self.sweep().await.map(drop),
-                    Err(refusal) => Err(refusal),
-                },
-            };
-            if let Err(refusal) = outcome {
-                tracing::warn!(service = self.journal.service(), %refusal, "the relay waits; the sweep will catch up");
+                // What is fresh never waits for marks or a sweep, nor they for it.
+                _ = join(self.publish(fresh, told), self.keep(&mut marks)) => {}
             }
         }
         if let Err(refusal) = self.note(&mut marks).await {
             tracing::warn!(service = self.journal.service(), %refusal, "what was published last will be published again");
         }
         while beside.join_next().await.is_some() {}
+    }
+
+    /// Looks after what is published: marks it, sweeps, and counts.
+    async fn keep(&self, marks: &mut mpsc::UnboundedReceiver<Mark>) {
+        let mut sweep = tokio::time::interval(SWEEP_PERIOD);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(BACKLOG_PERIOD);
+        let mut note = tokio::time::interval(MARK_PERIOD);
+        note.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let outcome = tokio::select! {
+                _ = look.tick() => self.measure().await,
+                // Marks are for later: what is published and not marked yet is at worst published again.
+                _ = note.tick(), if !marks.is_empty() => self.note(marks).await,
+                _ = sweep.tick() => match self.note(marks).await {
+                    Ok(()) => self.sweep().await.map(drop),
+                    Err(refusal) => Err(refusal),
+                },
+            };
+            if let Err(refusal) = outcome {
+                self.waits(&refusal);
+            }
+        }
+    }
+
+    fn waits(&self, refusal: &Refusal) {
+        tracing::warn!(service = self.journal.service(), %refusal, "the relay waits; the sweep will catch up");
     }
 
     /// Tells how much the broker lacks.
@@ -112,22 +126,32 @@ impl Relay {
         Ok(())
     }
 
-    /// Publishes changes, many on their way at once; adds those that the broker has to the marks.
-    async fn publish(&self, changes: Vec<Outgoing>, marks: &mut Vec<Mark>) -> Result<(), Refusal> {
-        let mut sent = stream::iter(changes.into_iter().map(|change| self.send(change))).buffered(PUBLISH_WINDOW);
-        let mut failed = None;
-        while let Some(outcome) = sent.next().await {
-            match outcome {
-                Ok(mark) => marks.push(mark),
-                Err(refusal) => failed = Some(refusal),
-            }
+    /// Publishes what was committed, in that order and many on their way at once; tells the marks of those that the broker
+    /// has.
+    async fn publish(&self, fresh: mpsc::Receiver<Vec<Outgoing>>, told: mpsc::UnboundedSender<Mark>) {
+        let batches = stream::unfold(fresh, async |mut fresh| Some((stream::iter(fresh.recv().await?), fresh)));
+        let sending = batches.flatten().map(|change| self.send(change)).buffered(PUBLISH_WINDOW);
+        let mut sent = pin!(sending.ready_chunks(PUBLISH_WINDOW));
+        // What is published before there is a stream would wait for the sweep.
+        if let Err(refusal) = self.bus.stream(self.journal.service()).await {
+            self.waits(&refusal);
         }
-        failed.map_or(Ok(()), Err)
+        while let Some(outcomes) = sent.next().await {
+            let mut failed = None;
+            for outcome in outcomes {
+                match outcome {
+                    // Who takes the marks ends together with this.
+                    Ok(mark) => drop(told.send(mark)),
+                    Err(refusal) => failed = Some(refusal),
+                }
+            }
+            failed.iter().for_each(|refusal| self.waits(refusal));
+        }
     }
 
     /// Writes down what was published. Where that fails, the sweep finds it.
-    async fn note(&self, marks: &mut Vec<Mark>) -> Result<(), Refusal> {
-        let marks = std::mem::take(marks);
+    async fn note(&self, told: &mut mpsc::UnboundedReceiver<Mark>) -> Result<(), Refusal> {
+        let marks: Vec<Mark> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         if marks.is_empty() {
             return Ok(());
         }

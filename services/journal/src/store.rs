@@ -1,7 +1,7 @@
 //! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
 
 use crate::{
-    limits::{CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY},
+    limits::{CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY, SQLITE_ROWS},
     migrations::migrate,
 };
 use hansa_kernel::{Reason, Refusal};
@@ -57,6 +57,7 @@ impl Store {
                 o.filename(&file)
                     .create_if_missing(true)
                     .busy_timeout(SQLITE_BUSY)
+                    .row_buffer_size(SQLITE_ROWS)
                     .foreign_keys(true)
                     .pragma("journal_mode", "WAL")
                     .pragma("synchronous", "FULL")

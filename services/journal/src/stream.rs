@@ -120,15 +120,15 @@ impl Source for StreamSource {
         }
         let mut deliveries = Vec::with_capacity(self.taken.len());
         for message in &self.taken {
-            let envelope = SignedChange::decode(message.payload.clone())
-                .and_then(|signed| ChangeEnvelope::decode(signed.envelope.as_slice()));
+            let change = SignedChange::decode(message.payload.clone()).map_err(|error| error.to_string());
+            let envelope = change.and_then(|change| self.bus.read(&change));
             match envelope {
                 Ok(envelope) => deliveries.push(Delivery {
                     position: 0,
                     envelope,
                     trace: message.headers.as_ref().and_then(|h| h.get("traceparent")).map(ToString::to_string),
                 }),
-                // Not ours: whoever put it there, it is no change. It is acknowledged and told.
+                // Not ours: whoever put it there, it is no change of this node. It is acknowledged and told.
                 Err(error) => tracing::error!(durable = self.durable, %error, "a message is no change"),
             }
         }
@@ -147,7 +147,7 @@ impl Source for StreamSource {
                 return Ok(out);
             }
             for change in page.changes {
-                out.push(ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?);
+                out.push(self.bus.read(&change).map_err(|e| broker(&e))?);
             }
         }
     }

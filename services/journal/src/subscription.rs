@@ -2,13 +2,17 @@
 //!
 //! A version seen is skipped; a gap is fetched from the owner; a change that cannot be applied puts its record into
 //! quarantine while the others go on. Effects and marks commit together, and only then is the source told.
+//!
+//! What the broker brings is applied by two statements: one reads mirrors, quarantine and whose turn it is, one writes where
+//! nobody else has had the turn since. Where somebody has, or one statement is not enough, it is applied under lock.
 
 use crate::{
-    bulk::{Writes, among},
+    bulk::Writes,
     journal::Journal,
     kind::is_tombstone,
     metrics,
-    mirror::{AnyMirror, Mirror, MirrorOf, TOMBSTONE},
+    mirror::{AnyMirror, Mirror, MirrorOf, TOMBSTONE, read},
+    panics,
     queue::{Marks, mark_dirty},
     store::{Backend, storage},
     tables::{cursor, mirror, quarantine},
@@ -22,7 +26,7 @@ use hansa_proto::types::ChangeEnvelope;
 use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Set, Statement};
 use std::{
     any::Any,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
 };
 use tracing::Instrument;
 use uuid::Uuid;
@@ -30,6 +34,13 @@ use uuid::Uuid;
 pub use crate::source::{Delivery, JournalSource, Source};
 
 type AnyBox = Box<dyn Any + Send + Sync>;
+
+/// Who applies a subscription's changes in a transaction holds this.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || $1))";
+
+/// And takes the turn from those who do without one.
+const TAKE_TURN: &str = "INSERT INTO cursors (subscription, position) VALUES ($1, 1) \
+    ON CONFLICT (subscription) DO UPDATE SET position = cursors.position + 1";
 
 /// What one service learns from another.
 pub struct Subscription {
@@ -151,20 +162,12 @@ impl Subscription {
         if !source.by_position() && !deliveries.iter().any(|delivery| self.mirror_of(&delivery.envelope).is_some()) {
             return Ok(());
         }
-        let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
-        self.alone(&tx).await.map_err(|e| storage(&e))?;
-        let mut batch = self.begin(&tx, deliveries).await?;
-        for delivery in deliveries {
-            batch.trace.clone_from(&delivery.trace);
-            let span = tracing::info_span!("apply", subscription = self.name, record = %delivery.envelope.record);
-            trace::follow(&span, delivery.trace.as_deref());
-            self.deliver(source, &mut batch, &delivery.envelope).instrument(span).await?;
-        }
-        let position = deliveries.iter().map(|d| d.position).max().filter(|_| source.by_position());
-        let dirty = !batch.dirty.is_empty();
-        self.write(&tx, batch, position).await.map_err(|e| storage(&e))?;
-        tx.commit().await.map_err(|e| storage(&e))?;
-        if dirty {
+        let at_once = self.journal.store().backend() == Backend::Postgres && !source.by_position();
+        let marked = match if at_once { self.at_once(source, deliveries).await? } else { None } {
+            Some(marked) => marked,
+            None => self.under_lock(source, deliveries).await?,
+        };
+        if marked {
             self.journal.wake();
         }
         if let Some(at) =
@@ -176,48 +179,94 @@ impl Subscription {
         Ok(())
     }
 
-    /// Replicas apply a subscription's changes one after the other: two that fold one record at once would lose one fold.
-    async fn alone(&self, tx: &DatabaseTransaction) -> Result<(), sea_orm::DbErr> {
-        if self.journal.store().backend() == Backend::Postgres {
-            let lock = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || $1))";
-            let name = sea_orm::Value::from(format!(".{}", self.name));
-            tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, lock, [name])).await?;
+    /// Applies changes by what is read before, and writes where nobody else did meanwhile. Answers whether keys were marked;
+    /// nothing where nothing was written.
+    async fn at_once(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<Option<bool>, Refusal> {
+        let store = self.journal.store();
+        let mut batch = self.begin(store.reader(), deliveries).await?;
+        let Some(turn) = batch.turn else { return Ok(None) };
+        self.deliver_all(source, &mut batch, deliveries).await?;
+        let marked = !batch.dirty.is_empty();
+        let mut writes = Writes::in_turn(store.engine());
+        self.write(&mut writes, batch, None);
+        if writes.is_empty() {
+            return Ok(Some(marked));
+        }
+        if !writes.at_once() {
+            return Ok(None);
+        }
+        let written = writes.run_in_turn(store.writer(), &self.turn(), turn).await.map_err(|e| storage(&e))?;
+        Ok(written.then_some(marked))
+    }
+
+    /// The same in a transaction, while nobody else applies anything.
+    async fn under_lock(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<bool, Refusal> {
+        let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
+        self.alone(&tx).await.map_err(|e| storage(&e))?;
+        let mut batch = self.begin(&tx, deliveries).await?;
+        self.deliver_all(source, &mut batch, deliveries).await?;
+        let position = deliveries.iter().map(|d| d.position).max().filter(|_| source.by_position());
+        let marked = !batch.dirty.is_empty();
+        let mut writes = Writes::on(tx.get_database_backend());
+        self.write(&mut writes, batch, position);
+        writes.run(&tx).await.map_err(|e| storage(&e))?;
+        tx.commit().await.map_err(|e| storage(&e))?;
+        Ok(marked)
+    }
+
+    async fn deliver_all(
+        &self,
+        source: &mut dyn Source,
+        batch: &mut Applying,
+        deliveries: &[Delivery],
+    ) -> Result<(), Refusal> {
+        for delivery in deliveries {
+            batch.trace.clone_from(&delivery.trace);
+            let span = tracing::info_span!("apply", subscription = self.name, record = %delivery.envelope.record);
+            trace::follow(&span, delivery.trace.as_deref());
+            self.deliver(source, batch, &delivery.envelope).instrument(span).await?;
         }
         Ok(())
     }
 
-    async fn begin(&self, tx: &DatabaseTransaction, deliveries: &[Delivery]) -> Result<Applying, Refusal> {
-        let mut wanted: BTreeMap<&'static str, BTreeSet<Uuid>> = BTreeMap::new();
+    /// The cursor that counts whose turn it was.
+    fn turn(&self) -> String {
+        format!("{}/turn", self.name)
+    }
+
+    /// Replicas apply a subscription's changes one after the other: two that fold one record at once would lose one fold.
+    async fn alone(&self, tx: &DatabaseTransaction) -> Result<(), sea_orm::DbErr> {
+        if self.journal.store().backend() == Backend::Postgres {
+            let say =
+                |sql, value| Statement::from_sql_and_values(DbBackend::Postgres, sql, [sea_orm::Value::from(value)]);
+            tx.execute_raw(say(LOCK, format!(".{}", self.name))).await?;
+            tx.execute_raw(say(TAKE_TURN, self.turn())).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, db: &impl ConnectionTrait, deliveries: &[Delivery]) -> Result<Applying, Refusal> {
+        let mut wanted: BTreeSet<(&'static str, Uuid)> = BTreeSet::new();
         for delivery in deliveries {
             if let Some((mirror, name)) = self.mirror_of(&delivery.envelope) {
-                wanted.entry(mirror.collection()).or_default().insert(name.id.0);
+                wanted.insert((mirror.collection(), name.id.0));
             }
         }
-        let (mut batch, mut all) = (Applying::default(), Vec::new());
-        for (collection, ids) in wanted {
-            let mirror = &self.mirrors[collection];
-            let rows = mirror::Entity::find()
-                .filter(mirror::Column::Subscription.eq(collection))
-                .filter(among(tx.get_database_backend(), mirror::Column::Record, ids.iter().copied()))
-                .all(tx)
-                .await
-                .map_err(|e| storage(&e))?;
-            for row in rows {
+        let mut batch = Applying::default();
+        for row in read(db, (self.name, &self.turn()), &Vec::from_iter(wanted)).await.map_err(|e| storage(&e))? {
+            batch.turn = row.turn;
+            if row.stuck.is_some() {
+                batch.quarantined.insert(row.record);
+            }
+            let Some(mirror) = self.mirrors.get(row.collection.as_str()) else { continue };
+            if let (Some(version), Some(revision), Some(bytes)) = (row.version, row.revision, row.state) {
                 // Of another revision: folded anew from the first change, which counts as a gap.
-                let deleted = row.revision == mirror.revision() && row.state == TOMBSTONE;
-                let state = if deleted { None } else { mirror.decode(&row) };
-                let version = if deleted || state.is_some() { row.version.cast_unsigned() } else { 0 };
+                let deleted = revision == mirror.revision() && bytes == TOMBSTONE;
+                let state = if deleted { None } else { mirror.decode(revision, &bytes) };
+                let version = if deleted || state.is_some() { version.cast_unsigned() } else { 0 };
                 batch.slots.insert(row.record, Slot { state, version, deleted, ..Slot::default() });
             }
-            all.extend(ids);
         }
-        let stuck = quarantine::Entity::find()
-            .filter(quarantine::Column::Subscription.eq(self.name))
-            .filter(among(tx.get_database_backend(), quarantine::Column::Record, all))
-            .all(tx)
-            .await
-            .map_err(|e| storage(&e))?;
-        batch.quarantined.extend(stuck.into_iter().map(|row| row.record));
         Ok(batch)
     }
 
@@ -254,16 +303,21 @@ impl Subscription {
 
     fn fold(&self, mirror: &dyn AnyMirror, batch: &mut Applying, name: &RecordName, envelope: &ChangeEnvelope) {
         let slot = batch.slots.entry(name.id.0).or_default();
-        let folded = match (slot.deleted, is_tombstone(&envelope.r#type)) {
-            (true, _) => Err(Misfit("nothing follows a tombstone".into())),
-            (false, true) => Ok(None),
-            (false, false) => mirror.fold(slot.state.as_deref(), envelope),
-        };
+        let ends = is_tombstone(&envelope.r#type);
+        let folded = panics::folded(|| {
+            let after = match (slot.deleted, ends) {
+                (true, _) => return Err(Misfit("nothing follows a tombstone".into())),
+                (false, true) => None,
+                (false, false) => mirror.fold(slot.state.as_deref(), envelope)?,
+            };
+            let moved = after.is_some() || ends;
+            let touches = || mirror.touches(name.id, slot.state.as_deref(), after.as_deref());
+            Ok((moved.then(touches), after))
+        });
         match folded {
-            Ok(after) => {
-                slot.deleted = is_tombstone(&envelope.r#type);
-                if after.is_some() || slot.deleted {
-                    let touched = mirror.touches(name.id, slot.state.as_deref(), after.as_deref());
+            Ok((touched, after)) => {
+                slot.deleted = ends;
+                if let Some(touched) = touched {
                     batch.dirty.extend(touched.into_iter().map(|key| (key, batch.trace.clone())));
                     let before = std::mem::replace(&mut slot.state, after);
                     if !slot.touched {
@@ -289,12 +343,7 @@ impl Subscription {
         }
     }
 
-    async fn write(
-        &self,
-        tx: &DatabaseTransaction,
-        batch: Applying,
-        position: Option<i64>,
-    ) -> Result<(), sea_orm::DbErr> {
+    fn write(&self, writes: &mut Writes, batch: Applying, position: Option<i64>) {
         let mut rows = Vec::new();
         let mut views: HashMap<&'static str, Vec<Box<dyn Collector>>> = HashMap::new();
         for (record, slot) in batch.slots.iter().filter(|(_, slot)| slot.touched) {
@@ -320,17 +369,15 @@ impl Subscription {
                 }
             }
         }
-        let mut writes = Writes::on(tx.get_database_backend());
         writes.upsert(&rows);
         for collector in views.into_values().flatten() {
-            collector.write(&mut writes);
+            collector.write(writes);
         }
-        mark_dirty(&mut writes, batch.dirty);
+        mark_dirty(writes, batch.dirty);
         writes.insert(&batch.stuck);
         let cursor =
             |position| cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(position) };
         writes.upsert(&position.map(cursor).into_iter().collect::<Vec<_>>());
-        writes.run(tx).await
     }
 
     /// The records that wait in quarantine, with the reason.
@@ -368,7 +415,9 @@ impl Subscription {
         for delivery in &deliveries {
             self.deliver(source, &mut batch, &delivery.envelope).await?;
         }
-        self.write(&tx, batch, None).await.map_err(|e| storage(&e))?;
+        let mut writes = Writes::on(tx.get_database_backend());
+        self.write(&mut writes, batch, None);
+        writes.run(&tx).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))
     }
 }
@@ -414,4 +463,6 @@ struct Applying {
     dirty: Marks,
     /// Of the change that is being applied.
     trace: Option<String>,
+    /// Where the cursor of turns stood.
+    turn: Option<i64>,
 }

@@ -13,7 +13,7 @@ use chrono::DateTime;
 use futures::{StreamExt, stream::FuturesUnordered};
 use hansa_kernel::{RecordName, Refusal};
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::Instrument;
 
 impl Journal {
@@ -67,7 +67,7 @@ impl Journal {
     /// What goes on in every journal: its timers, what it forgets, and how well it is.
     #[must_use]
     pub fn workers(&self) -> Vec<Box<dyn Worker>> {
-        let timers = Timers { journal: self.clone(), committed: self.committed() };
+        let timers = Timers { journal: self.clone(), committed: self.committed(), looked: Instant::now() };
         vec![Box::new(timers), Box::new(Forgetting(self.clone())), Box::new(Vitals(self.clone()))]
     }
 }
@@ -76,6 +76,7 @@ impl Journal {
 struct Timers {
     journal: Journal,
     committed: watch::Receiver<i64>,
+    looked: Instant,
 }
 
 #[async_trait]
@@ -86,13 +87,14 @@ impl Worker for Timers {
 
     async fn step(&mut self) -> Result<usize, Refusal> {
         self.committed.mark_unchanged();
+        self.looked = Instant::now();
         self.journal.fire_due().await
     }
 
     async fn rest(&mut self) {
-        // Under load one look serves many commits.
-        tokio::time::sleep(TIMER_PAUSE).await;
         let _ = tokio::time::timeout(TIMER_PERIOD, self.committed.changed()).await;
+        // Under load one look serves many commits; what a lone command makes due is seen at once.
+        tokio::time::sleep_until(self.looked + TIMER_PAUSE).await;
     }
 }
 

@@ -1,4 +1,5 @@
-//! The one writer of a journal. It takes whatever waits, decides each command in turn, and commits all of it at once.
+//! The one writer of a journal. It takes whatever waits, the tenants by turns, decides each command, and commits all of it at
+//! once.
 //!
 //! On PostgreSQL it first decides by what it knows and writes all of that by one statement, without a transaction around it.
 //! The unique keys of changes and requests stop the statement where another replica was faster or a request came again.
@@ -11,7 +12,8 @@ use crate::{
     job::{Done, Job, Work},
     journal::Inner,
     kind::Step,
-    limits::{BATCH_COMMANDS, COMMAND_TRIES},
+    limits::{BATCH_COMMANDS, BATCH_PART, COMMAND_TRIES, QUEUED_COMMANDS},
+    lines::Lines,
     metrics,
     output::{Output, seals_in},
     panics,
@@ -58,13 +60,20 @@ struct Batch<'a> {
 }
 
 /// Runs until every handle of the journal is gone.
-pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::Receiver<Job>) {
-    let mut jobs = Vec::with_capacity(BATCH_COMMANDS);
-    while queue.recv_many(&mut jobs, BATCH_COMMANDS).await > 0 {
-        metrics::batch(inner.service, jobs.len(), queue.len());
-        let mut waiting = std::mem::take(&mut jobs);
-        while !waiting.is_empty() {
-            waiting = panics::survived(&inner, attempt(&inner, waiting)).await;
+pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::UnboundedReceiver<Job>) {
+    let (mut lines, mut come) = (Lines::default(), Vec::new());
+    loop {
+        if lines.len() == 0 && queue.recv_many(&mut come, QUEUED_COMMANDS).await == 0 {
+            return;
+        }
+        while let Ok(job) = queue.try_recv() {
+            come.push(job);
+        }
+        come.drain(..).for_each(|job| lines.join(job.whose(), job));
+        let mut jobs = lines.next(BATCH_COMMANDS, BATCH_PART);
+        metrics::batch(inner.service, jobs.len(), lines.len());
+        while !jobs.is_empty() {
+            jobs = panics::survived(&inner, attempt(&inner, jobs)).await;
         }
     }
 }
@@ -336,7 +345,8 @@ impl Batch<'_> {
         let stamp = self.stamp(&slot, command);
         let steps = command.decide(slot.state.as_ref(), &stamp, self.moment)?;
         if slot.version + steps.len() as u64 > RECORD_CHANGES {
-            return Err(Refusal::because(Reason::Limit, "PL-3", format!("{} has too many changes", slot.name)));
+            return Err(Refusal::because(Reason::Limit, "PL-3", format!("{} has too many changes", slot.name))
+                .help("Begin a new record that takes its place."));
         }
         let author = command.author();
         if let Some(last) = steps.last() {

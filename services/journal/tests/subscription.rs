@@ -12,7 +12,10 @@ use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal, Stamp};
 use hansa_proto::{register::city_change::Change, types::ChangeEnvelope};
 use hansa_register_domain::reference::CityReference;
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 use uuid::Uuid;
 
 /// While it is set, the mirror cannot apply a city called "Bad".
@@ -35,6 +38,7 @@ impl Reference for Counted {
         if city.name == "Bad" && BROKEN.load(Ordering::Relaxed) {
             return Err(Misfit("bad".into()));
         }
+        assert_ne!(city.name, "Terrible", "a fold that panics");
         Ok(Self(city, folds + 1))
     }
 }
@@ -42,7 +46,8 @@ impl Reference for Counted {
 impl Mirror for Cities {
     type State = Counted;
 
-    fn touches(record: RecordId, _: Option<&Self::State>, _: Option<&Self::State>) -> Vec<(&'static str, Uuid)> {
+    fn touches(record: RecordId, _: Option<&Self::State>, after: Option<&Self::State>) -> Vec<(&'static str, Uuid)> {
+        assert!(after.is_none_or(|Counted(city, _)| city.name != "Untouchable"), "what it touches panics");
         vec![("look", record.0)]
     }
 }
@@ -65,6 +70,28 @@ impl Source for Unruly {
 
     async fn applied(&mut self) -> Result<(), Refusal> {
         Ok(())
+    }
+}
+
+/// A broker that knows by itself where it is, and brings everything again each time.
+struct Forgetful(JournalSource);
+
+#[async_trait::async_trait]
+impl Source for Forgetful {
+    async fn next(&mut self, _: i64) -> Result<Vec<Delivery>, Refusal> {
+        self.0.next(0).await
+    }
+
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+        self.0.history(record, after).await
+    }
+
+    async fn applied(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn by_position(&self) -> bool {
+        false
     }
 }
 
@@ -126,6 +153,92 @@ async fn what_cannot_be_applied_waits_apart_and_can_be_replayed() {
     subscription.replay(&mut source, name("bad").id).await.unwrap();
     assert!(subscription.quarantined().await.unwrap().is_empty());
     assert_eq!(of("bad").await, "Fine again");
+}
+
+/// One that ended the process would end it again at each start.
+#[tokio::test]
+async fn what_panics_waits_apart_as_well() {
+    let f = Fixture::sqlite().await;
+    for (key, called) in [("fold", "Terrible"), ("touch", "Untouchable")] {
+        f.journal.submit(enter(key, "Fine"), false).await.unwrap();
+        f.journal.submit(rename(key, called), false).await.unwrap();
+    }
+    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
+    let mut source = JournalSource::of(&f.journal);
+    everything(&subscription, &mut source, &f).await;
+    let stuck: Vec<(Uuid, i64)> =
+        subscription.quarantined().await.unwrap().iter().map(|row| (row.record, row.version)).collect();
+    let mut expected = vec![(name("fold").id.0, 2), (name("touch").id.0, 2)];
+    expected.sort_unstable();
+    assert_eq!(stuck, expected);
+    for key in ["fold", "touch"] {
+        let mirror = Mirrors::<Cities>::of(&f.journal).get(name(key).id).await.unwrap().unwrap();
+        assert_eq!((mirror.0.name.as_str(), mirror.1), ("Fine", 1), "what came before stands");
+    }
+}
+
+/// No mirror goes back or is written twice with the same version. What is applied under lock makes a row of `locked`.
+const WATCHED: &str = "
+    CREATE FUNCTION forward() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.version <= OLD.version THEN RAISE EXCEPTION 'from % to %', OLD.version, NEW.version; END IF;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER forward BEFORE UPDATE ON mirrors FOR EACH ROW EXECUTE FUNCTION forward();
+    CREATE TABLE locked (at bigserial);
+    CREATE FUNCTION locked() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        INSERT INTO locked DEFAULT VALUES;
+        RETURN NEW;
+    END $$;
+    CREATE TRIGGER locked BEFORE INSERT ON cursors FOR EACH ROW EXECUTE FUNCTION locked();";
+
+async fn number(f: &Fixture, sql: &str) -> i64 {
+    use sea_orm::{ConnectionTrait, Statement};
+    let db = f.journal.store().reader();
+    let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
+    row.unwrap().try_get_by_index(0).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_apply_the_same_changes_at_once_fold_each_of_them_once() {
+    use sea_orm::ConnectionTrait;
+    const CITIES: u64 = 5;
+    const NAMES: u64 = 60;
+    let f = Fixture::postgres().await;
+    f.journal.store().reader().execute_unprepared(WATCHED).await.unwrap();
+    let follow = |journal: hansa_journal::Journal| async move {
+        let subscription = Subscription::new("test", &journal).mirror::<Cities>();
+        let (mut source, mirrors) = (Forgetful(JournalSource::of(&journal)), Mirrors::<Cities>::of(&journal));
+        let cities: Vec<Uuid> = (0..CITIES).map(|city| name(&format!("c{city}")).id.0).collect();
+        let deadline = Instant::now() + hansa_tests::SOON;
+        loop {
+            subscription.step(&mut source).await.unwrap();
+            let folds: Vec<u64> = mirrors.get_each(&cities).await.unwrap().iter().map(|(_, mirror)| mirror.1).collect();
+            if folds == [NAMES + 1; CITIES as usize] {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{folds:?}");
+        }
+    };
+    let write = async {
+        for city in 0..CITIES {
+            f.journal.submit(enter(&format!("c{city}"), "x"), false).await.unwrap();
+        }
+        for turn in 0..NAMES {
+            let commands = (0..CITIES).map(|city| rename(&format!("c{city}"), &format!("name {turn}"))).collect();
+            assert!(f.journal.submit_each(commands, false).await.iter().all(Result::is_ok));
+        }
+    };
+    let (one, other) = (tokio::spawn(follow(f.again().await)), tokio::spawn(follow(f.again().await)));
+    write.await;
+    one.await.unwrap();
+    other.await.unwrap();
+    let turns = number(&f, "SELECT position FROM cursors WHERE subscription = 'test/turn'").await;
+    let locked = number(&f, "SELECT count(*) FROM locked").await;
+    assert!(0 < locked && locked < turns, "{locked} of {turns} under lock: both ways are tried");
+    let folded = number(&f, "SELECT sum(version)::bigint FROM mirrors").await;
+    assert_eq!(folded.cast_unsigned(), CITIES * (NAMES + 1));
 }
 
 #[tokio::test]

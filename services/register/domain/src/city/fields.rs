@@ -116,7 +116,7 @@ fn time_zone(zone: &str) -> Refused<String> {
 fn checked_identifiers(identifiers: &[Identifier]) -> Refused<Vec<(IdentifierScheme, String)>> {
     let bad = |what: &str| Refusal::field("city.identifiers", what).under("CT-11");
     if identifiers.len() > IDENTIFIERS {
-        return Err(bad("has more than 20 entries"));
+        return Err(bad(&format!("has more than {IDENTIFIERS} entries")));
     }
     let mut out: Vec<(IdentifierScheme, String)> = Vec::with_capacity(identifiers.len());
     for identifier in identifiers {
@@ -138,7 +138,8 @@ pub(super) fn identifiers(identifiers: &[(IdentifierScheme, String)]) -> Vec<Ide
 
 fn alternative_names(names: &[String]) -> Refused<Vec<String>> {
     if names.len() > ALTERNATIVE_NAMES || names.iter().any(|name| name.chars().count() > NAME_CHARS) {
-        return Err(Refusal::field("city.alternative_names", "has more than 24 entries, or one that is too long"));
+        let what = format!("has more than {ALTERNATIVE_NAMES} entries, or one that is too long");
+        return Err(Refusal::field("city.alternative_names", what));
     }
     names.iter().try_for_each(|name| text::name("city.alternative_names", name))?;
     Ok(names.to_vec())

@@ -1,0 +1,37 @@
+//! One tenant that asks without end makes no other wait for it.
+#![allow(clippy::unwrap_used)]
+
+mod fixture;
+
+use fixture::{Fixture, author, enter, name, rename, steward, tenant};
+use hansa_journal::{Author, Command, limits::BATCH_COMMANDS, tables::change};
+use hansa_kernel::record::happened;
+use hansa_proto::register::{CityRenamed, city_change::Change};
+use hansa_register_domain::City;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+
+/// Another tenant renames a city.
+fn others(key: &str) -> Command<City> {
+    let author = Author { tenant: Some(tenant(2)), ..author(&steward()) };
+    Command::new(name(key), author, |_, _| {
+        happened(Change::from(CityRenamed { display_name: "Tunis".into(), ..Default::default() }))
+    })
+}
+
+/// On one thread all of these are asked before the writer sees the first.
+#[tokio::test(flavor = "current_thread")]
+async fn who_comes_after_anothers_backlog_is_in_the_next_batch() {
+    let f = Fixture::sqlite().await;
+    let entered = f.journal.submit_each(vec![enter("loud", "0"), enter("quiet", "0")], false).await;
+    assert!(entered.iter().all(Result::is_ok));
+    let loud = (1..=2 * BATCH_COMMANDS).map(|turn| rename("loud", &turn.to_string()));
+    let asked = loud.chain([others("quiet")]).map(|command| f.journal.submit(command, false));
+    let answers = futures::future::join_all(asked).await;
+    // The loud one's commands were decided in their order.
+    let versions: Vec<u64> = answers.iter().map(|answer| answer.as_ref().unwrap().version).collect();
+    assert!(versions.iter().copied().eq((2..2 + 2 * BATCH_COMMANDS as u64).chain([2])));
+    let changes = change::Entity::find().filter(change::Column::Version.gt(1)).order_by_asc(change::Column::Seq);
+    let changes = changes.all(f.journal.store().reader()).await.unwrap();
+    let place = changes.iter().position(|row| row.record == name("quiet").id.0).unwrap();
+    assert!(place < BATCH_COMMANDS, "it waited for {place} of another tenant");
+}
