@@ -2,7 +2,7 @@
 //! once, and every view equals what its journal says.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use hansa_tests::{Dice, Load, Platform, Servers, budget};
+use hansa_tests::{Dice, Load, Platform, Servers, dice};
 use sea_orm::{ConnectionTrait, Statement};
 use std::{collections::BTreeMap, time::Instant};
 
@@ -26,12 +26,13 @@ async fn r_1_the_program_and_its_servers_are_killed() {
 }
 
 async fn kill_again_and_again(shape: &str, platform: &mut Platform, servers: Option<&Servers>, victims: &[&str]) {
-    let mut dice = Dice::new(&format!("kills, {shape}"));
+    let seed = dice::seed(&format!("kills, {shape}"));
+    let mut dice = Dice::of(seed);
     let mut load = Load::on(platform).await;
-    let (start, budget) = (Instant::now(), budget(SECONDS));
+    let start = Instant::now();
     load.begin(platform, &mut dice);
-    let mut kills: BTreeMap<&str, u32> = BTreeMap::new();
-    while start.elapsed() < budget {
+    let mut kills: BTreeMap<&str, u64> = BTreeMap::new();
+    while dice::goes_on("TEST_KILLS", kills.values().sum(), start, SECONDS) {
         // The moment is counted in acknowledgements: none at all, while everything still comes up, or some.
         let wait = dice.below(60).saturating_sub(10);
         load.more(wait).await;
@@ -46,12 +47,14 @@ async fn kill_again_and_again(shape: &str, platform: &mut Platform, servers: Opt
     }
     load.more(1).await;
     load.end().await;
-    let total: u32 = kills.values().sum();
-    println!("{shape}: {total} kills {kills:?} in {:.1} s; {}", start.elapsed().as_secs_f64(), load.account());
+    let (total, seconds): (u64, f64) = (kills.values().sum(), start.elapsed().as_secs_f64());
+    let account = load.account();
     load.check(platform).await;
     platform.stop();
     load.examine(platform);
     folded_anew(platform, servers, &load).await;
+    // Said where all of it held.
+    println!("{shape}: seed {seed}: {total} kills {kills:?} in {seconds:.1} s; {account}");
 }
 
 async fn kill(platform: &mut Platform, servers: Option<&Servers>, victim: &str) {
@@ -72,7 +75,7 @@ async fn kill(platform: &mut Platform, servers: Option<&Servers>, victim: &str) 
 
 /// What the services keep of each other is what they would have if they heard of everything for the first time.
 async fn folded_anew(platform: &mut Platform, servers: Option<&Servers>, load: &Load) {
-    let readers = ["partnerships", "strategy"];
+    let readers = ["partnerships", "networks", "strategy"];
     let mut before = Vec::new();
     for reader in readers {
         before.push(mirrors(platform, reader).await);

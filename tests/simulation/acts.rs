@@ -6,7 +6,7 @@ use hansa_kernel::{Caller, PersonId, RecordId, Role, TenantId, time};
 use hansa_proto::{google::r#type::Date, types::LocalizedText};
 use hansa_tests::Dice;
 use prost::Message;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 use uuid::Uuid;
 
 /// Somebody who has nothing to do with any of it.
@@ -19,11 +19,14 @@ pub struct City {
     pub name: String,
     pub country: &'static str,
     pub tenant: Option<TenantId>,
+    /// It was merged, divided or deleted, or will be.
+    pub gone: bool,
 }
 
 impl City {
     pub fn new(key: &'static str, country: &'static str) -> Self {
-        Self { key, name: format!("cities/{}", RecordId::from_source("geonames", key)), country, tenant: None }
+        let name = format!("cities/{}", RecordId::from_source("geonames", key));
+        Self { key, name, country, tenant: None, gone: false }
     }
 }
 
@@ -34,6 +37,8 @@ pub struct Known {
     pub cities: Vec<City>,
     pub agreements: Vec<String>,
     pub strategies: Vec<(String, TenantId)>,
+    /// What was deleted, and by whom.
+    pub deleted: BTreeMap<String, TenantId>,
 }
 
 impl Known {
@@ -139,9 +144,10 @@ impl Mind<'_> {
         Some(time::date(self.now.date_naive() + Months::new(months)))
     }
 
-    /// Two cities. Mostly both have joined.
+    /// Two cities. Mostly both have joined, and still are.
     pub fn pair(&mut self) -> [City; 2] {
-        let all: Vec<City> = self.known.cities.iter().filter(|city| city.tenant.is_some()).cloned().collect();
+        let there = |city: &&City| city.tenant.is_some() && !city.gone;
+        let all: Vec<City> = self.known.cities.iter().filter(there).cloned().collect();
         let of = if all.len() < 2 || self.chance(1, 5) { self.known.cities.clone() } else { all };
         let one = self.dice.below(of.len() as u64);
         let other = (one + 1 + self.dice.below(of.len() as u64 - 1)) % of.len() as u64;

@@ -2,9 +2,9 @@
 
 #![allow(clippy::needless_update, reason = "some of the requests have no fields of their own")]
 
-use crate::acts::{Mind, Order};
+use crate::acts::{City, Mind, Order};
 use hansa_kernel::{Role, TenantId};
-use hansa_proto::partnerships::{self as p, AgreementKind, AgreementState, GuidelinesNeed, Sector};
+use hansa_proto::partnerships::{self as p, AgreementKind, AgreementState, AgreementStep, GuidelinesNeed, Sector};
 
 /// The path of an rpc.
 macro_rules! path {
@@ -50,6 +50,23 @@ fn tenant_of(party: &p::AgreementParty) -> Option<TenantId> {
 impl Mind<'_> {
     pub fn propose(&mut self) -> Order {
         let [one, other] = self.pair();
+        if self.chance(1, 4) { self.propose_to_one_who_is_absent() } else { self.propose_between(&one, &other) }
+    }
+
+    /// A proposal whose steps on the other side can only be attested.
+    pub fn propose_to_one_who_is_absent(&mut self) -> Order {
+        let there = |city: &&City| !city.gone;
+        let (joined, absent): (Vec<City>, Vec<City>) =
+            self.known.cities.iter().filter(there).cloned().partition(|city| city.tenant.is_some());
+        if joined.is_empty() || absent.is_empty() {
+            let [one, other] = self.pair();
+            return self.propose_between(&one, &other);
+        }
+        let (one, other) = (self.dice.pick(&joined).clone(), self.dice.pick(&absent).clone());
+        self.propose_between(&one, &other)
+    }
+
+    fn propose_between(&mut self, one: &City, other: &City) -> Order {
         let kind = *self.dice.pick(&[AgreementKind::Memorandum, AgreementKind::Cooperation, AgreementKind::Twinning]);
         let agreements = self.known.agreements.clone();
         let supersedes = if !agreements.is_empty() && self.chance(1, 3) {
@@ -66,8 +83,8 @@ impl Mind<'_> {
             ..Default::default()
         };
         let request = p::CreateAgreementRequest {
-            initiator: one.name,
-            partner: other.name,
+            initiator: one.name.clone(),
+            partner: other.name.clone(),
             terms: Some(terms),
             supersedes,
             request_id: self.id(),
@@ -79,7 +96,10 @@ impl Mind<'_> {
 
     pub fn import(&mut self) -> Order {
         let [one, other] = self.pair();
-        let tie_id = self.dice.below(4).to_string();
+        if let Some(deleted) = self.deleted() {
+            return deleted;
+        }
+        let tie_id = self.dice.below(12).to_string();
         let origin = p::AgreementOrigin { source: "a test".into(), tie_id, claimed_by: String::new() };
         let terms = p::AgreementTerms { title: self.text(), ..Default::default() };
         let request = p::ImportAgreementRequest {
@@ -92,6 +112,22 @@ impl Mind<'_> {
             validate_only: self.tried,
         };
         self.order(path!(Attestation.ImportAgreement), "", (self.known.steward, Role::Steward), &request)
+    }
+
+    /// Something about an agreement that was deleted, now and then.
+    fn deleted(&mut self) -> Option<Order> {
+        let deleted: Vec<String> =
+            self.known.deleted.keys().filter(|name| name.starts_with("agreements/")).cloned().collect();
+        if deleted.is_empty() || self.chance(1, 2) {
+            return None;
+        }
+        let gone = p::Agreement { name: self.dice.pick(&deleted).clone(), ..Default::default() };
+        let steward = (self.known.steward, Role::Steward);
+        Some(if self.chance(1, 2) {
+            order!(self, gone, steward, DeleteAgreement, DeleteAgreementRequest { reason: self.text() })
+        } else {
+            order!(self, gone, steward, RecordActivity, RecordActivityRequest { activity: Some(self.activity()) })
+        })
     }
 
     /// One decision over all agreements with a country.
@@ -129,6 +165,14 @@ impl Mind<'_> {
         }
         let side = self.dice.pick(&[0, 1]) % sides.len();
         let side = &sides[side];
+        if let Some(step) = self.unanswered(a, side) {
+            return self.answer(a, side, step);
+        }
+        if sides.len() < 2 && self.chance(1, 2) || self.errs && self.chance(1, 12) {
+            let votes =
+                if side.other.city == partner.city { needs.partner_council_vote } else { needs.initiator_council_vote };
+            return self.attest(a, side, votes);
+        }
         if self.chance(1, 10) {
             return self.anything(a, side);
         }
@@ -154,7 +198,11 @@ impl Mind<'_> {
     /// An agreement on whose side nobody stands yet.
     fn unclaimed(&mut self, a: &p::Agreement, initiator: &p::AgreementParty, partner: &p::AgreementParty) -> Order {
         let steward = (self.known.steward, Role::Steward);
-        let ends = [&initiator.city, &partner.city];
+        if self.errs && self.chance(1, 4) {
+            return order!(self, a, steward, DeleteAgreement, DeleteAgreementRequest { reason: self.text() });
+        }
+        let free = [initiator, partner].into_iter().filter(|party| party.tenant.is_empty());
+        let ends: Vec<&String> = free.map(|party| &party.city).collect();
         let joined = self.known.cities.iter().filter(|city| ends.contains(&&city.name)).find_map(|city| city.tenant);
         match joined {
             Some(tenant) if self.chance(2, 3) => {
@@ -168,6 +216,68 @@ impl Mind<'_> {
                 RecordActivityRequest { activity: Some(self.activity()) }
             ),
         }
+    }
+
+    /// A step that was attested in a side's name, and to which it has a word to say now; or says it once more.
+    fn unanswered(&mut self, a: &p::Agreement, side: &Side<'_>) -> Option<AgreementStep> {
+        let again = self.errs && self.chance(1, 4);
+        let open = |one: &&p::Attestation| {
+            let own = [side.party.city.as_str(), ""].contains(&one.city.as_str());
+            own && (again || one.state() == p::AttestationState::Attested)
+        };
+        let open: Vec<AgreementStep> = a.attestations.iter().filter(open).map(p::Attestation::step).collect();
+        if open.is_empty() || self.chance(2, 3) { None } else { Some(*self.dice.pick(&open)) }
+    }
+
+    fn answer(&mut self, a: &p::Agreement, side: &Side<'_>, step: AgreementStep) -> Order {
+        let by = side.as_(Role::CouncilClerk);
+        if self.chance(1, 2) {
+            return order!(self, a, by, ConfirmAttestation, ConfirmAttestationRequest { step: step as i32 });
+        }
+        order!(self, a, by, DisputeAttestation, DisputeAttestationRequest { step: step as i32, reason: self.text() })
+    }
+
+    /// The next step of a city that is not on the platform, as the other attests it.
+    fn attest(&mut self, a: &p::Agreement, side: &Side<'_>, votes: bool) -> Order {
+        let other = side.other;
+        let mut wording = 0;
+        let step = if a.state() == AgreementState::Proposed {
+            AgreementStep::Dialogue
+        } else if let Some(put) = a.rationale.as_ref().filter(|_| other.rationale.is_none()) {
+            wording = put.revision;
+            AgreementStep::Rationale
+        } else if let Some(put) = a.plan.as_ref().filter(|_| other.plan.is_none()) {
+            wording = put.revision;
+            AgreementStep::Plan
+        } else if votes && other.council_vote.is_none() {
+            AgreementStep::CouncilVote
+        } else if let Some(put) = &a.renewal {
+            wording = put.revision;
+            AgreementStep::Renewal
+        } else if let Some(put) = &a.revitalisation {
+            wording = put.revision;
+            AgreementStep::Revitalisation
+        } else if a.rationale.is_some() && a.plan.is_some() && other.signature.is_none() {
+            AgreementStep::Signature
+        } else {
+            return self.prepare(a, std::slice::from_ref(side));
+        };
+        let by = side.as_(Role::IrOfficer);
+        order!(
+            self,
+            a,
+            by,
+            AttestStep,
+            AttestStepRequest {
+                step: step as i32,
+                document: "doc:shown".to_owned(),
+                source: "a newspaper".to_owned(),
+                date: self.days(0),
+                vote: p::VoteResult::Approved as i32,
+                place: if step == AgreementStep::Signature { self.text() } else { Vec::new() },
+                revision: wording,
+            }
+        )
     }
 
     fn activity(&mut self) -> p::Activity {

@@ -1,11 +1,12 @@
 //! What is asked of the register.
 
 use crate::acts::{City, Mind, Order};
-use hansa_kernel::{Role, TenantId};
+use hansa_kernel::{RecordName, Role, TenantId};
 use hansa_proto::register::{
-    BatchImportCitiesRequest, BatchImportCountryFactsRequest, CityRow, CityTier, CountryRow, CreateTenantRequest, Fact,
-    MayorTerm, Office, OfficeExistence, RecordTermRequest, RegimeClass, RegimeFact, RegimeScheme, RenameCityRequest,
-    SetFactRequest, Tenant, TenantKind, UpdateOfficeRequest, country_row,
+    BatchImportCitiesRequest, BatchImportCountryFactsRequest, CityRow, CityTier, CountryRow, CreateTenantRequest,
+    DeleteCityRequest, Fact, MayorTerm, MergeCitiesRequest, Office, OfficeExistence, RecordTermRequest, RegimeClass,
+    RegimeFact, RegimeScheme, RenameCityRequest, RotateTenantKeyRequest, SetFactRequest, SplitCityRequest, Tenant,
+    TenantKind, UpdateOfficeRequest, country_row,
 };
 use hansa_register_domain::office;
 
@@ -16,15 +17,25 @@ macro_rules! path {
     };
 }
 
+/// The office of a city.
+pub fn office_of(city: &str) -> String {
+    let id = RecordName::parse(city, "cities", "city").unwrap().id;
+    format!("offices/{}", office::id_of(id))
+}
+
 impl Mind<'_> {
     pub fn of_register(&mut self) -> Order {
         match self.dice.below(24) {
+            // What ends cities or keys is not yet in the beginning that all seeds share.
+            0 | 1 if self.errs => self.succession(),
+            2 | 3 if self.errs => self.rotate(),
+            4 if self.errs => self.delete_city(),
             0..=2 => {
                 let cities = self.known.cities.clone();
                 self.import_cities(&cities)
             }
-            3..=6 => self.rename(),
-            7..=9 => self.fact(),
+            3..=7 => self.rename(),
+            8 | 9 => self.fact(),
             10..=13 => {
                 let cities = self.known.cities.clone();
                 let outside: Vec<City> = cities.iter().filter(|city| city.tenant.is_none()).cloned().collect();
@@ -44,6 +55,68 @@ impl Mind<'_> {
         let city = self.dice.pick(&cities).clone();
         let keeper = city.tenant.map_or((self.known.steward, Role::Steward), |tenant| (tenant, Role::IrOfficer));
         (city, keeper)
+    }
+
+    /// A city becomes a part of another, or gives parts off.
+    fn succession(&mut self) -> Order {
+        let (city, by) = self.kept();
+        let days = *self.dice.pick(&[0, 0, -3, 1, 20]);
+        let effective_date = self.days(days);
+        let mut others: Vec<City> = self.known.cities.iter().filter(|other| other.name != city.name).cloned().collect();
+        let other = others.swap_remove(self.dice.below(others.len() as u64) as usize);
+        if self.chance(2, 3) {
+            let beside = others.iter().filter(|other| city.tenant.is_none() && other.tenant.is_none());
+            let beside = beside.take(self.dice.below(2) as usize).map(|other| other.name.clone());
+            let request = MergeCitiesRequest {
+                name: other.name.clone(),
+                etag: self.etag(""),
+                request_id: self.id(),
+                validate_only: self.tried,
+                predecessors: std::iter::once(city.name.clone()).chain(beside).collect(),
+                effective_date,
+            };
+            return self.order(path!("City", "MergeCities"), &other.name, by, &request);
+        }
+        let part = self.dice.pick(&others).name.clone();
+        let heir = if self.chance(1, 2) { other.name.clone() } else { String::new() };
+        let request = SplitCityRequest {
+            name: city.name.clone(),
+            etag: self.etag(""),
+            request_id: self.id(),
+            validate_only: self.tried,
+            successors: vec![other.name, part],
+            heir,
+            effective_date,
+        };
+        self.order(path!("City", "SplitCity"), &city.name, by, &request)
+    }
+
+    /// A tenant gets another key.
+    fn rotate(&mut self) -> Order {
+        let joined: Vec<TenantId> = self.known.cities.iter().filter_map(|city| city.tenant).collect();
+        let tenant = *self.dice.pick(&joined);
+        let own = self.chance(2, 3);
+        let by = if own { (tenant, Role::Mayor) } else { (self.known.steward, Role::Steward) };
+        let request = RotateTenantKeyRequest {
+            name: tenant.name(),
+            etag: self.etag(""),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("Tenant", "RotateTenantKey"), &tenant.name(), by, &request)
+    }
+
+    fn delete_city(&mut self) -> Order {
+        let cities = self.known.cities.clone();
+        let city = self.dice.pick(&cities).clone();
+        let request = DeleteCityRequest {
+            name: city.name.clone(),
+            reason: self.text(),
+            etag: self.etag(""),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("City", "DeleteCity"), &city.name, (self.known.steward, Role::Steward), &request)
     }
 
     pub fn import_cities(&mut self, cities: &[City]) -> Order {
@@ -130,10 +203,9 @@ impl Mind<'_> {
 
     fn office(&mut self) -> Order {
         let (city, by) = self.kept();
-        let id = hansa_kernel::RecordName::parse(&city.name, "cities", "city").unwrap().id;
         let existence = *self.dice.pick(&[OfficeExistence::Exists, OfficeExistence::None]);
         let office = Office {
-            name: format!("offices/{}", office::id_of(id)),
+            name: office_of(&city.name),
             city: city.name.clone(),
             existence: existence as i32,
             languages: if existence == OfficeExistence::Exists { vec!["fr".into()] } else { Vec::new() },

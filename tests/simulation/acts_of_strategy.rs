@@ -1,12 +1,16 @@
 //! What is asked of the strategy service, and the erasure of texts in any.
 
-use crate::acts::{Mind, Order};
+use crate::{
+    acts::{Mind, Order},
+    acts_of_register::office_of,
+};
 use hansa_kernel::{Role, TenantId};
 use hansa_proto::{
     changes::EraseTextsRequest,
     strategy::{
-        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Goal, GoalAim, LinkToolRequest, Outcome,
-        PutGoalRequest, RemoveGoalRequest, Strategy, ToolLink, ToolPurpose, UnlinkToolRequest, UpdateStrategyRequest,
+        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, DeleteStrategyRequest, Dimension, Goal, GoalAim,
+        LinkToolRequest, Outcome, PutGoalRequest, RemoveGoalRequest, Strategy, ToolLink, ToolPurpose,
+        UnlinkToolRequest, UpdateStrategyRequest,
     },
 };
 
@@ -33,7 +37,7 @@ impl Mind<'_> {
         // The newest are those to which something can still be done.
         let newest = &strategies[strategies.len().saturating_sub(3)..];
         let (name, tenant) = self.dice.pick(newest).clone();
-        match self.dice.below(12) {
+        match self.dice.below(13) {
             0..=3 => {
                 let goal = *self.dice.pick(&GOALS);
                 self.goal(&name, tenant, goal)
@@ -42,6 +46,7 @@ impl Mind<'_> {
             7 | 8 => self.link(&name, tenant),
             9 => self.unlink(&name, tenant),
             10 => self.update(&name, tenant),
+            11 if self.errs => self.delete(&name, tenant),
             _ => self.without_goal(&name, tenant),
         }
     }
@@ -154,19 +159,35 @@ impl Mind<'_> {
         self.order(path!("UpdateStrategy"), name, (tenant, Role::IrOfficer), &request)
     }
 
+    fn delete(&mut self, name: &str, tenant: TenantId) -> Order {
+        let request = DeleteStrategyRequest {
+            name: name.into(),
+            reason: self.text(),
+            etag: self.etag(""),
+            request_id: self.id(),
+            validate_only: self.tried,
+        };
+        self.order(path!("DeleteStrategy"), name, (tenant, Role::IrOfficer), &request)
+    }
+
     fn agreement(&mut self) -> String {
         let agreements = self.known.agreements.clone();
         if agreements.is_empty() { String::new() } else { self.dice.pick(&agreements).clone() }
     }
 
-    /// Erases all texts that somebody has in an agreement or a strategy.
+    /// Erases all texts that somebody has in a record.
     pub fn erase(&mut self) -> Order {
-        let (_, tenant) = self.someone().unwrap();
+        let (city, tenant) = self.someone().unwrap();
         let strategies = self.known.strategies.iter().map(|(name, _)| name);
-        let records: Vec<String> = self.known.agreements.iter().chain(strategies).cloned().collect();
+        let deleted = self.known.deleted.keys();
+        let mut records: Vec<String> = self.known.agreements.iter().chain(strategies).chain(deleted).cloned().collect();
+        records.extend([office_of(&city), city]);
         let record = if records.is_empty() { String::new() } else { self.dice.pick(&records).clone() };
         let (request_id, validate_only) = (self.id(), self.tried);
+        // What was brought in or deleted by the steward has the steward's texts.
+        let stewards = self.known.deleted.contains_key(&record) || self.chance(1, 8);
+        let by = if stewards { (self.known.steward, Role::Steward) } else { (tenant, Role::Mayor) };
         let request = EraseTextsRequest { record: record.clone(), seals: Vec::new(), request_id, validate_only };
-        self.order("/hansa.changes.v1.ChangeService/EraseTexts", &record, (tenant, Role::Mayor), &request)
+        self.order("/hansa.changes.v1.ChangeService/EraseTexts", &record, by, &request)
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     acts::STRANGER,
     ledger::{Follower, query},
     life::Life,
+    outcomes,
     world::{World, tells},
 };
 use chrono::DateTime;
@@ -13,24 +14,44 @@ use hansa_kernel::{Audience, Misfit, Record, RecordId, RecordName, Reference as 
 use hansa_partnerships_domain::{agreement::Agreement, ties::Tie};
 use hansa_proto::{
     ChangeSet,
-    types::{ChangeEnvelope, SignedChange},
+    types::{Actor, ChangeEnvelope, SignedChange, Tombstone},
 };
 use hansa_register_domain::reference::{CityReference, CountryReference, OfficeReference};
 use hansa_strategy_domain::Strategy;
-use prost::Message;
+use prost::{Message, Name};
 use sea_orm::{EntityTrait, QueryOrder};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A change, where it stands.
-struct Stored {
+pub struct Stored {
     seq: i64,
-    signed: SignedChange,
-    envelope: ChangeEnvelope,
+    pub signed: SignedChange,
+    pub envelope: ChangeEnvelope,
+}
+
+impl Stored {
+    /// Whether its record was deleted by it.
+    pub fn is_tombstone(&self) -> bool {
+        self.envelope.r#type == Tombstone::full_name()
+    }
+
+    /// What happened, where it is of such a kind.
+    pub fn change<C: ChangeSet>(&self) -> C {
+        C::decode(&self.envelope.r#type, &self.envelope.payload).unwrap().unwrap()
+    }
+
+    /// Whether nobody asked for it.
+    pub fn is_by_nobody(&self) -> bool {
+        self.envelope.actor.clone().unwrap_or_default() == Actor::default() && self.envelope.command_hash.is_empty()
+    }
 }
 
 /// All records of a service with their histories.
-type Histories = BTreeMap<String, Vec<Stored>>;
+pub type Histories = BTreeMap<String, Vec<Stored>>;
+
+/// What follows from other records and not from the calendar.
+const FOLLOWS: [&str; 3] = ["AgreementSuperseded", "PartySucceeded", "AgreementEnded"];
 
 /// Looks at everything. Answers how many changes time made.
 pub fn all(world: &World) -> u64 {
@@ -43,7 +64,12 @@ pub fn all(world: &World) -> u64 {
         feeds(world, service, histories);
         fired += timers(world, service, histories);
         nothing_waits(world, service);
+        outcomes::signatures(life, &all["register"], histories);
+        outcomes::tombstones(world, service, histories);
     }
+    outcomes::keys(life, &all["register"]);
+    outcomes::successions(world, &all["register"], &all["partnerships"]);
+    outcomes::attestations(&all["partnerships"]);
     for stored in all.values().flat_map(|histories| histories.values()).flatten() {
         let kind = stored.envelope.r#type.rsplit('.').next().unwrap_or_default();
         *world.kinds.lock().unwrap().entry(kind.to_owned()).or_default() += 1;
@@ -53,6 +79,7 @@ pub fn all(world: &World) -> u64 {
     for journal in &life.journals {
         let rebuilt = life.look(journal.rebuild(|_| ())).unwrap();
         assert!(rebuilt.differing.is_empty() && rebuilt.broken.is_empty() && rebuilt.erased == 0, "{rebuilt:?}");
+        outcomes::nothing_erased_is_told(world, journal.service());
     }
     fired
 }
@@ -152,8 +179,13 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
     let mut expected: Vec<(i64, &'static str, Vec<u8>)> = Vec::new();
     for stored in history {
         let envelope = &stored.envelope;
-        let by_nobody = envelope.actor.clone().unwrap_or_default() == hansa_proto::types::Actor::default();
-        if by_nobody && envelope.command_hash.is_empty() && !envelope.r#type.ends_with("Superseded") {
+        if stored.is_tombstone() {
+            // Time does nothing to it any more.
+            state = None;
+            continue;
+        }
+        let follows = FOLLOWS.iter().any(|kind| envelope.r#type.ends_with(kind));
+        if stored.is_by_nobody() && !follows {
             if expected.is_empty() {
                 let due =
                     state.as_ref().and_then(Record::due).unwrap_or_else(|| panic!("{envelope:?}: nothing is due"));
@@ -175,14 +207,13 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
         } else {
             assert!(expected.is_empty(), "{envelope:?}: time does all that is due at once");
         }
-        let change = R::Change::decode(&envelope.r#type, &envelope.payload).unwrap().unwrap();
-        state = Some(R::fold(state, &change, &stamp(envelope)).unwrap());
+        state = Some(R::fold(state, &stored.change(), &stamp(envelope)).unwrap());
     }
     assert!(expected.is_empty(), "time does all that is due at once");
     out
 }
 
-fn stamp(envelope: &ChangeEnvelope) -> Stamp {
+pub fn stamp(envelope: &ChangeEnvelope) -> Stamp {
     Stamp {
         version: envelope.version,
         at: time::instant("claimed_time", envelope.claimed_time.as_ref()).unwrap(),
@@ -227,7 +258,7 @@ fn nothing_waits(world: &World, service: &str) {
 /// Each mirror is as the owner's history says, and as far.
 fn mirrors(life: &Life, all: &BTreeMap<&str, Histories>) {
     let (register, partnerships) = (&all["register"], &all["partnerships"]);
-    for reader in ["partnerships", "strategy"] {
+    for reader in ["partnerships", "networks", "strategy"] {
         mirrored(life, register, reader, "cities", CityReference::fold);
         mirrored(life, register, reader, "countries", CountryReference::fold);
     }
@@ -256,22 +287,22 @@ fn mirrored<S, C: ChangeSet>(
         rows.iter().map(|row| (row.try_get("", "record").unwrap(), row.try_get("", "state").unwrap())).collect();
     for (name, history) in of(owner, collection) {
         let mut expected: Option<S> = None;
-        for stored in history {
-            let change = C::decode(&stored.envelope.r#type, &stored.envelope.payload).unwrap().unwrap();
-            expected = Some(fold(expected, &change, &stamp(&stored.envelope)).unwrap());
+        for stored in history.iter().filter(|stored| !stored.is_tombstone()) {
+            expected = Some(fold(expected, &stored.change(), &stamp(&stored.envelope)).unwrap());
         }
-        let expected = postcard::to_stdvec(&expected.unwrap()).unwrap();
+        let stands = !history.iter().any(Stored::is_tombstone);
+        let expected = if stands { postcard::to_stdvec(&expected.unwrap()).unwrap() } else { Vec::new() };
         assert_eq!(kept[&id(name).0], expected, "{name} as {reader} keeps it");
     }
 }
 
 /// The records of a collection.
-fn of<'a>(histories: &'a Histories, collection: &str) -> impl Iterator<Item = (&'a String, &'a Vec<Stored>)> {
+pub fn of<'a>(histories: &'a Histories, collection: &str) -> impl Iterator<Item = (&'a String, &'a Vec<Stored>)> {
     let prefix = format!("{collection}/");
     histories.iter().filter(move |(name, _)| name.starts_with(&prefix))
 }
 
-fn id(name: &str) -> RecordId {
+pub fn id(name: &str) -> RecordId {
     RecordName::parse_any(name, "name").unwrap().id
 }
 

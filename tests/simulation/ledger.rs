@@ -30,8 +30,11 @@ impl Order {
     /// The service in whose journal it leads to changes.
     pub fn service(&self) -> &'static str {
         match self.call.service() {
-            "changes" if self.record.starts_with("strategies/") => "strategy",
-            "changes" => "partnerships",
+            "changes" => match self.record.split('/').next() {
+                Some("strategies") => "strategy",
+                Some("cities" | "offices") => "register",
+                _ => "partnerships",
+            },
             service => service,
         }
     }

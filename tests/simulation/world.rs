@@ -3,20 +3,19 @@
 use crate::{
     acts::{City, Known, Mind, Order, SECRET, STRANGER},
     broker::Brokers,
-    ledger::{Follower, Ledger, Mark, Named},
+    ledger::{Follower, Ledger, Mark, Named, query},
     life::Life,
 };
-use chrono::{Duration, TimeZone, Utc};
+use chrono::{DateTime, Duration, TimeZone, Utc};
 use hansa_journal::{Clock, ManualClock};
-use hansa_kernel::{Reason, RecordName, Relation, TenantId};
+use hansa_kernel::{Reason, RecordName, TenantId};
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::{
-    partnerships::{self as p, AgreementState},
+    partnerships::{self as p, AgreementState, AgreementStep},
     register::RegimeClass,
     strategy::GoalAim,
 };
 use hansa_tests::Dice;
-use prost::Message;
 use sea_orm::ConnectionTrait;
 use std::{
     collections::BTreeMap,
@@ -25,7 +24,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tonic::{Code, Status};
-use tonic_types::StatusExt;
 
 /// Steps of one seed.
 const STEPS: usize = 100;
@@ -51,6 +49,8 @@ pub struct World {
     faults: bool,
     log: Log,
     focus: Option<String>,
+    /// The latest instant that the clock has told.
+    latest: DateTime<Utc>,
     /// Counts changes by their kinds.
     pub kinds: Kinds,
 }
@@ -74,14 +74,21 @@ fn folder() -> tempfile::TempDir {
 }
 
 impl Beginning {
-    /// Six cities, three of which have joined, two agreements, an old tie, and a strategy.
+    /// Eight cities, three of which have joined, two agreements, an old tie, and a strategy.
     pub fn new() -> Self {
         let folder = folder();
         fs::write(folder.path().join("node.key"), hex::encode([7; 32])).unwrap();
         let steward = hansa_journal::NodeKeys::from_secret(&[7; 32]).tenant();
-        let cities = [("1", "DE"), ("2", "TN"), ("3", "FR"), ("4", "NO"), ("5", "EC"), ("6", "PT")];
+        let cities =
+            [("1", "DE"), ("2", "TN"), ("3", "FR"), ("4", "NO"), ("5", "EC"), ("6", "PT"), ("7", "DE"), ("8", "FR")];
         let cities: Vec<City> = cities.into_iter().map(|(key, country)| City::new(key, country)).collect();
-        let known = Known { steward, cities: cities.clone(), agreements: Vec::new(), strategies: Vec::new() };
+        let known = Known {
+            steward,
+            cities: cities.clone(),
+            agreements: Vec::new(),
+            strategies: Vec::new(),
+            deleted: BTreeMap::new(),
+        };
         let clock = ManualClock::at(Utc.with_ymd_and_hms(2026, 1, 12, 9, 0, 0).unwrap());
         let life = Some(Life::begin(folder.path(), &clock, None));
         let mut world = World {
@@ -97,6 +104,7 @@ impl Beginning {
             faults: false,
             log: Log::default(),
             focus: None,
+            latest: DateTime::UNIX_EPOCH,
             kinds: Kinds::default(),
         };
         world.order(|mind| mind.import_cities(&cities)).unwrap();
@@ -110,6 +118,7 @@ impl Beginning {
             world.order(|mind| mind.propose());
         }
         world.order(|mind| mind.import());
+        world.attested();
         world.order(|mind| mind.draft()).unwrap();
         let (strategy, tenant) = world.known.strategies[0].clone();
         for goal in [("climate", GoalAim::GlobalChallenges), ("economy", GoalAim::EconomicAttractiveness)] {
@@ -134,6 +143,22 @@ impl Beginning {
 }
 
 impl World {
+    /// An agreement with a city that has not joined comes as far as that one's signature; then it joins, and may say its word.
+    fn attested(&mut self) {
+        let named = self.order(|mind| mind.propose_to_one_who_is_absent()).unwrap();
+        for _ in 0..ROUNDS {
+            let agreement = self.agreement(&named.name).unwrap();
+            if agreement.attestations.iter().any(|one| one.step() == AgreementStep::Signature) {
+                let absent = agreement.partner.unwrap_or_default().city;
+                let city = self.known.cities.iter().find(|city| city.name == absent).unwrap().clone();
+                self.order(|mind| mind.join(&city)).unwrap();
+                return;
+            }
+            self.order(|mind| mind.on_agreement(&agreement));
+        }
+        panic!("the signature of {} is never attested", named.name);
+    }
+
     /// The world of a seed.
     pub fn of(beginning: &Beginning, seed: u64, log: Log, kinds: Kinds) -> Self {
         let mut dice = Dice::of(seed);
@@ -158,6 +183,7 @@ impl World {
             faults: true,
             log,
             focus: None,
+            latest: DateTime::UNIX_EPOCH,
             kinds,
         }
     }
@@ -173,7 +199,7 @@ impl World {
     /// Everything that a seed does.
     pub fn live(&mut self) {
         // Each seed has its own tempo: some have many crashes, some much time, some a backlog.
-        let tempo: Vec<u64> = [40, 40, 6, 3, 7, 1, 6].iter().map(|often| often * (1 + self.dice.below(4))).collect();
+        let tempo: Vec<u64> = [40, 40, 6, 3, 7, 1, 6, 1].iter().map(|often| often * (1 + self.dice.below(4))).collect();
         for _ in 0..STEPS {
             let mut roll = self.dice.below(tempo.iter().sum());
             let step = tempo.iter().position(|often| {
@@ -191,12 +217,15 @@ impl World {
                 3 => self.crash("between two steps"),
                 4 => self.repeat(),
                 5 => self.rebuild(),
-                _ => self.follow(),
+                6 => self.follow(),
+                _ => self.refold(),
             }
         }
         if let Some(brokers) = &self.brokers {
             brokers.behave();
         }
+        // A clock that went back comes to where it was.
+        self.clock.set(self.latest.max(self.clock.now()));
         self.crash("before the end");
         self.settle();
     }
@@ -287,59 +316,15 @@ impl World {
                 assert!(!order.stale, "the record has another head");
                 assert!(!order.tried || before == after, "what is only tried changes nothing");
                 assert!(!order.foreign || before.changes == after.changes, "a stranger changes nothing");
+                let follows =
+                    self.known.deleted.contains_key(&order.record) && !order.call.path.ends_with("/EraseTexts");
+                assert!(!follows, "nothing follows a tombstone but the erasure of its texts");
                 if let Some(between) = between.filter(|between| *between != before && !order.many) {
                     assert_eq!(between, after, "what was done is not done twice");
                 }
                 let changed = after.changes > before.changes;
                 Some(self.granted(order, &answer, changed))
             }
-        }
-    }
-
-    fn refused(&mut self, order: &Order, status: &Status) {
-        self.ledger.refused += 1;
-        let details = status.get_details_error_info();
-        assert!(details.is_some_and(|info| info.metadata.contains_key("rule")), "{status:?} quotes no rule");
-        assert!(!matches!(status.code(), Code::Internal | Code::Unavailable | Code::Unknown), "{status:?}");
-        if order.foreign && ["agreements/", "strategies/"].iter().any(|kind| order.record.starts_with(kind)) {
-            let name = RecordName::parse_any(&order.record, "record").unwrap();
-            let standing = self.life().look(self.life().journal(order.service()).standing(&name, STRANGER)).unwrap();
-            if standing.is_none_or(|relation| relation == Relation::Stranger) && !order.stale {
-                assert_eq!(status.code(), Code::NotFound, "{status:?}: a stranger learns nothing");
-            }
-        }
-    }
-
-    fn granted(&mut self, order: Order, answer: &[u8], changed: bool) -> Named {
-        let named = if order.many { Named::default() } else { Named::read(order.call.path, answer) };
-        let service = order.service();
-        if order.tried {
-            return named;
-        }
-        if !named.etag.is_empty() {
-            assert_eq!(crate::ledger::head(self.life(), service, &named.name), named.etag, "the answer is what stands");
-        }
-        self.learn(&order, &named, answer);
-        if changed && !order.many {
-            self.ledger.keep_texts(&order, &named.name);
-        }
-        self.ledger.keep(order, named.clone(), self.clock.now());
-        named
-    }
-
-    fn learn(&mut self, order: &Order, named: &Named, answer: &[u8]) {
-        let rpc = order.call.path.rsplit('/').next().unwrap_or_default();
-        match rpc {
-            "CreateAgreement" | "ImportAgreement" if !self.known.agreements.contains(&named.name) => {
-                self.known.agreements.push(named.name.clone());
-            }
-            "CreateStrategy" => self.known.strategies.push((named.name.clone(), order.call.who.tenant)),
-            "CreateTenant" => {
-                let tenant = hansa_proto::register::Tenant::decode(answer).unwrap();
-                let city = self.known.cities.iter_mut().find(|city| city.name == tenant.city).unwrap();
-                city.tenant = Some(TenantId::parse(&tenant.name, "name").unwrap());
-            }
-            _ => {}
         }
     }
 
@@ -357,10 +342,20 @@ impl World {
         let before = Mark::of(self.life(), service);
         let answer = self.life().call(&first.order.call, None).unwrap();
         self.note(format!("again: {}: {:?}", first.order, answer.as_ref().map(|_| ()).map_err(Status::message)));
+        if answer.as_ref().is_err_and(|status| status.code() == Code::NotFound) && self.learns_anew(service) {
+            assert_eq!(before, Mark::of(self.life(), service), "a refusal changes nothing");
+            return;
+        }
         let answer = answer.expect("what was granted is granted again");
         assert_eq!(Named::read(first.order.call.path, &answer), first.named, "the first answer");
         assert_eq!(before, Mark::of(self.life(), service), "what is repeated has no effect");
         self.ledger.repeated += 1;
+    }
+
+    /// Whether a service has still to hear again of what it kept in an earlier shape: until then it knows no such city.
+    fn learns_anew(&self, service: &str) -> bool {
+        let old = query(self.life(), service, "SELECT record FROM mirrors WHERE revision = 0");
+        !old.is_empty()
     }
 
     /// One of those that go on beside takes a step.
@@ -387,8 +382,14 @@ impl World {
         }
     }
 
-    /// Time passes.
+    /// Time passes, or the clock is put back by seconds or minutes.
     fn wait(&mut self) {
+        self.latest = self.latest.max(self.clock.now());
+        if self.dice.below(5) == 0 {
+            let now = self.clock.now() - Duration::seconds(1 + self.dice.below(15 * 60).cast_signed());
+            self.note(format!("the clock is put back to {now}"));
+            return self.clock.set(now);
+        }
         let minutes = match self.dice.below(10) {
             0..=3 => self.dice.below(120),
             4..=6 => self.dice.below(72 * 60),
@@ -406,6 +407,22 @@ impl World {
             let rebuilt = self.life().look(journal.rebuild(|_| ())).unwrap();
             assert!(rebuilt.differing.is_empty() && rebuilt.broken.is_empty() && rebuilt.erased == 0, "{rebuilt:?}");
         }
+    }
+
+    /// A new version of the program begins: none of the snapshots that the one before it took can be read.
+    fn refold(&mut self) {
+        for journal in &self.life().journals {
+            let forget = async {
+                let tx = journal.store().begin().await.unwrap();
+                for table in ["records", "mirrors"] {
+                    let old = format!("UPDATE {table} SET revision = 0, state = x''");
+                    tx.execute_unprepared(&old).await.unwrap();
+                }
+                tx.commit().await.unwrap();
+            };
+            self.life().look(forget);
+        }
+        self.crash("and a new version begins");
     }
 
     /// A tenant reads on in its feed.

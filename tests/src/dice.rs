@@ -1,6 +1,6 @@
 //! Chance that can be had again, and how long a test may try its luck.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Pseudo-random numbers (SplitMix64) from a seed that is printed.
 #[derive(Clone, Debug)]
@@ -57,4 +57,14 @@ pub fn seed(test: &str) -> u64 {
 #[must_use]
 pub fn budget(seconds: u64) -> Duration {
     Duration::from_secs(std::env::var("TEST_SOAK").ok().and_then(|soak| soak.parse().ok()).unwrap_or(seconds))
+}
+
+/// Whether a test that began at `start` goes on: until it did something as often as a variable such as `TEST_KILLS` says, or
+/// where there is none for its `budget`.
+#[must_use]
+pub fn goes_on(often: &str, done: u64, start: Instant, seconds: u64) -> bool {
+    match std::env::var(often) {
+        Ok(wanted) => done < wanted.parse().unwrap_or_else(|_| panic!("{often} is a number")),
+        Err(_) => start.elapsed() < budget(seconds),
+    }
 }

@@ -1,7 +1,7 @@
 //! A world under load whose callers never give up, and the account of what they were told: what was acknowledged must be
 //! there, once.
 
-use crate::{Caller, Dice, Platform, cities, eventually, request_id, text, today};
+use crate::{Caller, Dice, Platform, SOON, cities, eventually, request_id, text, today};
 use hansa_kernel::{RecordId, Role, envelope};
 use hansa_proto::{
     changes::ListRecordChangesRequest,
@@ -29,6 +29,10 @@ use tonic_types::StatusExt;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Cities that are renamed now and then, beside the one that everybody renames.
 const MANY: usize = 40;
+/// For how many acknowledgements one of them is the one that everybody renames.
+const BUSY: usize = 2_000;
+/// Imports that bring new cities. What follows repeats them, so that a long test ends with a world that can be looked over.
+const IMPORTS: usize = 1_000;
 /// Cities of one import.
 const ROWS: usize = 10;
 
@@ -257,8 +261,9 @@ impl Load {
 
 async fn rename(shared: Arc<Shared>, steward: Caller, many: Vec<String>, mut dice: Dice) {
     while !shared.stop.load(Ordering::Relaxed) {
-        // Every other time the same city: many callers on one record.
-        let city = if dice.below(2) == 0 { many[0].clone() } else { dice.pick(&many).clone() };
+        // Every other time the same city: many callers on one record, and another one before its history is full.
+        let busy = shared.acknowledged.load(Ordering::Relaxed) as usize / BUSY % many.len();
+        let city = if dice.below(2) == 0 { many[busy].clone() } else { dice.pick(&many).clone() };
         let display_name = format!("City {}", request_id());
         let request = RenameCityRequest {
             name: city.clone(),
@@ -307,8 +312,16 @@ async fn record(shared: Arc<Shared>, office: Caller, agreement: String) {
 }
 
 async fn import(shared: Arc<Shared>, steward: Caller) {
+    let mut imported: Vec<Vec<String>> = Vec::new();
+    let mut repeated = 0;
     while !shared.stop.load(Ordering::Relaxed) {
-        let keys: Vec<String> = (0..ROWS).map(|_| request_id().replace('-', "")).collect();
+        let new = imported.len() < IMPORTS;
+        let keys = if new {
+            (0..ROWS).map(|_| request_id().replace('-', "")).collect()
+        } else {
+            repeated += 1;
+            imported[repeated % IMPORTS].clone()
+        };
         let rows = keys.iter().map(|key| CityRow {
             source_scheme: "geonames".into(),
             source_key: key.clone(),
@@ -337,7 +350,10 @@ async fn import(shared: Arc<Shared>, steward: Caller) {
             }
         };
         insist(shared.clone(), "an import", call).await;
-        shared.note(|ledger| ledger.imports.extend(keys));
+        shared.note(|ledger| ledger.imports.extend(keys.iter().filter(|_| new).cloned()));
+        if new {
+            imported.push(keys);
+        }
     }
 }
 
@@ -381,10 +397,18 @@ async fn mirrored(platform: &Platform, owner: &'static str, collection: &str, re
     let records = pairs(platform, owner, &records).await;
     assert!(!records.is_empty());
     let mirrors = format!("SELECT record, version FROM mirrors WHERE subscription = '{collection}'");
-    eventually(&format!("{reader} has heard of all {collection}"), async || {
-        (pairs(platform, reader, &mirrors).await == records).then_some(())
-    })
-    .await;
+    let (mut heard, mut deadline) = (BTreeMap::new(), Instant::now() + SOON);
+    while heard != records {
+        let now = pairs(platform, reader, &mirrors).await;
+        // However much there is to hear of: it goes on.
+        if now != heard {
+            (heard, deadline) = (now, Instant::now() + SOON);
+            continue;
+        }
+        let (most, all) = (heard.len(), records.len());
+        assert!(Instant::now() < deadline, "{reader} has heard of {most} of {all} {collection}, and hears of no more");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 async fn pairs(platform: &Platform, service: &'static str, sql: &str) -> BTreeMap<uuid::Uuid, i64> {

@@ -10,7 +10,13 @@ use hansa_kernel::{Caller, Reason, Role, TenantId};
 use issuer::{Key, Server, ec_key, ed_key, key_set, rsa_key};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Longest that anything may take here.
+const SOON: Duration = Duration::from_secs(30);
 
 fn start() -> DateTime<Utc> {
     DateTime::from_timestamp(1_750_000_000, 0).unwrap()
@@ -247,13 +253,15 @@ async fn an_issuer_that_is_away_is_waited_for() {
     node.verifier.ask_issuers().await;
     let token = key.sign(&claims(&address));
     assert!(!node.accepts(&token).await);
+    let deadline = Instant::now() + SOON;
     let back = loop {
         // The port may be held a moment longer by what was closed.
         let host = address.trim_start_matches("http://").to_owned();
         if tokio::net::TcpListener::bind(&host).await.is_ok() {
             break Server::at(&host, &[&key]).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        assert!(Instant::now() < deadline, "{host} is not free again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
     node.wait(6);
     assert!(node.accepts(&token).await);

@@ -85,12 +85,16 @@ impl Register {
     }
 
     fn say_of(&mut self, record: String, version: u64, change: &impl ChangeSet) {
+        self.tell(record, version, change.type_name(), change.payload());
+    }
+
+    fn tell(&mut self, record: String, version: u64, kind: &str, payload: Vec<u8>) {
         let envelope = ChangeEnvelope {
             format: envelope::FORMAT,
-            r#type: change.type_name().into(),
+            r#type: kind.into(),
             record,
             version,
-            payload: change.payload(),
+            payload,
             claimed_time: Some(time::timestamp(day(2024, 1, 1))),
             ..ChangeEnvelope::default()
         };

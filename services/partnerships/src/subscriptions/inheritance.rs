@@ -16,7 +16,8 @@ const SUCCESSIONS: usize = 10;
 /// Agreements that are decided at once.
 const PAGE: u64 = 200;
 
-/// Lets the agreements of a city follow. Those that have, and those that are over, are left as they are.
+/// Lets the agreements of a city follow. Those that have, and those that are over, are left as they are; so are all where the
+/// successor was an error of the register and is deleted: there is nobody to follow (PL-8).
 ///
 /// # Errors
 /// Where the database is away, or the successor is not known here yet: the city stays in the queue.
@@ -24,6 +25,10 @@ pub async fn inherit(journal: Journal, id: Uuid) -> Refused<()> {
     let city = RecordId(id);
     let Some(since) = ended(&journal, city).await?.map(|(_, since)| since) else { return Ok(()) };
     let heir = last_heir(&journal, city).await?;
+    if views::ended_city::is_deleted(journal.store(), heir).await? {
+        tracing::warn!(%city, %heir, "a city's successor is deleted: its agreements stay as they are");
+        return Ok(());
+    }
     let heir = Arc::new(Known::read(&journal, &[heir]).await?.city(heir)?);
     let mut after = None;
     loop {

@@ -1,7 +1,11 @@
 //! Agreements follow the successor of a city that is no more (CT-11).
 
 use super::*;
-use hansa_proto::register::{CityJoined, CityMerged};
+use hansa_proto::{
+    register::{CityJoined, CityMerged},
+    types::Tombstone,
+};
+use prost::{Message, Name};
 
 const C: TenantId = TenantId(Uuid::from_u128(0xe));
 
@@ -64,4 +68,16 @@ async fn ct_11_a_succession_that_lies_ahead_comes_with_its_day() {
     house.clock.set(day(2024, 9, 1));
     assert_eq!((ending.step().await.unwrap(), follow(&house).await), (1, 1));
     assert_eq!(parties(&house, &name).await, [city(1), city(3)]);
+}
+
+#[tokio::test]
+async fn ct_11_nobody_follows_a_successor_that_is_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = House::open(folder.path(), day(2024, 6, 1)).await;
+    let name = concluded(&house, AgreementKind::Memorandum, "").await;
+    let mut register = Register::of_three();
+    register.tell(city_name(3), 2, &Tombstone::full_name(), Tombstone::default().encode_to_vec());
+    merged(&house, &mut register, Date { year: 2024, month: 5, day: 1 }).await;
+    assert_eq!((follow(&house).await, follow(&house).await), (1, 0), "it does not wait for ever");
+    assert_eq!(parties(&house, &name).await, [city(1), city(2)]);
 }

@@ -1,8 +1,9 @@
 //! The cities that are no more, or will be no more from a day on, and whose records go to another (CT-11).
 
+use crate::subscriptions::register::Cities;
 use chrono::NaiveDate;
-use hansa_journal::{Store, View, storage};
-use hansa_kernel::Refusal;
+use hansa_journal::{Mirror, Store, View, storage, tables::mirror};
+use hansa_kernel::{RecordId, Refusal};
 use hansa_register_domain::reference::CityReference;
 use sea_orm::{QueryFilter, QuerySelect, Set, entity::prelude::*};
 
@@ -48,4 +49,14 @@ impl View for EndedCities {
 pub async fn by(store: &Store, day: NaiveDate) -> Result<Vec<Uuid>, Refusal> {
     let query = Entity::find().select_only().column(Column::Record).filter(Column::Since.lte(day.to_string()));
     query.into_tuple().all(store.reader()).await.map_err(|error| storage(&error))
+}
+
+/// Whether the register has deleted a city, and not only not told of it yet.
+///
+/// # Errors
+/// Where the database is away.
+pub async fn is_deleted(store: &Store, city: RecordId) -> Result<bool, Refusal> {
+    let found = mirror::Entity::find_by_id((Cities::COLLECTION.to_owned(), city.0)).one(store.reader()).await;
+    let row = found.map_err(|error| storage(&error))?;
+    Ok(row.is_some_and(|row| row.revision == Cities::REVISION.cast_signed() && row.state.is_empty()))
 }
