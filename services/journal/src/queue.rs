@@ -15,10 +15,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use hansa_kernel::Refusal;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement, Value};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::watch;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
@@ -85,9 +82,6 @@ impl Journal {
     /// # Errors
     /// Where the database is away.
     pub async fn clean(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), Refusal> {
-        if keys.is_empty() {
-            return Ok(());
-        }
         let cleaned = match self.store().backend() {
             Backend::Postgres => self.clean_at_once(queue, keys).await,
             Backend::Sqlite => self.clean_by_marks(queue, keys).await,
@@ -163,14 +157,7 @@ impl Journal {
         F: Fn(Vec<Waiting>) -> W + Send + Sync + 'static,
         W: Future<Output = Vec<Result<(), Refusal>>> + Send + 'static,
     {
-        Box::new(Queue {
-            journal: self.clone(),
-            queue,
-            work,
-            marked: self.inner.marked.subscribe(),
-            done: Vec::new(),
-            again: false,
-        })
+        Box::new(Queue { journal: self.clone(), queue, work, marked: self.inner.marked.subscribe(), next: Vec::new() })
     }
 }
 
@@ -180,10 +167,8 @@ struct Queue<F> {
     queue: &'static str,
     work: F,
     marked: watch::Receiver<u64>,
-    /// What the last step worked off, with its marks: the next one takes it off, while it looks what waits.
-    done: Vec<(Uuid, i64)>,
-    /// Whether it must look again before it rests.
-    again: bool,
+    /// What was found to wait while the last keys were taken off.
+    next: Vec<dirty::Model>,
 }
 
 #[async_trait]
@@ -197,40 +182,41 @@ where
     }
 
     async fn step(&mut self) -> Result<usize, Refusal> {
-        self.marked.mark_unchanged();
-        let (queue, done) = (self.queue, std::mem::take(&mut self.done));
-        let (cleaned, rows) =
-            tokio::join!(self.journal.clean(queue, &done), self.journal.waiting(queue, QUEUE_TOGETHER));
-        cleaned?;
-        let mut rows = rows?;
-        metrics::queue(self.journal.service(), queue, rows.len());
-        let taken: BTreeSet<&(Uuid, i64)> = done.iter().collect();
-        let found = rows.len();
-        rows.retain(|row| !taken.contains(&(row.key, row.marks)));
-        // Others may wait behind those that were being taken off, or one of them again.
-        self.again = rows.len() < found;
+        let mut rows = std::mem::take(&mut self.next);
+        if rows.is_empty() {
+            self.marked.mark_unchanged();
+            rows = self.journal.waiting(self.queue, QUEUE_TOGETHER).await?;
+        }
+        metrics::queue(self.journal.service(), self.queue, rows.len());
         if rows.is_empty() {
             return Ok(0);
         }
         let key = |row: &dirty::Model| {
-            let span = tracing::info_span!("work", queue, key = %row.key);
+            let span = tracing::info_span!("work", queue = self.queue, key = %row.key);
             trace::follow(&span, row.trace.as_deref());
             Waiting { key: row.key, span }
         };
         let answers = (self.work)(rows.iter().map(key).collect()).await;
+        let mut done = Vec::with_capacity(rows.len());
         for (row, answer) in rows.into_iter().zip(answers) {
             match answer {
-                Ok(()) => self.done.push((row.key, row.marks)),
-                Err(refusal) => tracing::warn!(queue, key = %row.key, %refusal, "a key of a queue waits"),
+                Ok(()) => done.push((row.key, row.marks)),
+                Err(refusal) => tracing::warn!(queue = self.queue, key = %row.key, %refusal, "a key of a queue waits"),
             }
         }
-        Ok(self.done.len())
+        if !done.is_empty() {
+            self.marked.mark_unchanged();
+            let (cleaned, next) =
+                tokio::join!(self.journal.clean(self.queue, &done), self.journal.waiting(self.queue, QUEUE_TOGETHER));
+            cleaned?;
+            self.next = next?;
+            self.next.retain(|row| !done.contains(&(row.key, row.marks)));
+        }
+        Ok(done.len())
     }
 
     async fn rest(&mut self) {
-        if !std::mem::take(&mut self.again) {
-            let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.marked.changed()).await;
-        }
+        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.marked.changed()).await;
     }
 }
 
