@@ -5,6 +5,7 @@
 
 pub mod certificates;
 pub mod cities;
+pub mod clock;
 pub mod collector;
 pub mod dice;
 pub mod filler;

@@ -4,9 +4,7 @@
 use crate::{
     bus::{Bus, broker},
     journal::Journal,
-    limits::{
-        BACKLOG_PERIOD, HISTORY_REPLY_BYTES, MARK_PERIOD, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_AFTER, SWEEP_PERIOD,
-    },
+    limits::{BACKLOG_PERIOD, HISTORY_REPLY_BYTES, MARK_PERIOD, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_PERIOD},
     marks::{Mark, mark, unpublished},
     metrics,
     store::storage,
@@ -203,11 +201,11 @@ impl Relay {
     pub async fn sweep(&self) -> Result<usize, Refusal> {
         let first = self.journal.check_stream(&self.bus).await?;
         self.first.store(first, Ordering::Relaxed);
-        let before = self.journal.clock().now().timestamp_micros() - SWEEP_AFTER.as_micros() as i64;
+        let now = self.journal.clock().now().timestamp_micros();
         let mut swept = 0;
         loop {
             let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
-            let rows = unpublished(&tx, self.journal.store().backend(), before).await.map_err(|e| storage(&e))?;
+            let rows = unpublished(&tx, self.journal.store().backend(), now).await.map_err(|e| storage(&e))?;
             if rows.is_empty() {
                 return Ok(swept);
             }
