@@ -110,7 +110,7 @@ async fn lose(servers: &Servers, loss: Loss, copy: &Path) {
         Loss::Purged | Loss::Deleted | Loss::Recreated => {
             let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
             let names: Vec<String> = context.stream_names().try_collect().await.unwrap();
-            assert_eq!(names.len(), 3, "{names:?}");
+            assert_eq!(names.len(), SERVICES.len(), "{names:?}");
             for name in names {
                 let stream = context.get_stream(&name).await.unwrap();
                 match loss {

@@ -28,6 +28,12 @@ async fn r_12_a_noisy_tenant_is_told_to_wait_and_the_others_are_not_on_servers()
     noisy(Platform::start(HANSA, Shape::OneProcess).await).await;
 }
 
+/// As behind a gateway, which brings everyone's calls on one connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r_12_refusals_do_not_cut_the_connection_that_others_share() {
+    noisy_on(Platform::start(HANSA, Shape::Embedded).await, true).await;
+}
+
 async fn rename(office: &Caller, city: &str, to: &str) -> Result<(), Status> {
     let request = RenameCityRequest {
         name: city.into(),
@@ -74,11 +80,15 @@ async fn call_without_end(noise: Arc<Noise>, office: Caller, city: String) {
     }
 }
 
-async fn noisy(mut platform: Platform) {
+async fn noisy(platform: Platform) {
+    noisy_on(platform, false).await;
+}
+
+async fn noisy_on(mut platform: Platform, shared: bool) {
     cities::enter(&platform, &[("1", "Dresden", "DE"), ("2", "Bologna", "IT")], &[]).await;
     let (loud, quiet) = (cities::join(&platform, "1").await, cities::join(&platform, "2").await);
     let noise = Arc::new(Noise::default());
-    let office = alone(&platform, &loud.office).await;
+    let office = if shared { loud.office.clone() } else { alone(&platform, &loud.office).await };
     let call = |_| call_without_end(noise.clone(), office.clone(), loud.city.clone());
     let mut callers: JoinSet<()> = (0..NOISE).map(call).collect();
     eventually("the noisy one is refused", async || (noise.refused() > 0).then_some(())).await;
@@ -97,6 +107,7 @@ async fn noisy(mut platform: Platform) {
     println!(
         "the noisy one: {done} done, {refused} refused, {broken} cut off; {meanwhile} refused beside the quiet one"
     );
+    assert!(!shared || broken == 0, "{broken} calls were cut off with their connection");
     assert!(meanwhile > 0, "it was noisy all the time");
     assert!(done > 0, "it gets its part");
     for status in noise.refused.lock().unwrap().iter() {

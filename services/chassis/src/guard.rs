@@ -2,13 +2,16 @@
 
 use crate::{
     calls,
+    limits::{REFUSED_BYTES, REFUSED_WAIT},
     places::{Held, Place, Places},
     policy::Policy,
     status::to_status,
     token::Verifier,
 };
+use bytes::Bytes;
 use hansa_kernel::{Caller, Reason, Refusal};
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use std::{
     future::Future,
     pin::Pin,
@@ -130,6 +133,7 @@ where
             let (caller, place) = match guard.admit(request.headers(), &path).await {
                 Ok(admitted) => admitted,
                 Err(refusal) => {
+                    discard(request.into_body()).await;
                     let answer = to_status(&refusal).into_http();
                     // What stands in no contract is whatever a stranger likes: no label.
                     calls::answered(if guard.policy.knows(&path) { &path } else { "unknown" }, began, &answer);
@@ -146,6 +150,21 @@ where
             Ok(answer.map(|body| Held::body(body, place)))
         })
     }
+}
+
+/// Reads what comes with a call that is refused, as far as it is small and there. A stream that is answered unread is reset,
+/// and a connection on which data still arrives for many such streams is taken for an attack and cut: behind a gateway, for
+/// everyone.
+async fn discard(mut body: Body) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await
+            && bytes <= REFUSED_BYTES
+        {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+        }
+    };
+    let _ = tokio::time::timeout(REFUSED_WAIT, read).await;
 }
 
 /// Stands in front of health while there is nothing else yet: the database is waited for.

@@ -8,6 +8,10 @@ pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
 pub const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 /// Most HTTP/2 streams of one connection: a gateway may bring the calls of everyone. Beyond it a client waits by itself.
 pub const CONNECTION_STREAMS: u32 = 1_024;
+/// How much is read of a call that is refused before it is read.
+pub const REFUSED_BYTES: usize = 64 * 1024;
+/// How long what a refused call brings is waited for.
+pub const REFUSED_WAIT: Duration = Duration::from_millis(250);
 /// Most calls at once in the whole process; beyond it a caller is told at once to try again.
 pub const PROCESS_CALLS: usize = 1_024;
 /// Most calls at once of one tenant; fewer where fewer are free.

@@ -2,8 +2,8 @@
 
 use crate::subscriptions::register::Cities;
 use chrono::NaiveDate;
-use hansa_journal::{Mirror, Store, View, storage, tables::mirror};
-use hansa_kernel::{RecordId, Refusal};
+use hansa_journal::{Store, View, storage, tables::mirror};
+use hansa_kernel::{RecordId, Reference, Refusal};
 use hansa_register_domain::reference::CityReference;
 use sea_orm::{QueryFilter, QuerySelect, Set, entity::prelude::*};
 
@@ -56,7 +56,7 @@ pub async fn by(store: &Store, day: NaiveDate) -> Result<Vec<Uuid>, Refusal> {
 /// # Errors
 /// Where the database is away.
 pub async fn is_deleted(store: &Store, city: RecordId) -> Result<bool, Refusal> {
-    let found = mirror::Entity::find_by_id((Cities::COLLECTION.to_owned(), city.0)).one(store.reader()).await;
+    let found = mirror::Entity::find_by_id((CityReference::COLLECTION.to_owned(), city.0)).one(store.reader()).await;
     let row = found.map_err(|error| storage(&error))?;
-    Ok(row.is_some_and(|row| row.revision == Cities::REVISION.cast_signed() && row.state.is_empty()))
+    Ok(row.is_some_and(|row| row.revision == CityReference::REVISION.cast_signed() && row.state.is_empty()))
 }
