@@ -197,7 +197,8 @@ pub async fn adopt(side: &City) -> Strategy {
     let name = eventually("the strategy service hears of the city", async || {
         match side.office.strategies().create_strategy(request.clone()).await {
             Ok(made) => Some(made.into_inner().name),
-            Err(status) if status.code() == Code::NotFound => None,
+            // Of the city, and then that it has joined.
+            Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => None,
             Err(status) => panic!("{status:?}"),
         }
     })
