@@ -124,9 +124,15 @@ impl Mind<'_> {
         let gone = p::Agreement { name: self.dice.pick(&deleted).clone(), ..Default::default() };
         let steward = (self.known.steward, Role::Steward);
         Some(if self.chance(1, 2) {
-            order!(self, gone, steward, DeleteAgreement, DeleteAgreementRequest { reason: self.text() })
+            order!(self, gone, steward, Agreement.DeleteAgreement, DeleteAgreementRequest { reason: self.text() })
         } else {
-            order!(self, gone, steward, RecordActivity, RecordActivityRequest { activity: Some(self.activity()) })
+            order!(
+                self,
+                gone,
+                steward,
+                Partnership.RecordActivity,
+                RecordActivityRequest { activity: Some(self.activity()) }
+            )
         })
     }
 
@@ -199,7 +205,7 @@ impl Mind<'_> {
     fn unclaimed(&mut self, a: &p::Agreement, initiator: &p::AgreementParty, partner: &p::AgreementParty) -> Order {
         let steward = (self.known.steward, Role::Steward);
         if self.errs && self.chance(1, 4) {
-            return order!(self, a, steward, DeleteAgreement, DeleteAgreementRequest { reason: self.text() });
+            return order!(self, a, steward, Agreement.DeleteAgreement, DeleteAgreementRequest { reason: self.text() });
         }
         let free = [initiator, partner].into_iter().filter(|party| party.tenant.is_empty());
         let ends: Vec<&String> = free.map(|party| &party.city).collect();
@@ -232,9 +238,21 @@ impl Mind<'_> {
     fn answer(&mut self, a: &p::Agreement, side: &Side<'_>, step: AgreementStep) -> Order {
         let by = side.as_(Role::CouncilClerk);
         if self.chance(1, 2) {
-            return order!(self, a, by, ConfirmAttestation, ConfirmAttestationRequest { step: step as i32 });
+            return order!(
+                self,
+                a,
+                by,
+                Attestation.ConfirmAttestation,
+                ConfirmAttestationRequest { step: step as i32 }
+            );
         }
-        order!(self, a, by, DisputeAttestation, DisputeAttestationRequest { step: step as i32, reason: self.text() })
+        order!(
+            self,
+            a,
+            by,
+            Attestation.DisputeAttestation,
+            DisputeAttestationRequest { step: step as i32, reason: self.text() }
+        )
     }
 
     /// The next step of a city that is not on the platform, as the other attests it.
@@ -267,7 +285,7 @@ impl Mind<'_> {
             self,
             a,
             by,
-            AttestStep,
+            Attestation.AttestStep,
             AttestStepRequest {
                 step: step as i32,
                 document: "doc:shown".to_owned(),

@@ -1,6 +1,5 @@
 //! The cities that are no more, or will be no more from a day on, and whose records go to another (CT-11).
 
-use crate::subscriptions::register::Cities;
 use chrono::NaiveDate;
 use hansa_journal::{Store, View, storage, tables::mirror};
 use hansa_kernel::{RecordId, Reference, Refusal};
