@@ -1,8 +1,8 @@
 //! What is asked of the writer, and what became of it.
 
-use crate::{command::AnyCommand, journal::Inner, kind::AnyState, metrics};
+use crate::{command::AnyCommand, journal::Inner, kind::AnyState, limits::COMMAND_TRIES, metrics};
 use chrono::{DateTime, Utc};
-use hansa_kernel::{RecordName, Refusal};
+use hansa_kernel::{Reason, RecordName, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
 
@@ -30,6 +30,17 @@ impl Job {
             Work::Timer { .. } => None,
         }
         .map_or(Uuid::nil(), |tenant| tenant.0)
+    }
+
+    /// Tries once more, where another replica wrote the same records; refuses where that happened too often.
+    pub fn again(mut self, inner: &Inner) -> Option<Self> {
+        self.tries += 1;
+        if self.tries < COMMAND_TRIES {
+            return Some(self);
+        }
+        let refusal = Refusal::because(Reason::Stale, "PL-4", "others kept changing the same record");
+        self.answered(inner, Err(refusal.help("Nothing was changed. Read the record and try again.")));
+        None
     }
 
     /// Answers, and counts the answer.

@@ -12,7 +12,7 @@ use crate::{
     job::{Done, Job, Work},
     journal::Inner,
     kind::Step,
-    limits::{BATCH_COMMANDS, BATCH_PART, COMMAND_TRIES, QUEUED_COMMANDS},
+    limits::{BATCH_COMMANDS, BATCH_PART, QUEUED_COMMANDS},
     lines::Lines,
     metrics,
     output::{Output, seals_in},
@@ -92,7 +92,7 @@ async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
             }
             Vec::new()
         }
-        Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(|job| again(inner, job)).collect(),
+        Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(|job| job.again(inner)).collect(),
         Err(error) => {
             failed(inner, jobs, &error);
             Vec::new()
@@ -123,16 +123,6 @@ fn lost_a_race(error: &StoreError) -> bool {
     matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
         || text.contains("deadlock detected")
         || text.contains("could not serialize")
-}
-
-fn again(inner: &Inner, mut job: Job) -> Option<Job> {
-    job.tries += 1;
-    if job.tries < COMMAND_TRIES {
-        return Some(job);
-    }
-    let refusal = Refusal::because(Reason::Stale, "PL-4", "others kept changing the same record");
-    job.answered(inner, Err(refusal.help("Nothing was changed. Read the record and try again.")));
-    None
 }
 
 /// Decides by what is known and writes what came of it by one statement. Returns the jobs that must be decided under lock.
