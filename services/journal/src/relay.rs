@@ -4,7 +4,9 @@
 use crate::{
     bus::{Bus, broker},
     journal::Journal,
-    limits::{BACKLOG_PERIOD, HISTORY_REPLY_BYTES, MARK_PERIOD, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_PERIOD},
+    limits::{
+        BACKLOG_PERIOD, HISTORY_REPLY_BYTES, MARK_PERIOD, MARKS_WAITING, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_PERIOD,
+    },
     marks::{Mark, mark, unpublished},
     metrics,
     store::storage,
@@ -73,7 +75,7 @@ impl Relay {
         let mut beside = JoinSet::new();
         beside.spawn(answer(self.journal.clone(), self.bus.clone(), stop.clone()));
         beside.spawn(number(self.journal.clone(), stop.clone()));
-        let (told, mut marks) = mpsc::unbounded_channel();
+        let (told, mut marks) = mpsc::channel(MARKS_WAITING);
         if let Some(fresh) = self.fresh.take() {
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -90,7 +92,7 @@ impl Relay {
     }
 
     /// Looks after what is published: marks it, sweeps, and counts.
-    async fn keep(&self, marks: &mut mpsc::UnboundedReceiver<Mark>) {
+    async fn keep(&self, marks: &mut mpsc::Receiver<Mark>) {
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(BACKLOG_PERIOD);
@@ -126,7 +128,7 @@ impl Relay {
 
     /// Publishes what was committed, in that order and many on their way at once; tells the marks of those that the broker
     /// has.
-    async fn publish(&self, fresh: mpsc::Receiver<Vec<Outgoing>>, told: mpsc::UnboundedSender<Mark>) {
+    async fn publish(&self, fresh: mpsc::Receiver<Vec<Outgoing>>, told: mpsc::Sender<Mark>) {
         let batches = stream::unfold(fresh, async |mut fresh| Some((stream::iter(fresh.recv().await?), fresh)));
         let sending = batches.flatten().map(|change| self.send(change)).buffered(PUBLISH_WINDOW);
         let mut sent = pin!(sending.ready_chunks(PUBLISH_WINDOW));
@@ -138,8 +140,8 @@ impl Relay {
             let mut failed = None;
             for outcome in outcomes {
                 match outcome {
-                    // Who takes the marks ends together with this.
-                    Ok(mark) => drop(told.send(mark)),
+                    // What finds no room is published again by the sweep, and marked then.
+                    Ok(mark) => drop(told.try_send(mark)),
                     Err(refusal) => failed = Some(refusal),
                 }
             }
@@ -148,7 +150,7 @@ impl Relay {
     }
 
     /// Writes down what was published. Where that fails, the sweep finds it.
-    async fn note(&self, told: &mut mpsc::UnboundedReceiver<Mark>) -> Result<(), Refusal> {
+    async fn note(&self, told: &mut mpsc::Receiver<Mark>) -> Result<(), Refusal> {
         let marks: Vec<Mark> = std::iter::from_fn(|| told.try_recv().ok()).collect();
         if marks.is_empty() {
             return Ok(());
