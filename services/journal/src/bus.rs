@@ -3,7 +3,7 @@
 
 use crate::{
     keys::NodeKeys,
-    limits::{BROKER_GREETING, BROKER_WAIT, STREAM_AGE},
+    limits::{BROKER_GREETING, BROKER_WAIT, KNOWN_ENVELOPES, STREAM_AGE},
 };
 use async_nats::{
     ConnectOptions, Event,
@@ -12,6 +12,7 @@ use async_nats::{
 use ed25519_dalek::VerifyingKey;
 use hansa_kernel::{Reason, RecordId, Refusal, envelope};
 use hansa_proto::types::{ChangeEnvelope, SignedChange};
+use moka::sync::Cache;
 use prost::Message;
 use std::{fmt::Display, time::Duration};
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ pub struct Bus {
     replicas: usize,
     /// The key of the node: all services of a node share it.
     key: VerifyingKey,
+    /// Hashes of envelopes that are the node's: published here, or looked at before.
+    known: Cache<[u8; 32], ()>,
     /// Whether there is a connection.
     connected: watch::Receiver<bool>,
 }
@@ -86,7 +89,8 @@ impl Bus {
         // Nodes that share a broker do not see each other's subjects.
         let id = node.name().trim_start_matches("nodes/").split('-').next().unwrap_or_default().to_owned();
         let (prefix, key) = (format!("hansa-{id}"), node.verifying());
-        Ok(Self { client, context, prefix, replicas, key, connected })
+        let known = Cache::new(KNOWN_ENVELOPES);
+        Ok(Self { client, context, prefix, replicas, key, known, connected })
     }
 
     /// Whether the broker answers, JetStream included. Gives a connection that has only begun a moment.
@@ -104,11 +108,21 @@ impl Bus {
     /// The envelope of a change that the broker brought, signed by the node itself. Whoever may write to the broker could
     /// have put it there.
     pub(crate) fn read(&self, change: &SignedChange) -> Result<ChangeEnvelope, String> {
-        let by_node = |signature| envelope::signed_by(envelope::PAYLOAD_TYPE, &change.envelope, signature, &self.key);
-        if !change.signatures.iter().any(by_node) {
-            return Err("it is not signed by this node".into());
+        let hash = envelope::hash(&change.envelope);
+        if self.known.get(&hash).is_none() {
+            let by_node = |signed| envelope::signed_by(envelope::PAYLOAD_TYPE, &change.envelope, signed, &self.key);
+            if !change.signatures.iter().any(by_node) {
+                return Err("it is not signed by this node".into());
+            }
+            self.known.insert(hash, ());
         }
         ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|error| error.to_string())
+    }
+
+    /// Remembers an envelope of this process's own journals: a signature is looked at once in a process, and not for each
+    /// service that follows it.
+    pub(crate) fn own(&self, envelope: &[u8]) {
+        self.known.insert(envelope::hash(envelope), ());
     }
 
     /// The name of a service's stream.

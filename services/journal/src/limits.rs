@@ -66,6 +66,8 @@ pub const STREAM_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
 pub const PUBLISH_WINDOW: usize = 256;
 /// Batches that wait for the relay; beyond it the sweep takes over.
 pub const RELAY_BACKLOG: usize = 1_024;
+/// Envelopes that are remembered as the node's, so that their signature is looked at once.
+pub const KNOWN_ENVELOPES: u64 = 16_384;
 /// Most changes that are published and not yet marked so; what is over is published once more.
 pub const MARKS_WAITING: usize = 65_536;
 /// How long it may take until it is written down what was published; well below `SWEEP_AFTER`.

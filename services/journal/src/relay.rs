@@ -175,6 +175,7 @@ impl Relay {
 
     async fn send(&self, change: Outgoing) -> Result<Mark, Refusal> {
         let envelope = ChangeEnvelope::decode(change.envelope.as_slice()).map_err(|e| broker(&e))?;
+        self.bus.own(&change.envelope);
         let name = RecordName::parse_any(&envelope.record, "record")?;
         let headers = headers(&envelope, &name, change.trace.as_deref());
         let signatures = SignedChange::decode(change.signatures.as_slice()).map_err(|e| broker(&e))?.signatures;
