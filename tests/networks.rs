@@ -124,6 +124,13 @@ async fn members(mut platform: Platform) {
     assert_eq!(foreign.code(), Code::PermissionDenied);
     let tunis_now = networks::apply(&tunis, &network.name).await;
     networks::approve(&director, &tunis_now.name).await;
+    let leave = LeaveMembershipRequest { name: tunis_now.name.clone(), ..Default::default() };
+    let left = tunis.mayor.memberships().leave_membership(leave).await.unwrap().into_inner();
+    assert_eq!(left.state(), MembershipState::Left, "there is no notice any more");
+    networks::apply(&tunis, &network.name).await;
+    assert!(listed(&lyon.mayor, &network.name, MembershipState::Applied).await.is_empty(), "that is the parties' own");
+    assert_eq!(listed(&director, &network.name, MembershipState::Applied).await, std::slice::from_ref(&tunis.city));
+    networks::approve(&director, &tunis_now.name).await;
     let expel = ExpelMembershipRequest { name: tunis_now.name.clone(), reason: why, ..Default::default() };
     let expelled = director.memberships().expel_membership(expel).await.unwrap().into_inner();
     assert_eq!(expelled.state(), MembershipState::Expelled);

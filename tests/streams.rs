@@ -184,8 +184,8 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     let [a, b] = two_cities(&platform).await;
     cities::enter(&platform, &[("3", "Lyon", "FR")], &[]).await;
     // Lyon has not joined when it is proposed to.
-    let lyon = City { city: cities::name("3"), ..b.clone() };
-    let proposed = cities::propose(&a, &lyon).await;
+    let lyon = cities::name("3");
+    let proposed = cities::propose_to(&a, &lyon).await;
     let name = proposed.name.clone();
     for months in [24, 36] {
         let mut terms = proposed.terms.clone().unwrap();
@@ -293,16 +293,15 @@ async fn pages_go_on_where_they_were_while_others_write(mut platform: Platform) 
     };
     pages("tenants", list_tenants, async |n| drop(cities::join(&platform, &keys[4 + n]).await)).await;
 
-    let to = |key: &str| City { city: cities::name(key), ..b.clone() };
     for key in &keys[..6] {
-        cities::propose(&a, &to(key)).await;
+        cities::propose_to(&a, &cities::name(key)).await;
     }
     let list_agreements = async |page_size, page_token| {
         let request = ListAgreementsRequest { page_size, page_token, ..Default::default() };
         let page = a.observer.agreements().list_agreements(request).await.unwrap().into_inner();
         (named(page.agreements, |agreement| agreement.name), page.next_page_token)
     };
-    let propose = async |n: usize| drop(cities::propose(&a, &to(&format!("20{n}"))).await);
+    let propose = async |n: usize| drop(cities::propose_to(&a, &cities::name(&format!("20{n}"))).await);
     pages("agreements", list_agreements, propose).await;
 
     let draft = async || {

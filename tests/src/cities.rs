@@ -93,8 +93,7 @@ pub async fn join(platform: &Platform, key: &str) -> City {
     }
 }
 
-/// Proposes a cooperation agreement, as soon as the agreements have heard of both cities.
-pub async fn propose(a: &City, b: &City) -> Agreement {
+fn proposal(a: &City, partner: &str) -> CreateAgreementRequest {
     let terms = AgreementTerms {
         kind: AgreementKind::Cooperation as i32,
         title: text("Cooler streets"),
@@ -102,22 +101,37 @@ pub async fn propose(a: &City, b: &City) -> Agreement {
         term_months: 60,
         ..Default::default()
     };
-    let request = CreateAgreementRequest {
+    CreateAgreementRequest {
         initiator: a.city.clone(),
-        partner: b.city.clone(),
+        partner: partner.into(),
         terms: Some(terms),
         request_id: request_id(),
         ..Default::default()
-    };
+    }
+}
+
+/// A request, as soon as the agreements have heard of the cities, and of the tenants that they have become.
+async fn heard(a: &City, request: CreateAgreementRequest, as_it_should: impl Fn(&Agreement) -> bool) -> Agreement {
     eventually("the agreements hear of the cities", async || {
         match a.office.agreements().create_agreement(request.clone()).await {
-            Ok(made) => Some(made.into_inner()),
-            // The cities, or the tenants that they have become, are not known there yet.
+            Ok(made) => Some(made.into_inner()).filter(&as_it_should),
             Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => None,
             Err(status) => panic!("{status:?}"),
         }
     })
     .await
+}
+
+/// Proposes a cooperation agreement to a city, whether it has joined or not.
+pub async fn propose_to(a: &City, partner: &str) -> Agreement {
+    heard(a, proposal(a, partner), |_| true).await
+}
+
+/// The same, as soon as it is heard that the partner has joined: until then it would have to claim its side.
+pub async fn propose(a: &City, b: &City) -> Agreement {
+    let tried = CreateAgreementRequest { validate_only: true, ..proposal(a, &b.city) };
+    heard(a, tried, |made| made.partner.as_ref().is_some_and(|partner| partner.tenant == b.tenant)).await;
+    propose_to(a, &b.city).await
 }
 
 /// Brings a proposal to the point at which both may sign.

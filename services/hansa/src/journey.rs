@@ -140,7 +140,10 @@ async fn retry<T>(call: impl AsyncFn() -> Result<T, tonic::Status>) -> anyhow::R
     let deadline = tokio::time::Instant::now() + EVALUATION;
     loop {
         match call().await {
-            Err(status) if status.code() == tonic::Code::NotFound && tokio::time::Instant::now() < deadline => {
+            Err(status)
+                if matches!(status.code(), tonic::Code::NotFound | tonic::Code::FailedPrecondition)
+                    && tokio::time::Instant::now() < deadline =>
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             outcome => return Ok(outcome?),
@@ -266,7 +269,15 @@ async fn prepare(a: &Side, b: &Side) -> anyhow::Result<Agreement> {
         request_id: request_id(),
         ..Default::default()
     };
-    let made = retry(async || a.office.agreements().create_agreement(request.clone()).await).await?.into_inner();
+    // Until the agreements have heard that both have joined, the partner would have to claim its side.
+    let tried = CreateAgreementRequest { validate_only: true, request_id: String::new(), ..request.clone() };
+    retry(async || {
+        let made = a.office.agreements().create_agreement(tried.clone()).await?.into_inner();
+        let joined = made.partner.is_some_and(|partner| !partner.tenant.is_empty());
+        if joined { Ok(()) } else { Err(tonic::Status::not_found("the partner has not joined yet")) }
+    })
+    .await?;
+    let made = a.office.agreements().create_agreement(request).await?.into_inner();
     let name = made.name;
     let request = OpenDialogueRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
     b.office.agreements().open_dialogue(request).await?;

@@ -15,6 +15,7 @@ use hansa_proto::{
         DeclineMembershipRequest, ExpelMembershipRequest, MembershipState as S, ReinstateMembershipRequest,
         SuspendMembershipRequest, membership_change::Change,
     },
+    register::CityTier,
     types::LocalizedText,
 };
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,10 @@ pub struct Ground {
     pub network: (RecordName, TenantId),
     /// The city's tenant; `None` where it has not joined.
     pub city: Option<TenantId>,
+    /// What kind of government it is.
+    pub tier: CityTier,
+    /// The city that its records go to, where it is no more.
+    pub successor: Option<RecordId>,
     /// What came of the criteria.
     pub eligibility: Vec<CriterionResult>,
 }
@@ -54,6 +59,20 @@ impl Ground {
         let refusal = Refusal::not_permitted("this is not your city").under("NW-3");
         Err(refusal.help("A city applies for itself. Join as that city first."))
     }
+
+    /// Whether a government of this kind can be a member at all.
+    fn may_be_a_member(&self) -> Refused<()> {
+        if self.tier == CityTier::SubMunicipal {
+            let refusal = Refusal::rule("CT-2", "a part of a city is no member of a network");
+            return Err(refusal.missing("city", "a city, metropolis or region").help("Its city can apply."));
+        }
+        if let Some(heir) = self.successor {
+            let heir = RecordName::new("cities", heir).to_string();
+            let refusal = Refusal::rule("CT-11", "the city is no more").missing("city", &heir);
+            return Err(refusal.help(format!("Its records follow {heir}, which can apply.")));
+        }
+        Ok(())
+    }
 }
 
 /// The id of a city's membership in a network: there is one for the two.
@@ -65,8 +84,8 @@ pub fn id_of(network: RecordId, city: RecordId) -> RecordId {
 /// Applies for a city (NW-2, NW-3).
 ///
 /// # Errors
-/// NW-3 where the city is not the caller's, or there is an application or a membership already; NW-2 where it does not meet
-/// a criterion.
+/// NW-3 where the city is not the caller's, or there is an application or a membership already; CT-2 and CT-11 where it can be
+/// no member; NW-2 where it does not meet a criterion.
 pub fn apply(
     before: Option<&Membership>,
     asked: &ApplyForMembershipRequest,
@@ -74,6 +93,7 @@ pub fn apply(
     caller: &Caller,
 ) -> Decision<Change> {
     ground.is_own(caller)?;
+    ground.may_be_a_member()?;
     if let Some(membership) = before {
         membership.stands("apply again", &[S::Declined, S::Left])?;
     }

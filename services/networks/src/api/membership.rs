@@ -1,13 +1,10 @@
 //! Memberships: NW-2, NW-3.
 
-use super::judged;
+use super::ground;
 use crate::views;
 use hansa_chassis::{Desk, Page, ask, bounded, named, timeless};
 use hansa_kernel::{Record, RecordName};
-use hansa_networks_domain::{
-    Membership,
-    membership::{self, Ground},
-};
+use hansa_networks_domain::{Membership, membership};
 use hansa_proto::networks::{
     self as proto, ApplyForMembershipRequest, ApproveMembershipRequest, DeclineMembershipRequest,
     ExpelMembershipRequest, GetMembershipRequest, LeaveMembershipRequest, ListMembershipsRequest,
@@ -30,9 +27,8 @@ impl MembershipService for Memberships {
     async fn apply_for_membership(&self, request: Request<ApplyForMembershipRequest>) -> Answer {
         let act = self.0.open(request)?;
         let network = ask(super::network(&self.0, &act.request.network).await)?;
-        let (eligibility, city) = ask(judged(&self.0, &network.state, &act.request.city).await)?;
+        let ground = ask(ground(&self.0, &network, &act.request.city).await)?;
         let id = membership::id_of(network.name.id, ask(RecordName::parse(&act.request.city, "cities", "city"))?.id);
-        let ground = Ground { network: (network.name, network.state.owner()), city, eligibility };
         ask(ground.is_own(&act.caller))?;
         let command =
             self.0.make(&act, RecordName::new(Membership::COLLECTION, id), move |before, asked, caller, _| {

@@ -6,9 +6,8 @@ pub mod network;
 use crate::{Cities, Countries};
 use hansa_chassis::Desk;
 use hansa_journal::{Loaded, Mirrors};
-use hansa_kernel::{Reason, RecordName, Refusal, Refused, TenantId};
-use hansa_networks_domain::{Network, criteria};
-use hansa_proto::networks::CriterionResult;
+use hansa_kernel::{Reason, Record, RecordName, Refusal, Refused};
+use hansa_networks_domain::{Network, criteria, membership::Ground};
 use hansa_register_domain::country;
 
 /// A network that is there: networks are public.
@@ -17,8 +16,8 @@ async fn network(desk: &Desk, name: &str) -> Refused<Loaded<Network>> {
     desk.journal().load::<Network>(&name).await?.ok_or_else(|| Refusal::not_found(&name))
 }
 
-/// What comes of a network's criteria for a city today, and the city's tenant.
-async fn judged(desk: &Desk, network: &Network, city: &str) -> Refused<(Vec<CriterionResult>, Option<TenantId>)> {
+/// What a city's application to a network is judged by today.
+async fn ground(desk: &Desk, network: &Loaded<Network>, city: &str) -> Refused<Ground> {
     let name = RecordName::parse(city, "cities", "city")?;
     let known = Mirrors::<Cities>::of(desk.journal()).get(name.id).await?;
     let city = known.ok_or_else(|| {
@@ -27,5 +26,11 @@ async fn judged(desk: &Desk, network: &Network, city: &str) -> Refused<(Vec<Crit
     })?;
     let country = Mirrors::<Countries>::of(desk.journal()).get(country::id_of(&city.country)).await?;
     let today = desk.journal().clock().moment().today();
-    Ok((criteria::judge(&network.get().criteria, &city, country.as_deref(), today)?, city.tenant))
+    Ok(Ground {
+        network: (network.name.clone(), network.state.owner()),
+        city: city.tenant,
+        tier: city.tier,
+        successor: city.successor_on(today),
+        eligibility: criteria::judge(&network.state.get().criteria, &city, country.as_deref(), today)?,
+    })
 }

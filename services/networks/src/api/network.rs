@@ -1,6 +1,6 @@
 //! Networks: NW-1, NW-2.
 
-use super::judged;
+use super::ground;
 use crate::views;
 use hansa_chassis::{Desk, Page, ask, bounded, desk::new_id};
 use hansa_kernel::{RecordName, Relation};
@@ -55,7 +55,7 @@ impl NetworkService for Networks {
         let asked = request.get_ref();
         self.0.permit(&request, Relation::Public, &asked.network)?;
         let network = ask(super::network(&self.0, &asked.network).await)?;
-        let (results, _) = ask(judged(&self.0, &network.state, &asked.city).await)?;
+        let results = ask(ground(&self.0, &network, &asked.city).await)?.eligibility;
         let eligible = results.iter().all(|one| one.outcome() != CriterionOutcome::NotMet);
         Ok(Response::new(CheckEligibilityResponse { results, eligible }))
     }

@@ -4,7 +4,7 @@ use hansa_chassis::page::Page;
 use hansa_journal::{Asked, Found, Store, keyset, view};
 use hansa_kernel::{Record, RecordName, Refusal, TenantId};
 use hansa_networks_domain::Membership;
-use hansa_proto::networks::ListMembershipsRequest;
+use hansa_proto::networks::{ListMembershipsRequest, MembershipState as S};
 use sea_orm::{Condition, QueryFilter, entity::prelude::*};
 
 fn id(name: &str) -> Uuid {
@@ -42,8 +42,11 @@ pub async fn list(
     page: &Page,
 ) -> Result<Found, Refusal> {
     let party = Condition::any().add(Column::Secretariat.eq(tenant.0)).add(Column::Member.eq(tenant.0));
+    // That a former member has applied again is told to the two parties alone.
+    let asks_who_applied = [S::Applied, S::Declined].contains(&asked.state());
+    let seen = if asks_who_applied { party } else { party.add(Column::Public.eq(true)) };
     let query = Entity::find()
-        .filter(party.add(Column::Public.eq(true)))
+        .filter(seen)
         .where_named(Column::Network, "networks", ("network", &asked.network))?
         .where_named(Column::City, "cities", ("city", &asked.city))?
         .where_stated(Column::State, asked.state);

@@ -27,7 +27,13 @@ fn ground(outcome: CriterionOutcome) -> Ground {
     let result =
         CriterionResult { criterion: "size".into(), outcome: outcome as i32, values: vec!["population = 5".into()] };
     let network = RecordName::new("networks", RecordId(Uuid::from_u128(7)));
-    Ground { network: (network, SECRETARIAT), city: Some(CITY), eligibility: vec![result] }
+    Ground {
+        network: (network, SECRETARIAT),
+        city: Some(CITY),
+        tier: CityTier::Municipality,
+        successor: None,
+        eligibility: vec![result],
+    }
 }
 
 fn application() -> ApplyForMembershipRequest {
@@ -108,6 +114,16 @@ fn nw_3_a_city_applies_for_itself_once_at_a_time() {
     run.apply().unwrap();
     assert_eq!(run.at().state(), S::Applied);
     assert!(run.at().resource.reason.is_empty(), "the reason was of the application before");
+}
+
+#[test]
+fn ct_2_ct_11_parts_of_cities_and_cities_that_are_no_more_are_no_members() {
+    let ask = |ground: Ground| apply(None, &application(), &ground, &caller(CITY)).unwrap_err();
+    let met = ground(CriterionOutcome::Met);
+    assert_eq!(ask(Ground { tier: CityTier::SubMunicipal, ..met.clone() }).rule, "CT-2");
+    let heir = RecordId(Uuid::from_u128(5));
+    let refusal = ask(Ground { successor: Some(heir), ..met });
+    assert_eq!((refusal.rule, refusal.missing[0].description.clone()), ("CT-11", format!("cities/{heir}")));
 }
 
 #[test]
