@@ -2,7 +2,8 @@
 //! tells it another time. Linux alone.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -53,8 +54,10 @@ impl Clock {
 
     /// Puts it so many seconds ahead of the machine's.
     pub fn put(&self, seconds: u32) {
-        // Always as long: whoever reads it meanwhile finds a number.
-        fs::write(&self.ahead, format!("{seconds:010}")).expect("a file can be written");
+        // Always as long, and never emptied before: whoever reads it meanwhile finds a number.
+        let mut file =
+            File::options().write(true).create(true).truncate(false).open(&self.ahead).expect("a file opens");
+        file.write_all(format!("{seconds:010}").as_bytes()).expect("a file can be written");
     }
 
     /// What a program needs to go by it.

@@ -6,9 +6,9 @@ pub mod network;
 use crate::{Cities, Countries};
 use hansa_chassis::Desk;
 use hansa_journal::{Loaded, Mirrors};
-use hansa_kernel::{Reason, Record, RecordName, Refusal, Refused};
+use hansa_kernel::{Record, RecordName, Refusal, Refused};
 use hansa_networks_domain::{Network, criteria, membership::Ground};
-use hansa_register_domain::country;
+use hansa_register_domain::{country, reference};
 
 /// A network that is there: networks are public.
 async fn network(desk: &Desk, name: &str) -> Refused<Loaded<Network>> {
@@ -20,10 +20,7 @@ async fn network(desk: &Desk, name: &str) -> Refused<Loaded<Network>> {
 async fn ground(desk: &Desk, network: &Loaded<Network>, city: &str) -> Refused<Ground> {
     let name = RecordName::parse(city, "cities", "city")?;
     let known = Mirrors::<Cities>::of(desk.journal()).get(name.id).await?;
-    let city = known.ok_or_else(|| {
-        Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known here"))
-            .help("Check the name. A city that was entered only a moment ago is known in a moment: try again.")
-    })?;
+    let city = known.ok_or_else(|| reference::unknown(name.id))?;
     let country = Mirrors::<Countries>::of(desk.journal()).get(country::id_of(&city.country)).await?;
     let today = desk.journal().clock().moment().today();
     Ok(Ground {

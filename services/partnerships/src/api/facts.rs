@@ -2,12 +2,12 @@
 
 use crate::subscriptions::register::{Cities, Countries};
 use hansa_journal::{Journal, Mirrors};
-use hansa_kernel::{Reason, RecordId, RecordName, Refusal, Refused};
+use hansa_kernel::{RecordId, RecordName, Refusal, Refused};
 use hansa_partnerships_domain::agreement::{Agreement, Both, CityFacts, Facts, Settings, Tier};
 use hansa_proto::{partnerships::AgreementKind, register::CityTier};
 use hansa_register_domain::{
     country::{self, Conclusion},
-    reference::{CityReference, CountryReference},
+    reference::{self, CityReference, CountryReference},
 };
 use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
@@ -74,7 +74,7 @@ impl Known {
     /// # Errors
     /// NOT_FOUND where it is not known.
     pub fn city(&self, id: RecordId) -> Refused<CityFacts> {
-        let city = self.cities.get(&id.0).ok_or_else(|| unknown(id))?;
+        let city = self.cities.get(&id.0).ok_or_else(|| reference::unknown(id))?;
         let country = self.countries.get(&country::id_of(&city.country).0).map(Arc::as_ref);
         Ok(CityFacts {
             city: id,
@@ -105,13 +105,6 @@ impl Known {
         let kind = |name: String| AgreementKind::from_str_name(&format!("AGREEMENT_KIND_{}", name.to_uppercase()));
         Some(named.into_iter().filter_map(kind).collect())
     }
-}
-
-fn unknown(id: RecordId) -> Refusal {
-    let name = RecordName::new("cities", id);
-    Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known here"))
-        .missing(name.as_str(), "is in no register that this service follows")
-        .help("Check the name. A city that was entered only a moment ago is known in a moment: try again.")
 }
 
 fn tier(tier: CityTier) -> Tier {

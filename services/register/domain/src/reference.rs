@@ -9,7 +9,7 @@ use crate::{
     succession::Succession,
 };
 use chrono::{Datelike, NaiveDate};
-use hansa_kernel::{Misfit, RecordId, Reference, Stamp, TenantId};
+use hansa_kernel::{Misfit, Reason, RecordId, RecordName, Reference, Refusal, Stamp, TenantId};
 use hansa_proto::register::{
     self as proto, CityRow, CityTier, CityUpdated, OfficeExistence, OfficeSeat, RegimeClass, RegimeScheme, city_change,
     country_change, country_row, office_change,
@@ -211,6 +211,15 @@ impl CityReference {
             self.successor = Some((heir, succession.date));
         }
     }
+}
+
+/// A city of which a service has not heard (CT-1).
+#[must_use]
+pub fn unknown(city: RecordId) -> Refusal {
+    let name = RecordName::new("cities", city);
+    Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known here"))
+        .missing(name.as_str(), "is in no register that this service follows")
+        .help("Check the name. A city that was entered only a moment ago is known in a moment: try again.")
 }
 
 /// What a service keeps of a country.
