@@ -11,10 +11,12 @@ use sea_orm::{
 use uuid::Uuid;
 
 /// That a column holds one of these. On PostgreSQL they are one variable: the statement stays the same however many they
-/// are.
+/// are. One alone is asked for as such, since PostgreSQL plans that once, and a list each time.
 pub fn among<C: ColumnTrait>(engine: DbBackend, column: C, ids: impl IntoIterator<Item = Uuid>) -> Expr {
-    match engine {
-        DbBackend::Postgres => Expr::col(column.as_column_ref()).eq(PgFunc::any(Vec::from_iter(ids))),
+    let ids = Vec::from_iter(ids);
+    match (engine, ids.as_slice()) {
+        (_, [id]) => Expr::col(column.as_column_ref()).eq(*id),
+        (DbBackend::Postgres, _) => Expr::col(column.as_column_ref()).eq(PgFunc::any(ids)),
         _ => column.is_in(ids),
     }
 }

@@ -47,8 +47,8 @@ pub(crate) struct Inner {
     pub outbox: OnceLock<mpsc::Sender<Vec<Outgoing>>>,
     /// Counts commits; readers of the feed wait on it.
     pub committed: watch::Sender<i64>,
-    /// Counts marks; those who work queues off wait on it.
-    pub marked: watch::Sender<u64>,
+    /// Counts marks, for each queue; those who work queues off wait on it.
+    pub marked: watch::Sender<HashMap<&'static str, u64>>,
 }
 
 impl Inner {
@@ -138,7 +138,7 @@ impl JournalBuilder {
             next_position: AtomicI64::new(last.flatten().unwrap_or(0) + 1),
             outbox: OnceLock::new(),
             committed: watch::Sender::new(0),
-            marked: watch::Sender::new(0),
+            marked: watch::Sender::default(),
         });
         tokio::spawn(writer::run(inner.clone(), jobs));
         Ok(Journal { inner, queue, places: Arc::new(Semaphore::new(QUEUED_COMMANDS)) })

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 /// The journal's steps; a service appends its own.
 #[must_use]
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Journal0001), Box::new(JournalMarks)]
+    vec![Box::new(Journal0001), Box::new(JournalMarks), Box::new(JournalUnpublished)]
 }
 
 /// Takes the steps that are still to be taken.
@@ -80,6 +80,33 @@ impl MigrationTrait for JournalMarks {
         if manager.get_database_backend() == sea_orm::DbBackend::Sqlite {
             let index = "CREATE INDEX changes_published ON changes (published) WHERE published IS NOT NULL";
             manager.get_connection().execute_unprepared(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
+        Err(DbErr::Migration("the journal's steps are not taken back".into()))
+    }
+}
+
+/// What the broker lacks is looked for every half second, in the order of insertion. An index of that alone is read in its
+/// order, and PostgreSQL drops from it on the way what has been published since; the one over all changes was read whole.
+struct JournalUnpublished;
+
+impl MigrationName for JournalUnpublished {
+    fn name(&self) -> &'static str {
+        "journal_unpublished"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for JournalUnpublished {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
+            let steps = "DROP INDEX changes_published;
+                CREATE INDEX changes_published ON changes (published) WHERE published IS NOT NULL;
+                CREATE INDEX changes_unpublished ON changes (seq) WHERE published IS NULL";
+            manager.get_connection().execute_unprepared(steps).await?;
         }
         Ok(())
     }

@@ -167,14 +167,29 @@ pub(crate) async fn read(
     };
     values.extend([subscription.into(), turn.into()]);
     let [subscription, turn] = names;
+    let mirrors = beside(engine, "mirrors", "subscription = given.collection AND record = given.record");
+    let stuck = format!("subscription = {subscription} AND record = given.record");
+    let quarantine = beside(engine, "quarantine", &stuck);
     let sql = format!(
         "SELECT given.collection, given.record, mirrors.version, mirrors.revision, mirrors.state, \
          quarantine.version AS stuck, cursors.position AS turn FROM ({given}) AS given \
-         LEFT JOIN mirrors ON mirrors.subscription = given.collection AND mirrors.record = given.record \
-         LEFT JOIN quarantine ON quarantine.subscription = {subscription} AND quarantine.record = given.record \
-         LEFT JOIN cursors ON cursors.subscription = {turn}"
+         {mirrors} {quarantine} LEFT JOIN cursors ON cursors.subscription = {turn}"
     );
     Seen::find_by_statement(Statement::from_sql_and_values(engine, sql, values)).all(db).await
+}
+
+/// Joins the one row of a table that stands under a key. PostgreSQL is kept from joining whole tables: it plans this while
+/// they are empty, and would go on reading all of what has come into them since.
+fn beside(engine: DbBackend, table: &str, key: &str) -> String {
+    match engine {
+        DbBackend::Postgres => {
+            format!("LEFT JOIN LATERAL (SELECT * FROM {table} WHERE {key} LIMIT 1) AS {table} ON TRUE")
+        }
+        _ => {
+            let key = key.replace("subscription =", &format!("{table}.subscription ="));
+            format!("LEFT JOIN {table} ON {}", key.replace(" record =", &format!(" {table}.record =")))
+        }
+    }
 }
 
 /// Reads what a service keeps of another's records.

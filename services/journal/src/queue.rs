@@ -15,7 +15,10 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use hansa_kernel::Refusal;
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement, Value};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use tokio::sync::watch;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
@@ -126,13 +129,16 @@ impl Journal {
         mark_dirty(&mut writes, keys);
         writes.run(&tx).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))?;
-        self.wake();
+        self.wake([queue]);
         Ok(())
     }
 
-    /// Tells those who work queues off that something was marked.
-    pub(crate) fn wake(&self) {
-        self.inner.marked.send_modify(|count| *count += 1);
+    /// Tells those who work these queues off that something was marked.
+    pub(crate) fn wake(&self, queues: impl IntoIterator<Item = &'static str>) {
+        let mut queues = queues.into_iter().peekable();
+        if queues.peek().is_some() {
+            self.inner.marked.send_modify(|counts| queues.for_each(|queue| *counts.entry(queue).or_default() += 1));
+        }
     }
 
     /// Works a queue off: `work` is called with each key, and a key for which it succeeds is taken off. One that fails waits
@@ -157,7 +163,8 @@ impl Journal {
         F: Fn(Vec<Waiting>) -> W + Send + Sync + 'static,
         W: Future<Output = Vec<Result<(), Refusal>>> + Send + 'static,
     {
-        Box::new(Queue { journal: self.clone(), queue, work, marked: self.inner.marked.subscribe(), next: Vec::new() })
+        let marked = self.inner.marked.subscribe();
+        Box::new(Queue { journal: self.clone(), queue, work, marked, seen: 0, next: Vec::new() })
     }
 }
 
@@ -166,7 +173,9 @@ struct Queue<F> {
     journal: Journal,
     queue: &'static str,
     work: F,
-    marked: watch::Receiver<u64>,
+    marked: watch::Receiver<HashMap<&'static str, u64>>,
+    /// How often the queue had been marked when it was last looked at.
+    seen: u64,
     /// What was found to wait while the last keys were taken off.
     next: Vec<dirty::Model>,
 }
@@ -184,7 +193,7 @@ where
     async fn step(&mut self) -> Result<usize, Refusal> {
         let mut rows = std::mem::take(&mut self.next);
         if rows.is_empty() {
-            self.marked.mark_unchanged();
+            self.seen = marks(&self.marked.borrow_and_update(), self.queue);
             rows = self.journal.waiting(self.queue, QUEUE_TOGETHER).await?;
         }
         metrics::queue(self.journal.service(), self.queue, rows.len());
@@ -205,7 +214,7 @@ where
             }
         }
         if !done.is_empty() {
-            self.marked.mark_unchanged();
+            self.seen = marks(&self.marked.borrow_and_update(), self.queue);
             let (cleaned, next) =
                 tokio::join!(self.journal.clean(self.queue, &done), self.journal.waiting(self.queue, QUEUE_TOGETHER));
             cleaned?;
@@ -216,8 +225,14 @@ where
     }
 
     async fn rest(&mut self) {
-        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, self.marked.changed()).await;
+        let (queue, seen) = (self.queue, self.seen);
+        let marked = self.marked.wait_for(|counts| marks(counts, queue) != seen);
+        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, marked).await;
     }
+}
+
+fn marks(counts: &HashMap<&'static str, u64>, queue: &str) -> u64 {
+    counts.get(queue).copied().unwrap_or_default()
 }
 
 /// Works on keys each for itself, some at once, so that what they commit shares transactions.

@@ -133,6 +133,15 @@ impl Journal {
         Ok(self.inner.known(name).await?.map(|known| loaded(&known)))
     }
 
+    /// A record as this process wrote it last, where that is newer than a version. What other replicas wrote is not known
+    /// so; no database is asked.
+    #[must_use]
+    pub fn written_since<R: Record>(&self, name: &RecordName, version: u64) -> Option<Loaded<R>> {
+        let known = self.inner.cache.get(&name.id.0)?;
+        let newer = known.name == *name && known.version > version;
+        newer.then(|| loaded(&known)).filter(|loaded| loaded.deleted_at.is_none())
+    }
+
     /// Many records as they are now, in the order of the ids; those that are not there, or no more, are left out.
     ///
     /// # Errors

@@ -34,6 +34,11 @@ use uuid::Uuid;
 pub use crate::source::{Delivery, JournalSource, Source};
 
 type AnyBox = Box<dyn Any + Send + Sync>;
+type Queues = BTreeSet<&'static str>;
+
+fn queues(dirty: &Marks) -> Queues {
+    dirty.keys().map(|(queue, _)| *queue).collect()
+}
 
 /// Who applies a subscription's changes in a transaction holds this.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || $1))";
@@ -167,9 +172,7 @@ impl Subscription {
             Some(marked) => marked,
             None => self.under_lock(source, deliveries).await?,
         };
-        if marked {
-            self.journal.wake();
-        }
+        self.journal.wake(marked);
         if let Some(at) =
             deliveries.iter().filter_map(|delivery| delivery.envelope.claimed_time).map(seconds).reduce(f64::max)
         {
@@ -179,14 +182,14 @@ impl Subscription {
         Ok(())
     }
 
-    /// Applies changes by what is read before, and writes where nobody else did meanwhile. Answers whether keys were marked;
-    /// nothing where nothing was written.
-    async fn at_once(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<Option<bool>, Refusal> {
+    /// Applies changes by what is read before, and writes where nobody else did meanwhile. Answers which queues were
+    /// marked; nothing where nothing was written.
+    async fn at_once(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<Option<Queues>, Refusal> {
         let store = self.journal.store();
         let mut batch = self.begin(store.reader(), deliveries).await?;
         let Some(turn) = batch.turn else { return Ok(None) };
         self.deliver_all(source, &mut batch, deliveries).await?;
-        let marked = !batch.dirty.is_empty();
+        let marked = queues(&batch.dirty);
         let mut writes = Writes::in_turn(store.engine());
         self.write(&mut writes, batch, None);
         if writes.is_empty() {
@@ -200,13 +203,13 @@ impl Subscription {
     }
 
     /// The same in a transaction, while nobody else applies anything.
-    async fn under_lock(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<bool, Refusal> {
+    async fn under_lock(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<Queues, Refusal> {
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
         self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, deliveries).await?;
         self.deliver_all(source, &mut batch, deliveries).await?;
         let position = deliveries.iter().map(|d| d.position).max().filter(|_| source.by_position());
-        let marked = !batch.dirty.is_empty();
+        let marked = queues(&batch.dirty);
         let mut writes = Writes::on(tx.get_database_backend());
         self.write(&mut writes, batch, position);
         writes.run(&tx).await.map_err(|e| storage(&e))?;

@@ -9,6 +9,7 @@ mod data;
 mod evaluation;
 mod files;
 mod floors;
+mod latency;
 mod load;
 mod moves;
 mod node;
@@ -112,7 +113,7 @@ async fn measure(options: &Options, id: &str) -> anyhow::Result<Vec<Row>> {
         "Q-1" => commands::postgres(options).await,
         "Q-2" => commands::embedded(options).await,
         "Q-3" => reads::measure(options).await,
-        "Q-4" => moves::evaluation(options).await,
+        "Q-4" => latency::measure(options).await,
         "Q-6" => evaluation::measure(options),
         "Q-7" => files::rebuild(options).await,
         "Q-8" => files::import(options).await,

@@ -3,7 +3,7 @@
 use super::ask;
 use crate::views::joined_city;
 use futures::Stream;
-use hansa_journal::Journal;
+use hansa_journal::{Journal, Loaded};
 use hansa_kernel::{Record, RecordId, RecordName, Refused, TenantId};
 use hansa_proto::strategy::{Evaluation, WatchEvaluationsResponse};
 use hansa_strategy_domain::{Evaluations, evaluation};
@@ -11,10 +11,9 @@ use std::{
     collections::{BTreeMap, VecDeque},
     time::Duration,
 };
-use tokio::sync::watch::Receiver;
+use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use uuid::Uuid;
 
 /// How long a watcher waits before it looks by itself: another replica may have committed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -26,8 +25,10 @@ pub struct Watch {
     tenant: TenantId,
     city: Option<RecordName>,
     drain: CancellationToken,
-    /// The version of each city's evaluations that was last sent.
-    sent: BTreeMap<Uuid, u64>,
+    /// The evaluations that were looked at, and the version of each that was last sent.
+    sent: BTreeMap<RecordName, u64>,
+    /// When the database was last looked at.
+    looked: Option<Instant>,
     ready: VecDeque<Evaluation>,
 }
 
@@ -35,7 +36,7 @@ impl Watch {
     /// A watcher of a tenant's cities, or of one of them.
     pub fn new(journal: &Journal, tenant: TenantId, city: Option<RecordName>, drain: CancellationToken) -> Self {
         let (journal, committed) = (journal.clone(), journal.committed());
-        Self { journal, committed, tenant, city, drain, sent: BTreeMap::new(), ready: VecDeque::new() }
+        Self { journal, committed, tenant, city, drain, sent: BTreeMap::new(), looked: None, ready: VecDeque::new() }
     }
 
     /// The stream; it ends at drain.
@@ -52,30 +53,58 @@ impl Watch {
                 return Ok(Some(evaluation));
             }
             self.committed.mark_unchanged();
-            self.look().await?;
+            match self.looked.map(|looked| LOOK_AGAIN.saturating_sub(looked.elapsed())) {
+                None | Some(Duration::ZERO) => self.look().await?,
+                Some(_) => self.hear().await?,
+            }
             if self.ready.is_empty() {
+                let rest = self.looked.map_or(Duration::ZERO, |looked| LOOK_AGAIN.saturating_sub(looked.elapsed()));
                 tokio::select! {
                     () = self.drain.cancelled() => return Ok(None),
-                    _ = tokio::time::timeout(LOOK_AGAIN, self.committed.changed()) => {}
+                    _ = tokio::time::timeout(rest, self.committed.changed()) => {}
                 }
             }
         }
     }
 
-    /// Takes up what is new. Of a city that is seen for the first time that is the latest; later on none is passed over.
+    /// Takes up what is new in the database: of a city that is seen for the first time, the latest.
     async fn look(&mut self) -> Refused<()> {
+        self.looked = Some(Instant::now());
         for record in self.records().await? {
-            let found = self.journal.load::<Evaluations>(&record).await?;
-            let Some(found) = found.filter(|found| found.state.owner() == self.tenant) else { continue };
-            let sent = self.sent.insert(record.id.0, found.version).unwrap_or(found.version - 1);
-            for version in sent + 1..found.version {
-                let then = self.journal.load_at::<Evaluations>(&record, version).await?;
-                self.ready.extend(then.map(|then| then.state.latest()));
-            }
-            if sent < found.version {
-                self.ready.push_back(found.state.latest());
+            match self.journal.load::<Evaluations>(&record).await? {
+                Some(found) => self.take(record, found).await?,
+                None => drop(self.sent.insert(record, 0)),
             }
         }
+        Ok(())
+    }
+
+    /// Takes up what this process has committed since, without asking the database: many may watch, and most commits are of
+    /// others.
+    async fn hear(&mut self) -> Refused<()> {
+        let newer = |(record, sent): (&RecordName, &u64)| {
+            Some((record.clone(), self.journal.written_since::<Evaluations>(record, *sent)?))
+        };
+        for (record, found) in self.sent.iter().filter_map(newer).collect::<Vec<_>>() {
+            self.take(record, found).await?;
+        }
+        Ok(())
+    }
+
+    /// Has what was not sent yet wait to be sent; none is passed over.
+    async fn take(&mut self, record: RecordName, found: Loaded<Evaluations>) -> Refused<()> {
+        if found.state.owner() != self.tenant {
+            return Ok(());
+        }
+        let sent = self.sent.get(&record).copied().unwrap_or(found.version - 1);
+        for version in sent + 1..found.version {
+            let then = self.journal.load_at::<Evaluations>(&record, version).await?;
+            self.ready.extend(then.map(|then| then.state.latest()));
+        }
+        if sent < found.version {
+            self.ready.push_back(found.state.latest());
+        }
+        self.sent.insert(record, found.version.max(sent));
         Ok(())
     }
 

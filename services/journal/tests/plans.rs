@@ -1,0 +1,118 @@
+//! What is looked up by its key is read by an index, also where PostgreSQL planned that while its tables were empty.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod fixture;
+
+use fixture::{Fixture, enter, rename, request};
+use hansa_journal::{
+    Journal, Mirror,
+    limits::POSTGRES_CONNECTIONS,
+    subscription::{Delivery, JournalSource, Source, Subscription},
+};
+use hansa_kernel::{RecordName, Refusal};
+use hansa_proto::types::ChangeEnvelope;
+use hansa_register_domain::reference::CityReference;
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use std::collections::BTreeMap;
+
+/// So many that reading all of them is no look-up.
+const RECORDS: usize = 2_000;
+/// Records that are looked up together. PostgreSQL takes ten for usual, and plans anew for fewer.
+const TOGETHER: usize = 30;
+
+struct Cities;
+
+impl Mirror for Cities {
+    type State = CityReference;
+}
+
+/// What the journal has, as a broker would bring it.
+struct Brought(JournalSource, i64);
+
+#[async_trait::async_trait]
+impl Source for Brought {
+    async fn next(&mut self, _after: i64) -> Result<Vec<Delivery>, Refusal> {
+        let found = self.0.next(self.1).await?;
+        self.1 = found.last().map_or(self.1, |last| last.position);
+        Ok(found)
+    }
+
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+        self.0.history(record, after).await
+    }
+
+    async fn applied(&mut self) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn by_position(&self) -> bool {
+        false
+    }
+}
+
+/// Rows that were read by going through a whole table, for each table, so far.
+async fn read_whole(journal: &Journal) -> BTreeMap<String, i64> {
+    let say = |sql: &str| Statement::from_string(DbBackend::Postgres, sql);
+    // Each connection tells what it did only now and then, unless it is asked.
+    let mut all = Vec::new();
+    for _ in 0..POSTGRES_CONNECTIONS {
+        all.push(journal.store().begin().await.unwrap());
+    }
+    for tx in all {
+        tx.execute_raw(say("SELECT pg_stat_force_next_flush()")).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let query = "SELECT relname::text AS name, seq_tup_read AS read FROM pg_stat_user_tables \
+                 WHERE schemaname = current_schema() AND relname IN ('mirrors', 'requests', 'records', 'changes')";
+    let rows = journal.store().reader().query_all_raw(say(query)).await.unwrap();
+    rows.iter().map(|row| (row.try_get("", "name").unwrap(), row.try_get("", "read").unwrap())).collect()
+}
+
+/// Renames cities, asks for the same once more, and has a subscriber hear of it.
+async fn act(journal: &Journal, (subscription, source): (&Subscription, &mut Brought), turn: usize) {
+    for repeated in [false, true] {
+        let again = |n| {
+            let command = rename(&format!("c{n}"), &format!("Name {turn}"));
+            command.once(request((turn << 32 | n) as u128, 1))
+        };
+        for answer in journal.submit_each((0..TOGETHER).map(again).collect(), false).await {
+            assert_eq!(answer.unwrap().repeated, repeated);
+        }
+    }
+    hear(journal, (subscription, source)).await;
+}
+
+async fn enter_all(journal: &Journal, which: std::ops::Range<usize>) {
+    let one = |n| enter(&format!("c{n}"), "One").once(request(1 << 100 | n as u128, 1));
+    for answer in journal.submit_each(which.map(one).collect(), false).await {
+        answer.unwrap();
+    }
+}
+
+async fn hear(journal: &Journal, (subscription, source): (&Subscription, &mut Brought)) {
+    journal.number_feed().await.unwrap();
+    while subscription.step(source).await.unwrap() > 0 {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_look_up_reads_a_whole_table() {
+    let fixture = Fixture::postgres().await;
+    let journal = &fixture.journal;
+    let subscription = Subscription::new("plans", journal).mirror::<Cities>();
+    let mut source = Brought(JournalSource::of(journal), 0);
+    enter_all(journal, 0..TOGETHER).await;
+    // PostgreSQL settles on a plan after a few rounds.
+    for turn in 1..20 {
+        act(journal, (&subscription, &mut source), turn).await;
+    }
+    enter_all(journal, TOGETHER..RECORDS).await;
+    hear(journal, (&subscription, &mut source)).await;
+    let before = read_whole(journal).await;
+    for turn in 20..30 {
+        act(journal, (&subscription, &mut source), turn).await;
+    }
+    for (table, after) in read_whole(journal).await {
+        let read = after - before[&table];
+        assert!(read < RECORDS as i64, "{table}: {read} rows were read by going through it");
+    }
+}

@@ -1,0 +1,204 @@
+//! from a command of one service to what another makes of it.
+
+use crate::{
+    Options,
+    commands::renames,
+    data,
+    floors::stream,
+    load,
+    node::{self, Node},
+    table::{Must, Row, median, part},
+};
+use anyhow::Context;
+use hansa_kernel::RecordName;
+use hansa_proto::{
+    register::{CreateTenantRequest, Office, OfficeExistence, Tenant, TenantKind, UpdateOfficeRequest},
+    strategy::{FindingCode, WatchEvaluationsRequest, WatchEvaluationsResponse},
+};
+use hansa_tests::{Caller, request_id};
+use sea_orm::DatabaseConnection;
+use std::time::{Duration, Instant};
+use tonic::{Response, Status, Streaming};
+
+/// Cities whose offices come and go as load.
+const CITIES: usize = 200;
+/// Cities whose evaluations are waited for.
+const PROBES: usize = 4;
+/// Parts of the rate of Q-1 at which commands come: the one that Q-4 means, and one at which hardly anything waits.
+const SHARES: [f64; 2] = [0.3, 0.03];
+/// What each probe rests between two commands.
+const REST: Duration = Duration::from_millis(20);
+/// How long an evaluation may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Evaluations as they come.
+type Coming = Streaming<WatchEvaluationsResponse>;
+
+/// A joined city and its office's people.
+#[derive(Clone)]
+struct Joined {
+    city: String,
+    /// The office's own name.
+    named: String,
+    office: Caller,
+}
+
+impl Joined {
+    async fn join(node: &Node, steward: &Caller, number: usize) -> anyhow::Result<Self> {
+        let city = data::city(number);
+        let tenant = Tenant { kind: TenantKind::City as i32, city: city.clone(), ..Default::default() };
+        let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
+        let tenant = steward.tenants().create_tenant(request).await?.into_inner().name;
+        let token = node.token(Some(&tenant), "ir_officer")?;
+        let office = node.callers(&token, 1).await?.pop().context("one caller")?;
+        let id = RecordName::parse(&city, "cities", "city").map_err(|refusal| anyhow::anyhow!("{refusal}"))?.id;
+        Ok(Self { city, named: format!("offices/{}", id.of("office")), office })
+    }
+
+    /// Says whether there is an office; its city must then be evaluated again.
+    async fn say(&self, exists: bool) -> Result<(), Status> {
+        let existence = if exists { OfficeExistence::Exists } else { OfficeExistence::None };
+        let (name, city) = (self.named.clone(), self.city.clone());
+        let office = Office { name, city, existence: existence as i32, ..Default::default() };
+        let mask = UpdateOfficeRequest {
+            office: Some(office),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["existence".into()] }),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        self.office.offices().update_office(mask).await.map(drop)
+    }
+
+    /// Milliseconds from the acknowledgement of a command until the evaluation that follows from it has come.
+    async fn probe(&self, exists: bool, coming: &mut Coming) -> anyhow::Result<f64> {
+        self.say(exists).await?;
+        let said = Instant::now();
+        tokio::time::timeout(PATIENCE, async {
+            while !heard(coming, exists).await? {}
+            anyhow::Ok(())
+        })
+        .await
+        .with_context(|| format!("no new evaluation of {}", self.city))??;
+        Ok(said.elapsed().as_secs_f64() * 1e3)
+    }
+
+    /// The evaluations of the city as they come.
+    async fn watch(&self) -> Result<Coming, Status> {
+        let request = WatchEvaluationsRequest { city: self.city.clone() };
+        self.office.evaluations().watch_evaluations(request).await.map(Response::into_inner)
+    }
+
+    /// Asks and waits, with rests in between, for so long. Answers the milliseconds of each.
+    async fn probes(self, long: Duration) -> anyhow::Result<Vec<f64>> {
+        let mut coming = self.watch().await?;
+        let (began, mut millis, mut exists) = (Instant::now(), Vec::new(), true);
+        while began.elapsed() < long {
+            millis.push(self.probe(exists, &mut coming).await?);
+            exists = !exists;
+            tokio::time::sleep(REST).await;
+        }
+        // So that the next run begins alike.
+        if !exists {
+            self.probe(false, &mut coming).await?;
+        }
+        Ok(millis)
+    }
+}
+
+/// Whether the evaluation that comes next says that there is an office, or is none.
+async fn heard(coming: &mut Coming, exists: bool) -> anyhow::Result<bool> {
+    let evaluation = coming.message().await?.context("a watch goes on")?.evaluation.unwrap_or_default();
+    Ok(evaluation.findings.iter().any(|finding| finding.code() == FindingCode::NoOffice) != exists)
+}
+
+/// Has offices come and go at a fixed rate. Answers how many commands that were.
+async fn come_and_go(cities: &[Joined], rate: f64, long: Duration) -> usize {
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(2));
+    let mut said = 0;
+    let mut running = tokio::task::JoinSet::new();
+    while began.elapsed() < long {
+        tick.tick().await;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let due = (began.elapsed().as_secs_f64() * rate) as usize;
+        while said < due {
+            let (city, exists) = (cities[said % cities.len()].clone(), (said / cities.len()).is_multiple_of(2));
+            running.spawn(async move { city.say(exists).await });
+            said += 1;
+        }
+    }
+    let mut done = 0;
+    while let Some(ended) = running.join_next().await {
+        done += usize::from(matches!(ended, Ok(Ok(()))));
+    }
+    done
+}
+
+/// One run: the floor, then the probes while offices come and go. Answers the milliseconds of both, and the commands a
+/// second.
+async fn run(
+    options: &Options,
+    db: &DatabaseConnection,
+    (cities, probes): (&[Joined], &[Joined]),
+    rate: f64,
+) -> anyhow::Result<(Vec<f64>, Vec<f64>, f64)> {
+    let floor = stream::deliver_and_commit_twice(&node::nats()?, db, 600, options.run()).await?;
+    let long = options.run() * 2;
+    let mut watching = tokio::task::JoinSet::new();
+    for probe in probes {
+        watching.spawn(probe.clone().probes(long));
+    }
+    let done = come_and_go(cities, rate, long).await;
+    let mut millis = Vec::new();
+    while let Some(ended) = watching.join_next().await {
+        millis.extend(ended??);
+    }
+    Ok((floor, millis, done as f64 / long.as_secs_f64()))
+}
+
+///
+pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
+    let folder = tempfile::tempdir()?;
+    let node = Node::on_servers(options, folder.path()).await?;
+    let steward = node.steward().await?;
+    data::enter(&steward, options.records).await?;
+    let lines = node.callers(&node.token(None, "steward")?, load::connections(32)).await?;
+    renames(&lines, 32, options, 0).await?;
+    let full = renames(&lines, 32, options, 1).await?.rate;
+    let mut cities = Vec::new();
+    for number in 0..CITIES + PROBES {
+        cities.push(Joined::join(&node, &steward, number).await?);
+    }
+    let probes = cities.split_off(CITIES);
+    node.settled().await?;
+    for probe in &probes {
+        let mut coming = probe.watch().await?;
+        probe.say(false).await?;
+        while !heard(&mut coming, false).await? {}
+    }
+    let db = node.connect().await?;
+    let mut rows = Vec::new();
+    for (share, meant) in SHARES.into_iter().zip([true, false]) {
+        let (mut half, mut most, mut made, mut cores) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..options.runs {
+            node.settled().await?;
+            let (began, before) = (Instant::now(), node.process.on_core()?);
+            let (mut floor, mut millis, done) = run(options, &db, (&cities, &probes), full * share).await?;
+            cores.push((node.process.on_core()? - before) / began.elapsed().as_secs_f64());
+            made.push(done);
+            half.push((part(&mut floor, 0.5), part(&mut millis, 0.5)));
+            most.push((part(&mut floor, 0.99), part(&mut millis, 0.99)));
+        }
+        let rate = median(&made);
+        let what = |of: &str| format!("acknowledged command to new evaluation, {of}, at {rate:.0} commands/s");
+        let note = format!(
+            "{:.0} commands/s meant, each a change of an office, after which its city is evaluated; {PROBES} cities more are              watched (WatchEvaluations); {:.2} cores in the program, the floor's time included; the floor, alone on the              machine: publish, deliver, acknowledge, then two transactions of one row",
+            full * share,
+            median(&cores)
+        );
+        let must = |row: Row, must| if meant { row.must(Must::Most(must)) } else { row };
+        rows.push(must(Row::beside("Q-4", what("p50"), "ms", &half), 3.0).note(note));
+        rows.push(must(Row::beside("Q-4", what("p99"), "ms", &most), 10.0));
+    }
+    Ok(rows)
+}
