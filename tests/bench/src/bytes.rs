@@ -15,19 +15,10 @@ use std::time::Duration;
 /// Renames every city once.
 async fn rename_all(node: &Node, options: &Options, turn: usize) -> anyhow::Result<()> {
     let lines = node.callers(&node.token(None, "steward")?, load::connections(32)).await?;
-    let mut loops = tokio::task::JoinSet::new();
-    for number in 0..32 {
-        let (line, records) = (lines[number % lines.len()].clone(), options.records);
-        loops.spawn(async move {
-            for city in (number..records).step_by(32) {
-                rename(line.clone(), city, format!("City {city}-{turn}")).await?;
-            }
-            Ok::<_, tonic::Status>(())
-        });
-    }
-    while let Some(ended) = loops.join_next().await {
-        ended??;
-    }
+    load::each(&lines, 32, options.records, move |line, city| async move {
+        Ok(rename(line, city, format!("City {city}-{turn}")).await?)
+    })
+    .await?;
     // And the relay's last marks are there.
     node.settled().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;

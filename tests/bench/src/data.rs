@@ -1,15 +1,31 @@
 //! Invented records, the same on every machine.
 
+use crate::load;
 use anyhow::Context;
 use hansa_kernel::RecordId;
-use hansa_proto::register::{BatchImportCitiesRequest, CityRow, CityTier, ImportOutcome};
-use hansa_tests::Caller;
-use std::{fmt::Write, path::Path};
+use hansa_proto::register::{
+    BatchImportCitiesRequest, CityRow, CityTier, CreateTenantRequest, ImportOutcome, Tenant, TenantKind,
+};
+use hansa_tests::{Caller, request_id};
+use std::{
+    fmt::Write,
+    ops::Range,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+use tonic::Status;
 
 /// Rows a batch.
 const BATCH: usize = 500;
+/// Batches that are entered at once, where there are many. The writer takes a few thousand commands before it refuses more.
+const AT_ONCE: usize = 4;
+/// After how many cities it is told how far it is.
+const TELL: usize = 100_000;
 /// The countries that cities lie in, in turn.
-const COUNTRIES: [&str; 8] = ["DE", "FR", "PL", "BR", "JP", "KE", "US", "IN"];
+pub const COUNTRIES: [&str; 8] = ["DE", "FR", "PL", "BR", "JP", "KE", "US", "IN"];
 
 /// The name of a city.
 pub fn city(number: usize) -> String {
@@ -32,28 +48,56 @@ fn population(number: usize) -> usize {
     1_000 + number * 7_919 % 2_000_000
 }
 
+async fn enter_some(steward: &Caller, numbers: Range<usize>) -> anyhow::Result<()> {
+    let rows = numbers
+        .map(|number| CityRow {
+            source_scheme: "geonames".into(),
+            source_key: key(number),
+            display_name: called(number),
+            country_code: country(number).into(),
+            tier: CityTier::Municipality as i32,
+            population: i64::try_from(population(number)).unwrap_or_default(),
+            ..Default::default()
+        })
+        .collect();
+    let request = BatchImportCitiesRequest { rows, source: "the bench".into(), ..Default::default() };
+    let answer = steward.cities().batch_import_cities(request).await?.into_inner();
+    let refused = answer.rows.iter().find(|row| row.outcome() != ImportOutcome::Created);
+    anyhow::ensure!(refused.is_none(), "{refused:?}");
+    Ok(())
+}
+
 /// Enters the first `count` cities.
 pub async fn enter(steward: &Caller, count: usize) -> anyhow::Result<()> {
-    let numbers: Vec<usize> = (0..count).collect();
-    for batch in numbers.chunks(BATCH) {
-        let rows = batch
-            .iter()
-            .map(|number| CityRow {
-                source_scheme: "geonames".into(),
-                source_key: key(*number),
-                display_name: called(*number),
-                country_code: country(*number).into(),
-                tier: CityTier::Municipality as i32,
-                population: i64::try_from(population(*number)).unwrap_or_default(),
-                ..Default::default()
-            })
-            .collect();
-        let request = BatchImportCitiesRequest { rows, source: "the bench".into(), ..Default::default() };
-        let answer = steward.cities().batch_import_cities(request).await?.into_inner();
-        let refused = answer.rows.iter().find(|row| row.outcome() != ImportOutcome::Created);
-        anyhow::ensure!(refused.is_none(), "{refused:?}");
+    for first in (0..count).step_by(BATCH) {
+        enter_some(steward, first..count.min(first + BATCH)).await?;
     }
     Ok(())
+}
+
+/// The same, some batches at once, for many. Says how far it is.
+pub async fn enter_many(lines: &[Caller], count: usize) -> anyhow::Result<()> {
+    let done = Arc::new(AtomicUsize::new(0));
+    load::each(lines, AT_ONCE, count.div_ceil(BATCH), move |steward, batch| {
+        let (done, numbers) = (done.clone(), batch * BATCH..count.min(batch * BATCH + BATCH));
+        async move {
+            let entered = numbers.len();
+            enter_some(&steward, numbers).await?;
+            let before = done.fetch_add(entered, Ordering::Relaxed);
+            if before / TELL != (before + entered) / TELL {
+                eprintln!("bench: {} of {count} cities entered", before + entered);
+            }
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// A city of the bench joins. Answers its tenant's name.
+pub async fn join(steward: &Caller, number: usize) -> Result<String, Status> {
+    let tenant = Tenant { kind: TenantKind::City as i32, city: city(number), ..Default::default() };
+    let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
+    Ok(steward.tenants().create_tenant(request).await?.into_inner().name)
 }
 
 /// Writes cities as a file that `hansa import cities` reads.

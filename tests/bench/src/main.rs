@@ -9,14 +9,17 @@ mod data;
 mod evaluation;
 mod files;
 mod floors;
+mod growth;
 mod latency;
 mod load;
 mod moves;
 mod node;
 mod noisy;
 mod overload;
+mod proposals;
 mod reads;
 mod table;
+mod tenants;
 
 use anyhow::Context;
 use clap::Parser;
@@ -24,7 +27,8 @@ use std::{path::PathBuf, time::Duration};
 use table::Row;
 
 /// What is measured, in the order of the list.
-const ALL: [&str; 12] = ["Q-1", "Q-2", "Q-3", "Q-4", "Q-6", "Q-7", "Q-8", "Q-9", "Q-11", "Q-13", "Q-15", "R-12"];
+const ALL: [&str; 15] =
+    ["Q-1", "Q-2", "Q-3", "Q-4", "Q-6", "Q-7", "Q-8", "Q-9", "Q-10", "Q-11", "Q-12", "Q-13", "Q-14", "Q-15", "R-12"];
 
 /// Measures the program beside its floors and prints a table.
 #[derive(Clone, Debug, Parser)]
@@ -54,6 +58,12 @@ pub(crate) struct Options {
     /// Ties of an import and of the large node
     #[arg(long, default_value_t = 23_890)]
     ties: usize,
+    /// Records of the node that has many
+    #[arg(long, default_value_t = 1_000_000)]
+    many: usize,
+    /// Cities that join and do nothing
+    #[arg(long, default_value_t = 10_000)]
+    tenants: usize,
     /// Where the table is written as JSON
     #[arg(long, default_value = "target/bench.json")]
     output: PathBuf,
@@ -118,8 +128,11 @@ async fn measure(options: &Options, id: &str) -> anyhow::Result<Vec<Row>> {
         "Q-7" => files::rebuild(options).await,
         "Q-8" => files::import(options).await,
         "Q-9" => files::start(options).await,
+        "Q-10" => growth::measure(options).await,
         "Q-11" => bytes::measure(options).await,
+        "Q-12" => proposals::measure(options).await,
         "Q-13" => moves::relay(options).await,
+        "Q-14" => tenants::measure(options).await,
         "Q-15" => overload::measure(options).await,
         _ => noisy::measure(options).await,
     }

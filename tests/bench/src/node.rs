@@ -65,10 +65,19 @@ impl Process {
 
     /// Memory in use, in MiB.
     pub fn memory(&self) -> anyhow::Result<f64> {
+        Ok(self.resident("VmRSS:")? / 1024.0)
+    }
+
+    /// Memory in use of its own, in KiB: without its program text and the files that it reads.
+    pub fn own_memory(&self) -> anyhow::Result<f64> {
+        self.resident("RssAnon:")
+    }
+
+    fn resident(&self, field: &str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("the system says no VmRSS")?;
-        let kib: f64 = line.split_whitespace().nth(1).context("VmRSS has a value")?.parse()?;
-        Ok(kib / 1024.0)
+        let line = status.lines().find(|line| line.starts_with(field));
+        let line = line.with_context(|| format!("the system says no {field}"))?;
+        Ok(line.split_whitespace().nth(1).with_context(|| format!("{field} has a value"))?.parse()?)
     }
 
     /// Seconds that its threads have had a core for.
@@ -131,32 +140,42 @@ fn command(program: &Path, arguments: &[&str], folder: &Path) -> Command {
 impl Node {
     /// Starts the program embedded on a folder.
     pub async fn embedded(options: &Options, folder: &Path) -> anyhow::Result<Self> {
-        Self::start(options, folder, None, None).await
+        Self::start(options, folder, (None, None), None).await
+    }
+
+    /// Starts one service of the program alone on a folder. It does not start without a broker, since other services could
+    /// learn of it in no other way: so it publishes, though nobody follows.
+    pub async fn one_service_on_a_file(options: &Options, folder: &Path, only: &'static str) -> anyhow::Result<Self> {
+        Self::start(options, folder, (None, Some(nats()?)), Some(only)).await
     }
 
     /// Starts the program on PostgreSQL and NATS.
     pub async fn on_servers(options: &Options, folder: &Path) -> anyhow::Result<Self> {
-        Self::start(options, folder, Some((database().await?, nats()?)), None).await
+        Self::start(options, folder, (Some(database().await?), Some(nats()?)), None).await
     }
 
     /// Starts one service of the program alone, on PostgreSQL and NATS.
     pub async fn one_service(options: &Options, folder: &Path, only: &'static str) -> anyhow::Result<Self> {
-        Self::start(options, folder, Some((database().await?, nats()?)), Some(only)).await
+        Self::start(options, folder, (Some(database().await?), Some(nats()?)), Some(only)).await
     }
 
     async fn start(
         options: &Options,
         folder: &Path,
-        servers: Option<(String, String)>,
+        (database, nats): (Option<String>, Option<String>),
         only: Option<&'static str>,
     ) -> anyhow::Result<Self> {
         let program = options.program()?;
-        let (database, nats) = servers.unzip();
-        let mut command = serve(&program, folder, database.as_deref(), nats.as_deref());
-        command.args(only.iter().flat_map(|only| ["--only", *only]));
-        let process = Process::start(command)?;
-        process.ready().await?;
+        let process = launch(&program, folder, (database.as_deref(), nats.as_deref()), only).await?;
         Ok(Self { program, folder: folder.to_owned(), database, nats, only, process })
+    }
+
+    /// Ends the process and starts another on the same data: what the first had in memory is gone.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process.stop()?;
+        let servers = (self.database.as_deref(), self.nats.as_deref());
+        self.process = launch(&self.program, &self.folder, servers, self.only).await?;
+        Ok(())
     }
 
     /// A command of the program on this node's data.
@@ -187,14 +206,27 @@ impl Node {
         self.callers(&token, 1).await?.pop().context("one caller")
     }
 
-    /// Waits until the other services have applied what the register committed, so that nothing goes on beside.
+    /// Waits until the other services have applied what the register committed, or where it runs alone, until the broker has
+    /// it: so that nothing goes on beside.
     pub async fn settled(&self) -> anyhow::Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        while self.only.is_none() && !self.caught_up().await? {
-            anyhow::ensure!(Instant::now() < deadline, "the services do not catch up");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        self.settled_within(Duration::from_secs(120)).await
+    }
+
+    /// The same after so much that it may take longer.
+    pub async fn settled_within(&self, patience: Duration) -> anyhow::Result<()> {
+        let Some(only) = self.only else {
+            return until("the services catch up", patience, async || self.caught_up().await).await;
+        };
+        let published = async || Ok(self.count(only, "changes WHERE published IS NULL").await? == 0.0);
+        until("the broker has all changes", patience, published).await
+    }
+
+    /// How many rows of a service's tables are so.
+    pub async fn count(&self, service: &str, so: &str) -> anyhow::Result<f64> {
+        match &self.database {
+            None => sqlite::number(&self.folder.join(format!("{service}.db")), &format!("SELECT count(*) FROM {so}")),
+            Some(_) => number(&self.connect().await?, &format!("SELECT count(*)::float8 FROM {service}.{so}")).await,
         }
-        Ok(())
     }
 
     async fn caught_up(&self) -> anyhow::Result<bool> {
@@ -217,6 +249,38 @@ impl Node {
     /// Its database.
     pub async fn connect(&self) -> anyhow::Result<DatabaseConnection> {
         Ok(Database::connect(self.database.as_deref().context("the node is embedded")?).await?)
+    }
+}
+
+/// Starts the program, or one service of it, and waits until it is ready.
+async fn launch(
+    program: &Path,
+    folder: &Path,
+    (database, nats): (Option<&str>, Option<&str>),
+    only: Option<&str>,
+) -> anyhow::Result<Process> {
+    let mut command = serve(program, folder, database, nats);
+    command.args(only.iter().flat_map(|only| ["--only", *only]));
+    let process = Process::start(command)?;
+    process.ready().await?;
+    Ok(process)
+}
+
+/// Waits until something holds; `what` says it in words.
+pub async fn until(
+    what: &str,
+    patience: Duration,
+    holds: impl AsyncFn() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let looked = Instant::now();
+        if holds().await? {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < deadline, "it does not come so far within {patience:?} that {what}");
+        // A look that takes long must not slow down what is waited for.
+        tokio::time::sleep(Duration::from_millis(50).max(looked.elapsed() * 10)).await;
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     node::Node,
     table::{Must, Row, part},
 };
-use hansa_proto::register::{CreateTenantRequest, RenameCityRequest, Tenant, TenantKind};
+use hansa_proto::register::RenameCityRequest;
 use hansa_tests::{Caller, request_id};
 use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +23,7 @@ const IMPATIENCE: Duration = Duration::from_millis(50);
 
 /// Joins a city of the bench, and gives its mayor.
 async fn mayor(node: &Node, steward: &Caller, city: usize) -> anyhow::Result<Caller> {
-    let tenant = Tenant { kind: TenantKind::City as i32, city: data::city(city), ..Default::default() };
-    let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
-    let tenant = steward.tenants().create_tenant(request).await?.into_inner().name;
+    let tenant = data::join(steward, city).await?;
     let token = node.token(Some(&tenant), "mayor")?;
     node.callers(&token, 1).await?.pop().ok_or_else(|| anyhow::anyhow!("one caller"))
 }

@@ -1,0 +1,152 @@
+//! Q-10: the same with a thousand records and with a million.
+
+use crate::{
+    Options,
+    commands::{latencies, renames, renames_along},
+    data,
+    load::{self, Done, Walk},
+    node::Node,
+    table::{Must, Row},
+};
+use hansa_proto::register::{GetCityRequest, ListCitiesRequest};
+use hansa_tests::Caller;
+use sea_orm::ConnectionTrait;
+use std::time::Duration;
+
+/// Records of the small node.
+const FEW: usize = 1_000;
+/// Callers of commands and of lists.
+const CALLERS: usize = 32;
+/// Callers of reads.
+const READERS: usize = 64;
+/// Cities a page.
+const PAGE: i32 = 50;
+/// How long the other services may take to hear of so many records.
+const PATIENCE: Duration = Duration::from_secs(3_600);
+/// A time may be 1.5 times as long, so a rate must be at least this part.
+const LEAST: f64 = 0.667;
+
+/// A node with so many records.
+struct Side {
+    node: Node,
+    lines: Vec<Caller>,
+    /// With the number of this node's records in it.
+    options: Options,
+}
+
+impl Side {
+    /// Enters the records, and starts the process anew, so that none of them is in memory.
+    async fn fill(options: &Options, mut node: Node, records: usize) -> anyhow::Result<Self> {
+        let token = node.token(None, "steward")?;
+        data::enter_many(&node.callers(&token, load::connections(CALLERS)).await?, records).await?;
+        node.settled_within(PATIENCE).await?;
+        if node.database.is_some() {
+            // Otherwise it would come by itself in the middle of some run.
+            node.connect().await?.execute_unprepared("VACUUM ANALYZE").await?;
+        }
+        node.restart().await?;
+        let lines = node.callers(&token, load::connections(READERS)).await?;
+        Ok(Self { node, lines, options: Options { records, ..options.clone() } })
+    }
+
+    fn walk(&self, callers: usize) -> Walk {
+        Walk { records: self.options.records, callers, runs: self.options.runs + 1 }
+    }
+
+    /// A page of one country's cities, the countries in turn.
+    async fn lists(&self) -> anyhow::Result<Done> {
+        load::closed(&self.lines, CALLERS, self.options.run(), |caller, number, turn| async move {
+            let country_code = data::COUNTRIES[(number + turn) % data::COUNTRIES.len()].to_owned();
+            let request = ListCitiesRequest { page_size: PAGE, country_code, ..Default::default() };
+            caller.cities().list_cities(request).await.map(drop)
+        })
+        .await
+    }
+
+    /// One record, of all in turn.
+    async fn reads(&self, run: usize) -> anyhow::Result<Done> {
+        let walk = self.walk(READERS);
+        load::closed(&self.lines, READERS, self.options.run(), move |caller, number, turn| async move {
+            let name = data::city(walk.at(number, run, turn));
+            caller.cities().get_city(GetCityRequest { name, ..Default::default() }).await.map(drop)
+        })
+        .await
+    }
+
+    /// Commands, on all records in turn.
+    async fn commands(&self, run: usize) -> anyhow::Result<Done> {
+        renames_along(&self.lines, self.walk(CALLERS), &self.options, run).await
+    }
+
+    /// Commands on the same records in each run: once they were asked for, they are in memory, however many others there are.
+    async fn commands_in_memory(&self, run: usize) -> anyhow::Result<Done> {
+        renames(&self.lines, CALLERS, &self.options, self.options.runs + 1 + run).await
+    }
+}
+
+/// Runs of both sides, in turns: a row whose floor is the small one.
+async fn compare(
+    [few, many]: [&Side; 2],
+    what: &str,
+    run: impl AsyncFn(&Side, usize) -> anyhow::Result<Done>,
+) -> anyhow::Result<Row> {
+    let (mut runs, mut small, mut large) = (Vec::new(), Vec::new(), Vec::new());
+    // The first one finds connections and statements unprepared.
+    for number in 0..=few.options.runs {
+        let first = run(few, number).await?;
+        few.node.settled_within(PATIENCE).await?;
+        let second = run(many, number).await?;
+        many.node.settled_within(PATIENCE).await?;
+        if number > 0 {
+            runs.push((first.rate, second.rate));
+            small.push(first);
+            large.push(second);
+        }
+    }
+    Ok(Row::beside("Q-10", what, "/s", &runs).must(Must::Least(LEAST)).note(format!(
+        "{} records: {}; {} records: {}",
+        few.options.records,
+        latencies(&mut small),
+        many.options.records,
+        latencies(&mut large)
+    )))
+}
+
+/// All rows of one kind of node.
+async fn on(kind: &str, few: Side, many: Side) -> anyhow::Result<Vec<Row>> {
+    let sides = [&few, &many];
+    let count = many.options.records;
+    let what = |what: &str| format!("{what}, {kind}, {count} records beside {FEW}");
+    let mut rows = vec![
+        // What changes the records comes last.
+        compare(sides, &what("ListCities, 50 of one country, 32 callers"), async |side, _| side.lists().await).await?,
+        compare(sides, &what("GetCity, of all records, 64 callers"), async |side, run| side.reads(run).await).await?,
+        compare(sides, &what("command, of all records, 32 callers"), async |side, run| side.commands(run).await)
+            .await?,
+        compare(sides, &what("command, of records in memory, 32 callers"), async |side, run| {
+            side.commands_in_memory(run).await
+        })
+        .await?,
+    ];
+    rows[0].notes.push(format!(
+        "floor: the rate with {FEW} records, figure: the rate with {count}; callers wait for their answers, so that a time \
+         1.5 times as long is a rate of {LEAST}; both processes were started after the records were entered; GetCity and the \
+         first commands meet each record once before any comes again, so that of the many nearly none is in memory and of \
+         the few nearly all are; the page is a country's first one"
+    ));
+    Ok(rows)
+}
+
+/// Q-10.
+pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
+    let [one, two] = [tempfile::tempdir()?, tempfile::tempdir()?];
+    let few = Side::fill(options, Node::one_service(options, one.path(), "register").await?, FEW).await?;
+    let many = Side::fill(options, Node::one_service(options, two.path(), "register").await?, options.many).await?;
+    let mut rows = on("PostgreSQL, the register alone", few, many).await?;
+    let [one, two] = [tempfile::tempdir()?, tempfile::tempdir()?];
+    // Embedded there are always all services: one alone does not start without a broker.
+    let few = Side::fill(options, Node::embedded(options, one.path()).await?, FEW).await?;
+    let many = Side::fill(options, Node::embedded(options, two.path()).await?, options.many).await?;
+    rows.append(&mut on("embedded, the whole node", few, many).await?);
+    Ok(rows)
+}

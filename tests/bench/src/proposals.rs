@@ -1,0 +1,153 @@
+//! Q-12: the proposal of an agreement, the job that the peer does as well (`tests/peer`).
+
+use crate::{
+    Options,
+    commands::latencies,
+    data,
+    load::{self, Done},
+    node::{Node, number},
+    table::{Row, median},
+};
+use anyhow::Context;
+use hansa_proto::partnerships::{AgreementKind, AgreementTerms, CreateAgreementRequest, Sector};
+use hansa_tests::{Caller, request_id, text};
+use sea_orm::DatabaseConnection;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tonic::Status;
+
+const CALLERS: usize = 32;
+/// Cities that have joined and propose, two for each caller. A token of each takes a process of its own to make.
+const OFFICES: usize = 64;
+/// How long they propose before anything is measured, as the peer's do.
+const WARM: Duration = Duration::from_secs(2);
+/// How long the other services may take to hear of everything.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The office of a city that has joined.
+struct Office {
+    number: usize,
+    caller: Caller,
+    /// How many agreements it has proposed.
+    proposed: AtomicUsize,
+    /// Cities of the bench, its own and those that have joined included.
+    records: usize,
+}
+
+impl Office {
+    async fn join(node: &Node, steward: &Caller, number: usize, records: usize) -> anyhow::Result<Self> {
+        let tenant = data::join(steward, number).await?;
+        let token = node.token(Some(&tenant), "ir_officer")?;
+        let caller = node.callers(&token, 1).await?.pop().context("one caller")?;
+        Ok(Self { number, caller, proposed: AtomicUsize::new(0), records })
+    }
+
+    /// A city to which this office has not proposed before. None of them has joined, so that none proposes in return.
+    fn partner(&self) -> Result<usize, Status> {
+        let partners = self.records - OFFICES;
+        let turn = self.proposed.fetch_add(1, Ordering::Relaxed);
+        if turn >= partners {
+            return Err(Status::out_of_range("an agreement with every city is proposed: give more --records"));
+        }
+        // The offices do not begin with the same one.
+        Ok(OFFICES + (self.number * partners / OFFICES + turn) % partners)
+    }
+
+    async fn propose(&self) -> Result<(), Status> {
+        let terms = AgreementTerms {
+            kind: AgreementKind::Cooperation as i32,
+            title: text("Cooler streets"),
+            sectors: vec![Sector::Climate as i32],
+            term_months: 60,
+            ..Default::default()
+        };
+        let request = CreateAgreementRequest {
+            initiator: data::city(self.number),
+            partner: data::city(self.partner()?),
+            terms: Some(terms),
+            request_id: request_id(),
+            ..Default::default()
+        };
+        self.caller.agreements().create_agreement(request).await.map(drop)
+    }
+}
+
+/// Callers propose for two cities of their own each, in turn.
+async fn proposals(offices: &Arc<Vec<Office>>, long: Duration) -> anyhow::Result<Done> {
+    let lines: Vec<Caller> = offices.iter().map(|office| office.caller.clone()).collect();
+    let offices = offices.clone();
+    load::closed(&lines, CALLERS, long, move |_, number, turn| {
+        let offices = offices.clone();
+        async move { offices[number + turn % 2 * CALLERS].propose().await }
+    })
+    .await
+}
+
+/// Waits until a query answers 0; answers the seconds.
+async fn none_left(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64> {
+    let began = Instant::now();
+    while number(db, query).await? > 0.0 {
+        anyhow::ensure!(began.elapsed() < PATIENCE, "the strategy service does not get through");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(began.elapsed().as_secs_f64())
+}
+
+/// Agreements that the strategy service has not heard of.
+const UNHEARD: &str = "SELECT (SELECT count(*) FROM partnerships.records WHERE name LIKE 'agreements/%')::float8 \
+                       - (SELECT count(*) FROM strategy.mirrors WHERE subscription = 'agreements')::float8";
+/// Cities that it has yet to evaluate.
+const UNEVALUATED: &str = "SELECT count(*)::float8 FROM strategy.dirty";
+
+/// Q-12, as far as it is Hansa's: the peer stands beside it in `tests/peer/run.py`.
+pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
+    anyhow::ensure!(options.records > OFFICES, "it takes more than {OFFICES} --records");
+    let folder = tempfile::tempdir()?;
+    let node = Node::on_servers(options, folder.path()).await?;
+    let steward = node.steward().await?;
+    data::enter(&steward, options.records).await?;
+    let mut offices = Vec::new();
+    for number in 0..OFFICES {
+        offices.push(Office::join(&node, &steward, number, options.records).await?);
+    }
+    let offices = Arc::new(offices);
+    node.settled().await?;
+    proposals(&offices, WARM).await?;
+    let db = node.connect().await?;
+    let (mut runs, mut cores, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut behind, mut evaluated) = (Vec::new(), Vec::new());
+    for _ in 0..options.runs {
+        none_left(&db, UNHEARD).await?;
+        none_left(&db, UNEVALUATED).await?;
+        let before = node.process.on_core()?;
+        let done = proposals(&offices, options.run()).await?;
+        cores.push((node.process.on_core()? - before) * 1e6 / done.millis.len() as f64);
+        behind.push(none_left(&db, UNHEARD).await?);
+        evaluated.push(none_left(&db, UNEVALUATED).await?);
+        runs.push(done.rate);
+        all.push(done);
+    }
+    let what = format!("proposal of an agreement, PostgreSQL + NATS, {CALLERS} callers, the whole node");
+    let proposed: usize = offices.iter().map(|office| office.proposed.load(Ordering::Relaxed)).sum();
+    Ok(vec![
+        Row::alone("Q-12", what, "/s", &runs)
+            .note(format!(
+                "{}; {:.0} µs of a core each in the program while it is under load; the strategy service had all agreements \
+                 {:.2} s after the load ended, and had evaluated the cities again {:.2} s later (medians)",
+                latencies(&mut all),
+                median(&cores),
+                median(&behind),
+                median(&evaluated)
+            ))
+            .note(format!(
+                "{OFFICES} cities have joined and propose to the others, never twice to the same; in the end each had {} \
+                 agreements, all of which an evaluation of it looks at; the services share the process and its cores",
+                proposed / OFFICES
+            )),
+    ])
+}
