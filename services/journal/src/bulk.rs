@@ -248,7 +248,9 @@ impl Column {
             Value::BigInt(_) => (ArrayType::BigInt, Some((i64::MIN.into(), "'-9223372036854775808'::bigint"))),
             Value::String(_) => (ArrayType::String, Some((String::new().into(), "''"))),
             Value::Bytes(_) => (ArrayType::Bytes, Some((Vec::<u8>::new().into(), "''::bytea"))),
-            Value::Uuid(_) => (ArrayType::Uuid, None),
+            Value::Uuid(_) => {
+                (ArrayType::Uuid, Some((Uuid::nil().into(), "'00000000-0000-0000-0000-000000000000'::uuid")))
+            }
             _ => return None,
         })
     }

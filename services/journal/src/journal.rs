@@ -11,7 +11,7 @@ use crate::{
     lookup::Lookup,
     relay::Outgoing,
     store::{Store, StoreError},
-    tables::feed,
+    tables::{feed, mirror, record},
     trace,
     view::View,
     writer,
@@ -41,7 +41,8 @@ pub(crate) struct Inner {
     pub clock: Arc<dyn Clock>,
     pub kinds: HashMap<&'static str, Arc<dyn AnyKind>>,
     pub cache: Cache<Uuid, Arc<Known>>,
-    pub lookup: Lookup,
+    pub lookup: Lookup<record::Model>,
+    pub mirrored: Lookup<mirror::Model>,
     pub next_position: AtomicI64,
     /// Takes what was committed to the relay, where there is one.
     pub outbox: OnceLock<mpsc::Sender<Vec<Outgoing>>>,
@@ -130,6 +131,7 @@ impl JournalBuilder {
         let inner = Arc::new(Inner {
             service: self.service,
             lookup: Lookup::start(&store),
+            mirrored: Lookup::start(&store),
             store,
             node,
             clock,

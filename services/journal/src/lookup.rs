@@ -1,54 +1,101 @@
-//! Looking up records: whatever is asked for at the same moment is read together, by one statement.
+//! Looking up rows by their keys: whatever is asked for at the same moment is read together, by one statement.
 
 use crate::{
     bulk::among,
     limits::{LOOKUP_RECORDS, LOOKUPS, QUEUED_COMMANDS},
     store::{Store, StoreError, storage},
-    tables::record,
+    tables::{mirror, record},
 };
+use async_trait::async_trait;
+use futures::future::try_join_all;
 use hansa_kernel::{Reason, Refusal};
-use sea_orm::{EntityTrait, QueryFilter};
-use std::{collections::HashMap, sync::Arc};
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    sync::Arc,
+};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
-type Found = Result<Option<record::Model>, Refusal>;
-type Asked = (Uuid, oneshot::Sender<Found>);
+/// A row that is looked up by a key.
+#[async_trait]
+pub(crate) trait Keyed: Clone + Send + Sync + 'static {
+    type Key: Copy + Eq + Hash + Send + Sync + 'static;
+
+    /// Reads the rows of some keys.
+    async fn read(store: &Store, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Self>, StoreError>;
+}
+
+#[async_trait]
+impl Keyed for record::Model {
+    type Key = Uuid;
+
+    async fn read(store: &Store, keys: Vec<Uuid>) -> Result<HashMap<Uuid, Self>, StoreError> {
+        let query = record::Entity::find().filter(among(store.engine(), record::Column::Record, keys));
+        Ok(query.all(store.reader()).await?.into_iter().map(|row| (row.record, row)).collect())
+    }
+}
+
+#[async_trait]
+impl Keyed for mirror::Model {
+    /// The collection and the record.
+    type Key = (&'static str, Uuid);
+
+    async fn read(store: &Store, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Self>, StoreError> {
+        let mut of: BTreeMap<&'static str, Vec<Uuid>> = BTreeMap::new();
+        keys.into_iter().for_each(|(collection, id)| of.entry(collection).or_default().push(id));
+        let read = |(collection, ids)| async move {
+            let query = mirror::Entity::find().filter(mirror::Column::Subscription.eq(collection));
+            let rows = query.filter(among(store.engine(), mirror::Column::Record, ids)).all(store.reader()).await?;
+            Ok::<_, StoreError>(rows.into_iter().map(move |row| ((collection, row.record), row)))
+        };
+        Ok(try_join_all(of.into_iter().map(read)).await?.into_iter().flatten().collect())
+    }
+}
+
+type Found<R> = Result<Option<R>, Refusal>;
+type Asked<R> = (<R as Keyed>::Key, oneshot::Sender<Found<R>>);
 
 /// A handle on the readers, which end with it.
-pub(crate) struct Lookup(mpsc::Sender<Asked>);
+pub(crate) struct Lookup<R: Keyed>(mpsc::Sender<Asked<R>>);
 
-impl Lookup {
+impl<R: Keyed> Lookup<R> {
     /// Starts the readers on the current runtime.
     pub(crate) fn start(store: &Store) -> Self {
         let (asking, asked) = mpsc::channel(QUEUED_COMMANDS);
         let asked = Arc::new(Mutex::new(asked));
         for _ in 0..LOOKUPS {
-            tokio::spawn(run(store.clone(), asked.clone()));
+            tokio::spawn(run::<R>(store.clone(), asked.clone()));
         }
         Self(asking)
     }
 
-    /// The row of a record; `None` where there is none.
-    pub(crate) async fn get(&self, id: Uuid) -> Found {
+    /// The row of a key; `None` where there is none.
+    pub(crate) async fn get(&self, key: R::Key) -> Found<R> {
         let (answer, wait) = oneshot::channel();
         let away = || Refusal::because(Reason::Unavailable, "PL-4", "the service is draining");
-        self.0.send((id, answer)).await.map_err(|_| away())?;
+        self.0.send((key, answer)).await.map_err(|_| away())?;
         wait.await.map_err(|_| away())?
+    }
+
+    /// The rows of some keys, in their order; those that are not there are left out.
+    pub(crate) async fn get_each(&self, keys: impl IntoIterator<Item = R::Key>) -> Result<Vec<R>, Refusal> {
+        let found = try_join_all(keys.into_iter().map(|key| self.get(key))).await?;
+        Ok(found.into_iter().flatten().collect())
     }
 }
 
-async fn run(store: Store, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
+async fn run<R: Keyed>(store: Store, asked: Arc<Mutex<mpsc::Receiver<Asked<R>>>>) {
     loop {
         let mut batch = Vec::new();
         if asked.lock().await.recv_many(&mut batch, LOOKUP_RECORDS).await == 0 {
             return;
         }
-        let ids = batch.iter().map(|(id, _)| *id).collect();
-        match read(&store, ids).await {
+        match R::read(&store, batch.iter().map(|(key, _)| *key).collect()).await {
             Ok(rows) => {
-                for (id, answer) in batch {
-                    let _ = answer.send(Ok(rows.get(&id).cloned()));
+                for (key, answer) in batch {
+                    let _ = answer.send(Ok(rows.get(&key).cloned()));
                 }
             }
             Err(error) => {
@@ -59,10 +106,4 @@ async fn run(store: Store, asked: Arc<Mutex<mpsc::Receiver<Asked>>>) {
             }
         }
     }
-}
-
-async fn read(store: &Store, ids: Vec<Uuid>) -> Result<HashMap<Uuid, record::Model>, StoreError> {
-    let db = store.reader();
-    let query = record::Entity::find().filter(among(store.engine(), record::Column::Record, ids));
-    Ok(query.all(db).await?.into_iter().map(|row| (row.record, row)).collect())
 }

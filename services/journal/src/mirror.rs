@@ -3,15 +3,16 @@
 //! A mirror's version is the mark of what was applied, so a change has effect once however often it is delivered.
 
 use crate::{
-    bulk::among,
     journal::Journal,
+    limits::LOOKUP_FEW,
+    lookup::Keyed,
     store::{StoreError, storage},
     tables::mirror,
     view::{AnyView, Collector, View, ViewOf},
 };
 use hansa_kernel::{Misfit, RecordId, Reference, Refusal};
 use hansa_proto::{ChangeSet, types::ChangeEnvelope};
-use sea_orm::{ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, Value};
 use std::{any::Any, marker::PhantomData, sync::Arc};
 use uuid::Uuid;
 
@@ -220,12 +221,13 @@ impl<M: Mirror> Mirrors<M> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = mirror::Entity::find()
-            .filter(mirror::Column::Subscription.eq(M::State::COLLECTION))
-            .filter(among(self.journal.store().engine(), mirror::Column::Record, ids.iter().copied()))
-            .all(self.journal.store().reader())
-            .await
-            .map_err(|e| storage(&e))?;
+        let keys = ids.iter().map(|id| (M::State::COLLECTION, *id));
+        let rows = if ids.len() <= LOOKUP_FEW {
+            self.journal.inner.mirrored.get_each(keys).await?
+        } else {
+            let rows = mirror::Model::read(self.journal.store(), keys.collect()).await.map_err(|e| storage(&e))?;
+            rows.into_values().collect()
+        };
         Ok(rows
             .into_iter()
             .filter(|row| row.revision == M::State::REVISION.cast_signed() && row.state != TOMBSTONE)

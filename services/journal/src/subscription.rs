@@ -23,7 +23,9 @@ use crate::{
 use async_trait::async_trait;
 use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal};
 use hansa_proto::types::ChangeEnvelope;
-use sea_orm::{ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Set, Statement};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Set, SqlErr, Statement,
+};
 use std::{
     any::Any,
     collections::{BTreeSet, HashMap},
@@ -66,15 +68,22 @@ struct Slot {
     /// The state that is stored, once another has taken its place.
     before: Option<AnyBox>,
     state: Option<AnyBox>,
+    /// Whether the database holds a mirror of it, in whatever shape.
+    stored: bool,
     version: u64,
     touched: bool,
     deleted: bool,
 }
 
 impl Slot {
-    /// What views may have of it. Mirrors can be emptied, to be made again, while their rows still stand.
-    fn seen_before(&self) -> Before<'_> {
-        self.before.as_ref().map_or(Before::Unknown, |state| Before::State(state.as_ref()))
+    /// What views may have of it. Where there is no mirror there should be no row; who applies it under lock takes that for
+    /// granted no more, since somebody may have emptied the mirrors.
+    fn seen_before(&self, under_lock: bool) -> Before<'_> {
+        match &self.before {
+            Some(state) => Before::State(state.as_ref()),
+            None if self.stored || under_lock => Before::Unknown,
+            None => Before::Nothing,
+        }
     }
 }
 
@@ -198,8 +207,12 @@ impl Subscription {
         if !writes.at_once() {
             return Ok(None);
         }
-        let written = writes.run_in_turn(store.writer(), &self.turn(), turn).await.map_err(|e| storage(&e))?;
-        Ok(written.then_some(marked))
+        match writes.run_in_turn(store.writer(), &self.turn(), turn).await {
+            Ok(written) => Ok(written.then_some(marked)),
+            // There is a row where none should be.
+            Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(None),
+            Err(error) => Err(storage(&error)),
+        }
     }
 
     /// The same in a transaction, while nobody else applies anything.
@@ -207,6 +220,7 @@ impl Subscription {
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
         self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, deliveries).await?;
+        batch.under_lock = true;
         self.deliver_all(source, &mut batch, deliveries).await?;
         let position = deliveries.iter().map(|d| d.position).max().filter(|_| source.by_position());
         let marked = queues(&batch.dirty);
@@ -267,7 +281,7 @@ impl Subscription {
                 let deleted = revision == mirror.revision() && bytes == TOMBSTONE;
                 let state = if deleted { None } else { mirror.decode(revision, &bytes) };
                 let version = if deleted || state.is_some() { version.cast_unsigned() } else { 0 };
-                batch.slots.insert(row.record, Slot { state, version, deleted, ..Slot::default() });
+                batch.slots.insert(row.record, Slot { state, stored: true, version, deleted, ..Slot::default() });
             }
         }
         Ok(batch)
@@ -367,7 +381,7 @@ impl Subscription {
             });
             for collector in views.entry(collection).or_insert_with(|| mirror.collectors()) {
                 match &slot.state {
-                    Some(state) => collector.add(*record, slot.seen_before(), state.as_ref()),
+                    Some(state) => collector.add(*record, slot.seen_before(batch.under_lock), state.as_ref()),
                     None => collector.remove(*record),
                 }
             }
@@ -415,6 +429,7 @@ impl Subscription {
             .collect();
         self.alone(&tx).await.map_err(|e| storage(&e))?;
         let mut batch = self.begin(&tx, &deliveries).await?;
+        batch.under_lock = true;
         for delivery in &deliveries {
             self.deliver(source, &mut batch, &delivery.envelope).await?;
         }
@@ -468,4 +483,6 @@ struct Applying {
     trace: Option<String>,
     /// Where the cursor of turns stood.
     turn: Option<i64>,
+    /// Whether nobody else applies anything meanwhile.
+    under_lock: bool,
 }

@@ -3,15 +3,15 @@
 
 mod fixture;
 
-use fixture::{Fixture, enter, rename, request};
+use fixture::{Fixture, enter, name, rename, request};
 use hansa_journal::{
-    Journal, Mirror,
+    Journal, Mirror, Mirrors,
     limits::POSTGRES_CONNECTIONS,
     subscription::{Delivery, JournalSource, Source, Subscription},
 };
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::types::ChangeEnvelope;
-use hansa_register_domain::reference::CityReference;
+use hansa_register_domain::{City, reference::CityReference};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use std::collections::BTreeMap;
 
@@ -80,6 +80,11 @@ async fn act(journal: &Journal, (subscription, source): (&Subscription, &mut Bro
         }
     }
     hear(journal, (subscription, source)).await;
+    let ids: Vec<_> = (0..TOGETHER).map(|n| name(&format!("c{n}")).id.0).collect();
+    let mirrors = Mirrors::<Cities>::of(journal);
+    assert_eq!(mirrors.get_each(&ids).await.unwrap().len(), TOGETHER);
+    assert_eq!(mirrors.get_each(&ids[..2]).await.unwrap().len(), 2);
+    assert_eq!(journal.load_each::<City>(&ids).await.unwrap().len(), TOGETHER);
 }
 
 async fn enter_all(journal: &Journal, which: std::ops::Range<usize>) {

@@ -5,12 +5,13 @@ mod fixture;
 
 use fixture::{Fixture, enter, name, rename};
 use hansa_journal::{
-    Mirror, Mirrors,
+    Mirror, Mirrors, View,
     subscription::{Delivery, JournalSource, Source, Subscription},
 };
 use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal, Stamp};
 use hansa_proto::{register::city_change::Change, types::ChangeEnvelope};
 use hansa_register_domain::reference::CityReference;
+use sea_orm::Set;
 use serde::{Deserialize, Serialize};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -258,4 +259,37 @@ async fn mirrors_of_an_older_shape_are_folded_anew() {
     subscription.step(&mut source).await.unwrap();
     let mirror = mirrors.get(name("a").id).await.unwrap().unwrap();
     assert_eq!((mirror.0.name.as_str(), mirror.1), ("Lugdunum", 2));
+}
+
+/// Cities by name, as the fixture's table has them; each is written anew.
+struct Anew;
+
+impl View for Anew {
+    type State = Counted;
+    type Entity = fixture::Entity;
+    type Row = fixture::ActiveModel;
+    const ONE_ROW: bool = false;
+
+    fn record_column() -> fixture::Column {
+        fixture::Column::Record
+    }
+
+    fn rows(record: Uuid, Counted(city, _): &Counted) -> Vec<fixture::ActiveModel> {
+        vec![fixture::ActiveModel { record: Set(record), city: Set(city.name.clone()) }]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mirrors_that_somebody_emptied_are_made_again_beside_the_rows_that_still_stand() {
+    use sea_orm::ConnectionTrait;
+    let (owner, f) = (Fixture::sqlite().await, Fixture::postgres().await);
+    owner.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    let subscription = Subscription::new("test", &f.journal).viewed::<Cities, Anew>();
+    let mut source = Forgetful(JournalSource::of(&owner.journal));
+    subscription.step(&mut source).await.unwrap();
+    assert_eq!(fixture::rows(&f.journal).await, ["Lyon"]);
+    owner.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();
+    f.journal.store().reader().execute_unprepared("DELETE FROM mirrors").await.unwrap();
+    subscription.step(&mut source).await.unwrap();
+    assert_eq!(fixture::rows(&f.journal).await, ["Lugdunum"]);
 }

@@ -294,12 +294,16 @@ pub async fn number(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64>
 pub async fn callers(process: &Process, token: &str, connections: usize) -> anyhow::Result<Vec<Caller>> {
     let mut out = Vec::with_capacity(connections);
     for _ in 0..connections {
-        let channel = process.connect().await?;
-        let services = ["register", "partnerships", "strategy"];
-        let channels: HashMap<_, _> = services.into_iter().map(|service| (service, channel.clone())).collect();
-        out.push(Caller::new(channels, token));
+        out.push(over(&process.connect().await?, token));
     }
     Ok(out)
+}
+
+/// A caller on a connection that others may use too.
+pub fn over(channel: &Channel, token: &str) -> Caller {
+    let services = ["register", "partnerships", "strategy"];
+    let channels: HashMap<_, _> = services.into_iter().map(|service| (service, channel.clone())).collect();
+    Caller::new(channels, token)
 }
 
 /// The command that serves a folder.

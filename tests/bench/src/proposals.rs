@@ -5,10 +5,10 @@ use crate::{
     commands::latencies,
     data,
     load::{self, Done},
-    node::{Node, number},
+    node::{Node, number, over},
     table::{Row, median},
 };
-use anyhow::Context;
+use futures::future::try_join_all;
 use hansa_proto::partnerships::{AgreementKind, AgreementTerms, CreateAgreementRequest, Sector};
 use hansa_tests::{Caller, request_id, text};
 use sea_orm::DatabaseConnection;
@@ -19,11 +19,12 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tonic::Status;
+use tonic::{Status, transport::Channel};
 
 const CALLERS: usize = 32;
-/// Cities that have joined and propose, two for each caller. A token of each takes a process of its own to make.
-const OFFICES: usize = 64;
+/// Cities that have joined and propose, as many for each caller. A token of each takes a process of its own to make. The
+/// peer's callers speak for five thousand; the fewer they are, the more agreements each evaluation has to look at.
+const OFFICES: usize = 1_024;
 /// How long they propose before anything is measured, as the peer's do.
 const WARM: Duration = Duration::from_secs(2);
 /// How long the other services may take to hear of everything.
@@ -35,21 +36,18 @@ struct Office {
     caller: Caller,
     /// How many agreements it has proposed.
     proposed: AtomicUsize,
-    /// Cities of the bench, its own and those that have joined included.
-    records: usize,
 }
 
 impl Office {
-    async fn join(node: &Node, steward: &Caller, number: usize, records: usize) -> anyhow::Result<Self> {
+    async fn join(node: &Node, steward: &Caller, channel: &Channel, number: usize) -> anyhow::Result<Self> {
         let tenant = data::join(steward, number).await?;
-        let token = node.token(Some(&tenant), "ir_officer")?;
-        let caller = node.callers(&token, 1).await?.pop().context("one caller")?;
-        Ok(Self { number, caller, proposed: AtomicUsize::new(0), records })
+        let caller = over(channel, &node.token(Some(&tenant), "ir_officer")?);
+        Ok(Self { number, caller, proposed: AtomicUsize::new(0) })
     }
 
     /// A city to which this office has not proposed before. None of them has joined, so that none proposes in return.
-    fn partner(&self) -> Result<usize, Status> {
-        let partners = self.records - OFFICES;
+    fn partner(&self, records: usize) -> Result<usize, Status> {
+        let partners = records - OFFICES;
         let turn = self.proposed.fetch_add(1, Ordering::Relaxed);
         if turn >= partners {
             return Err(Status::out_of_range("an agreement with every city is proposed: give more --records"));
@@ -58,7 +56,7 @@ impl Office {
         Ok(OFFICES + (self.number * partners / OFFICES + turn) % partners)
     }
 
-    async fn propose(&self) -> Result<(), Status> {
+    async fn propose(&self, records: usize) -> Result<(), Status> {
         let terms = AgreementTerms {
             kind: AgreementKind::Cooperation as i32,
             title: text("Cooler streets"),
@@ -68,7 +66,7 @@ impl Office {
         };
         let request = CreateAgreementRequest {
             initiator: data::city(self.number),
-            partner: data::city(self.partner()?),
+            partner: data::city(self.partner(records)?),
             terms: Some(terms),
             request_id: request_id(),
             ..Default::default()
@@ -77,13 +75,13 @@ impl Office {
     }
 }
 
-/// Callers propose for two cities of their own each, in turn.
-async fn proposals(offices: &Arc<Vec<Office>>, long: Duration) -> anyhow::Result<Done> {
+/// Callers propose for cities of their own each, in turn.
+async fn proposals(offices: &Arc<Vec<Office>>, records: usize, long: Duration) -> anyhow::Result<Done> {
     let lines: Vec<Caller> = offices.iter().map(|office| office.caller.clone()).collect();
     let offices = offices.clone();
     load::closed(&lines, CALLERS, long, move |_, number, turn| {
         let offices = offices.clone();
-        async move { offices[number + turn % 2 * CALLERS].propose().await }
+        async move { offices[number + turn % (OFFICES / CALLERS) * CALLERS].propose(records).await }
     })
     .await
 }
@@ -112,12 +110,13 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let steward = node.steward().await?;
     data::enter(&steward, options.records).await?;
     let mut offices = Vec::new();
+    let channels = try_join_all((0..CALLERS).map(|_| node.process.connect())).await?;
     for number in 0..OFFICES {
-        offices.push(Office::join(&node, &steward, number, options.records).await?);
+        offices.push(Office::join(&node, &steward, &channels[number % CALLERS], number).await?);
     }
     let offices = Arc::new(offices);
     node.settled().await?;
-    proposals(&offices, WARM).await?;
+    proposals(&offices, options.records, WARM).await?;
     let db = node.connect().await?;
     let (mut runs, mut cores, mut all) = (Vec::new(), Vec::new(), Vec::new());
     let (mut behind, mut evaluated) = (Vec::new(), Vec::new());
@@ -125,7 +124,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
         none_left(&db, UNHEARD).await?;
         none_left(&db, UNEVALUATED).await?;
         let before = node.process.on_core()?;
-        let done = proposals(&offices, options.run()).await?;
+        let done = proposals(&offices, options.records, options.run()).await?;
         cores.push((node.process.on_core()? - before) * 1e6 / done.millis.len() as f64);
         behind.push(none_left(&db, UNHEARD).await?);
         evaluated.push(none_left(&db, UNEVALUATED).await?);
