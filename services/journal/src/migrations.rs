@@ -91,6 +91,7 @@ impl MigrationTrait for JournalMarks {
 
 /// What the broker lacks is looked for every half second, in the order of insertion. An index of that alone is read in its
 /// order, and PostgreSQL drops from it on the way what has been published since; the one over all changes was read whole.
+/// That an index takes another's place means nothing to an older version but its speed.
 struct JournalUnpublished;
 
 impl MigrationName for JournalUnpublished {

@@ -192,7 +192,9 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
         let rate = median(&made);
         let what = |of: &str| format!("acknowledged command to new evaluation, {of}, at {rate:.0} commands/s");
         let note = format!(
-            "{:.0} commands/s meant, each a change of an office, after which its city is evaluated; {PROBES} cities more are              watched (WatchEvaluations); {:.2} cores in the program, the floor's time included; the floor, alone on the              machine: publish, deliver, acknowledge, then two transactions of one row",
+            "{:.0} commands/s meant, each a change of an office, after which its city is evaluated; {PROBES} cities more are \
+             watched (WatchEvaluations); {:.2} cores in the program, the floor's time included; the floor, alone on the \
+             machine: publish, deliver, acknowledge, then two transactions of one row",
             full * share,
             median(&cores)
         );
