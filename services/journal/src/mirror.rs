@@ -168,9 +168,8 @@ pub(crate) async fn read(
     };
     values.extend([subscription.into(), turn.into()]);
     let [subscription, turn] = names;
-    let mirrors = beside(engine, "mirrors", "subscription = given.collection AND record = given.record");
-    let stuck = format!("subscription = {subscription} AND record = given.record");
-    let quarantine = beside(engine, "quarantine", &stuck);
+    let mirrors = beside(engine, "mirrors", "given.collection");
+    let quarantine = beside(engine, "quarantine", subscription);
     let sql = format!(
         "SELECT given.collection, given.record, mirrors.version, mirrors.revision, mirrors.state, \
          quarantine.version AS stuck, cursors.position AS turn FROM ({given}) AS given \
@@ -179,17 +178,15 @@ pub(crate) async fn read(
     Seen::find_by_statement(Statement::from_sql_and_values(engine, sql, values)).all(db).await
 }
 
-/// Joins the one row of a table that stands under a key. PostgreSQL is kept from joining whole tables: it plans this while
-/// they are empty, and would go on reading all of what has come into them since.
-fn beside(engine: DbBackend, table: &str, key: &str) -> String {
+/// Joins the one row of a table that a subscription has of the given record. PostgreSQL is kept from joining whole tables: it
+/// plans this while they are empty, and would go on reading all of what has come into them since.
+fn beside(engine: DbBackend, table: &str, subscription: &str) -> String {
+    let its = format!("{table}.subscription = {subscription} AND {table}.record = given.record");
     match engine {
         DbBackend::Postgres => {
-            format!("LEFT JOIN LATERAL (SELECT * FROM {table} WHERE {key} LIMIT 1) AS {table} ON TRUE")
+            format!("LEFT JOIN LATERAL (SELECT * FROM {table} WHERE {its} LIMIT 1) AS {table} ON TRUE")
         }
-        _ => {
-            let key = key.replace("subscription =", &format!("{table}.subscription ="));
-            format!("LEFT JOIN {table} ON {}", key.replace(" record =", &format!(" {table}.record =")))
-        }
+        _ => format!("LEFT JOIN {table} ON {its}"),
     }
 }
 
