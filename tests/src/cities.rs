@@ -93,7 +93,8 @@ pub async fn join(platform: &Platform, key: &str) -> City {
     }
 }
 
-fn proposal(a: &City, partner: &str) -> CreateAgreementRequest {
+/// What proposes a cooperation agreement of two cities.
+pub fn proposal(initiator: &str, partner: &str) -> CreateAgreementRequest {
     let terms = AgreementTerms {
         kind: AgreementKind::Cooperation as i32,
         title: text("Cooler streets"),
@@ -102,7 +103,7 @@ fn proposal(a: &City, partner: &str) -> CreateAgreementRequest {
         ..Default::default()
     };
     CreateAgreementRequest {
-        initiator: a.city.clone(),
+        initiator: initiator.into(),
         partner: partner.into(),
         terms: Some(terms),
         request_id: request_id(),
@@ -124,12 +125,12 @@ async fn heard(a: &City, request: CreateAgreementRequest, as_it_should: impl Fn(
 
 /// Proposes a cooperation agreement to a city, whether it has joined or not.
 pub async fn propose_to(a: &City, partner: &str) -> Agreement {
-    heard(a, proposal(a, partner), |_| true).await
+    heard(a, proposal(&a.city, partner), |_| true).await
 }
 
 /// The same, as soon as it is heard that the partner has joined: until then it would have to claim its side.
 pub async fn propose(a: &City, b: &City) -> Agreement {
-    let tried = CreateAgreementRequest { validate_only: true, ..proposal(a, &b.city) };
+    let tried = CreateAgreementRequest { validate_only: true, ..proposal(&a.city, &b.city) };
     heard(a, tried, |made| made.partner.as_ref().is_some_and(|partner| partner.tenant == b.tenant)).await;
     propose_to(a, &b.city).await
 }

@@ -89,8 +89,9 @@ impl MigrationTrait for JournalMarks {
     }
 }
 
-/// What the broker lacks is looked for every half second, in the order of insertion. An index of that alone is read in its
-/// order, and PostgreSQL drops from it on the way what has been published since; the one over all changes was read whole.
+/// What the broker lacks is looked for every half second, in the order of insertion. An index of that alone can be read in its
+/// order, as PostgreSQL does once it has planned the statement for good, and then drops from it on the way what has been
+/// published since; the one over all changes was read whole each time.
 /// That an index takes another's place means nothing to an older version but its speed.
 struct JournalUnpublished;
 

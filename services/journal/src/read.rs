@@ -1,10 +1,10 @@
 //! Reading records and their histories.
 
 use crate::{
-    bulk::among,
     journal::{Inner, Journal, Known},
     kind::{AnyKind, AnyState, deleted_at, shared},
     limits::{PAGE_DEFAULT, PAGE_MOST},
+    lookup::Keyed,
     store::{Backend, StoreError, storage},
     tables::{change, record},
 };
@@ -158,13 +158,11 @@ impl Journal {
             }
         }
         let rows = if missing.is_empty() {
-            Vec::new()
+            HashMap::new()
         } else {
-            let query = record::Entity::find();
-            let query = query.filter(among(self.inner.store.engine(), record::Column::Record, missing));
-            query.all(self.inner.store.reader()).await.map_err(|e| storage(&e))?
+            record::Model::read(&self.inner.store, missing).await.map_err(|e| storage(&e))?
         };
-        for row in rows {
+        for row in rows.into_values() {
             let name = RecordName::parse_any(&row.name, "name")?;
             let known = match kind.decode(row.revision, &row.state) {
                 Some(state) => Known { name, version: row.version.cast_unsigned(), head: row.head, state },

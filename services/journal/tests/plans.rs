@@ -3,14 +3,8 @@
 
 mod fixture;
 
-use fixture::{Fixture, enter, name, rename, request};
-use hansa_journal::{
-    Journal, Mirror, Mirrors,
-    limits::POSTGRES_CONNECTIONS,
-    subscription::{Delivery, JournalSource, Source, Subscription},
-};
-use hansa_kernel::{RecordName, Refusal};
-use hansa_proto::types::ChangeEnvelope;
+use fixture::{Brought, Fixture, enter, name, rename, request};
+use hansa_journal::{Journal, Mirror, Mirrors, limits::POSTGRES_CONNECTIONS, subscription::Subscription};
 use hansa_register_domain::{City, reference::CityReference};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use std::collections::BTreeMap;
@@ -24,30 +18,6 @@ struct Cities;
 
 impl Mirror for Cities {
     type State = CityReference;
-}
-
-/// What the journal has, as a broker would bring it.
-struct Brought(JournalSource, i64);
-
-#[async_trait::async_trait]
-impl Source for Brought {
-    async fn next(&mut self, _after: i64) -> Result<Vec<Delivery>, Refusal> {
-        let found = self.0.next(self.1).await?;
-        self.1 = found.last().map_or(self.1, |last| last.position);
-        Ok(found)
-    }
-
-    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
-        self.0.history(record, after).await
-    }
-
-    async fn applied(&mut self) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn by_position(&self) -> bool {
-        false
-    }
 }
 
 /// Rows that were read by going through a whole table, for each table, so far.
@@ -104,7 +74,7 @@ async fn no_look_up_reads_a_whole_table() {
     let fixture = Fixture::postgres().await;
     let journal = &fixture.journal;
     let subscription = Subscription::new("plans", journal).mirror::<Cities>();
-    let mut source = Brought(JournalSource::of(journal), 0);
+    let mut source = Brought::of(journal);
     enter_all(journal, 0..TOGETHER).await;
     // PostgreSQL settles on a plan after a few rounds.
     for turn in 1..20 {

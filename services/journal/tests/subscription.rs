@@ -3,7 +3,7 @@
 
 mod fixture;
 
-use fixture::{Fixture, enter, name, rename};
+use fixture::{Brought, Fixture, enter, name, rename};
 use hansa_journal::{
     Mirror, Mirrors, View,
     subscription::{Delivery, JournalSource, Source, Subscription},
@@ -71,28 +71,6 @@ impl Source for Unruly {
 
     async fn applied(&mut self) -> Result<(), Refusal> {
         Ok(())
-    }
-}
-
-/// A broker that knows by itself where it is, and brings everything again each time.
-struct Forgetful(JournalSource);
-
-#[async_trait::async_trait]
-impl Source for Forgetful {
-    async fn next(&mut self, _: i64) -> Result<Vec<Delivery>, Refusal> {
-        self.0.next(0).await
-    }
-
-    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
-        self.0.history(record, after).await
-    }
-
-    async fn applied(&mut self) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn by_position(&self) -> bool {
-        false
     }
 }
 
@@ -210,7 +188,7 @@ async fn replicas_that_apply_the_same_changes_at_once_fold_each_of_them_once() {
     f.journal.store().reader().execute_unprepared(WATCHED).await.unwrap();
     let follow = |journal: hansa_journal::Journal| async move {
         let subscription = Subscription::new("test", &journal).mirror::<Cities>();
-        let (mut source, mirrors) = (Forgetful(JournalSource::of(&journal)), Mirrors::<Cities>::of(&journal));
+        let (mut source, mirrors) = (Brought::again_and_again(&journal), Mirrors::<Cities>::of(&journal));
         let cities: Vec<Uuid> = (0..CITIES).map(|city| name(&format!("c{city}")).id.0).collect();
         let deadline = Instant::now() + hansa_tests::SOON;
         loop {
@@ -285,7 +263,7 @@ async fn mirrors_that_somebody_emptied_are_made_again_beside_the_rows_that_still
     let (owner, f) = (Fixture::sqlite().await, Fixture::postgres().await);
     owner.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     let subscription = Subscription::new("test", &f.journal).viewed::<Cities, Anew>();
-    let mut source = Forgetful(JournalSource::of(&owner.journal));
+    let mut source = Brought::again_and_again(&owner.journal);
     subscription.step(&mut source).await.unwrap();
     assert_eq!(fixture::rows(&f.journal).await, ["Lyon"]);
     owner.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();

@@ -12,7 +12,7 @@ use crate::{
 use anyhow::Context;
 use hansa_kernel::RecordName;
 use hansa_proto::{
-    register::{CreateTenantRequest, Office, OfficeExistence, Tenant, TenantKind, UpdateOfficeRequest},
+    register::{Office, OfficeExistence, UpdateOfficeRequest},
     strategy::{FindingCode, WatchEvaluationsRequest, WatchEvaluationsResponse},
 };
 use hansa_tests::{Caller, request_id};
@@ -46,9 +46,7 @@ struct Joined {
 impl Joined {
     async fn join(node: &Node, steward: &Caller, number: usize) -> anyhow::Result<Self> {
         let city = data::city(number);
-        let tenant = Tenant { kind: TenantKind::City as i32, city: city.clone(), ..Default::default() };
-        let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
-        let tenant = steward.tenants().create_tenant(request).await?.into_inner().name;
+        let tenant = data::join(steward, number).await?;
         let token = node.token(Some(&tenant), "ir_officer")?;
         let office = node.callers(&token, 1).await?.pop().context("one caller")?;
         let id = RecordName::parse(&city, "cities", "city").map_err(|refusal| anyhow::anyhow!("{refusal}"))?.id;

@@ -9,8 +9,7 @@ use crate::{
     table::{Row, median},
 };
 use futures::future::try_join_all;
-use hansa_proto::partnerships::{AgreementKind, AgreementTerms, CreateAgreementRequest, Sector};
-use hansa_tests::{Caller, request_id, text};
+use hansa_tests::{Caller, cities};
 use sea_orm::DatabaseConnection;
 use std::{
     sync::{
@@ -57,20 +56,7 @@ impl Office {
     }
 
     async fn propose(&self, records: usize) -> Result<(), Status> {
-        let terms = AgreementTerms {
-            kind: AgreementKind::Cooperation as i32,
-            title: text("Cooler streets"),
-            sectors: vec![Sector::Climate as i32],
-            term_months: 60,
-            ..Default::default()
-        };
-        let request = CreateAgreementRequest {
-            initiator: data::city(self.number),
-            partner: data::city(self.partner(records)?),
-            terms: Some(terms),
-            request_id: request_id(),
-            ..Default::default()
-        };
+        let request = cities::proposal(&data::city(self.number), &data::city(self.partner(records)?));
         self.caller.agreements().create_agreement(request).await.map(drop)
     }
 }

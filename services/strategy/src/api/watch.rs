@@ -53,18 +53,23 @@ impl Watch {
                 return Ok(Some(evaluation));
             }
             self.committed.mark_unchanged();
-            match self.looked.map(|looked| LOOK_AGAIN.saturating_sub(looked.elapsed())) {
-                None | Some(Duration::ZERO) => self.look().await?,
-                Some(_) => self.hear().await?,
+            if self.rest().is_zero() {
+                self.look().await?;
+            } else {
+                self.hear().await?;
             }
             if self.ready.is_empty() {
-                let rest = self.looked.map_or(Duration::ZERO, |looked| LOOK_AGAIN.saturating_sub(looked.elapsed()));
                 tokio::select! {
                     () = self.drain.cancelled() => return Ok(None),
-                    _ = tokio::time::timeout(rest, self.committed.changed()) => {}
+                    _ = tokio::time::timeout(self.rest(), self.committed.changed()) => {}
                 }
             }
         }
+    }
+
+    /// How long it is until the database is looked at again.
+    fn rest(&self) -> Duration {
+        self.looked.map_or(Duration::ZERO, |looked| LOOK_AGAIN.saturating_sub(looked.elapsed()))
     }
 
     /// Takes up what is new in the database: of a city that is seen for the first time, the latest.
