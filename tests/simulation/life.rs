@@ -5,7 +5,7 @@ use hansa::node::Node;
 use hansa_chassis::{Config, Module, guard::Rpc, policy::Policy};
 use hansa_journal::{
     Journal, ManualClock, Worker,
-    subscription::{JournalSource, Source},
+    subscription::{JournalSource, Source, Subscription},
 };
 use hansa_kernel::{Caller, Refusal};
 use hansa_tests::raw::Raw;
@@ -62,12 +62,12 @@ impl Life {
         let node = runtime.block_on(open).expect("a node opens on its files");
         let journals: Vec<Journal> = node.modules.iter().map(|module| module.journal.clone()).collect();
         let policy = POLICY.get_or_init(|| Arc::new(Module::policy(&node.modules).unwrap()));
-        let source = |name: &'static str, from: &'static str| -> anyhow::Result<Box<dyn Source>> {
+        let source = |subscription: &Subscription, from: &'static str| -> anyhow::Result<Box<dyn Source>> {
             let owner = journals.iter().find(|journal| journal.service() == from).unwrap();
             let honest = JournalSource::of(owner);
             Ok(match brokers {
                 None => Box::new(honest),
-                Some(brokers) => Box::new(Unruly::new(honest, brokers.of(name), cut.clone())),
+                Some(brokers) => Box::new(Unruly::new(honest, brokers.of(subscription.name()), cut.clone())),
             })
         };
         let parts = node.parts(policy, source, &CancellationToken::new()).unwrap();

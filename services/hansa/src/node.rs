@@ -11,7 +11,7 @@ use hansa_chassis::{
 };
 use hansa_journal::{
     Bus, Clock, Journal, NodeKeys, Relay, Store, StreamSource, Worker,
-    subscription::{JournalSource, Source},
+    subscription::{JournalSource, Source, Subscription},
     worker,
 };
 use sea_orm_migration::MigratorTrait;
@@ -144,7 +144,7 @@ impl Node {
     pub fn parts(
         self,
         policy: &Arc<Policy>,
-        source: impl Fn(&'static str, &'static str) -> anyhow::Result<Box<dyn Source>>,
+        source: impl Fn(&Subscription, &'static str) -> anyhow::Result<Box<dyn Source>>,
         drain: &CancellationToken,
     ) -> anyhow::Result<Parts> {
         let journals: HashMap<&'static str, Journal> =
@@ -157,7 +157,7 @@ impl Node {
             workers.extend(module.journal.workers());
             workers.extend(module.workers);
             for (from, subscription) in module.subscriptions {
-                let source = source(subscription.name(), from)?;
+                let source = source(&subscription, from)?;
                 workers.push(subscription.following(source));
             }
         }
@@ -187,9 +187,9 @@ impl Node {
             });
         }
         let config = self.config.clone();
-        let source = |name, from| -> anyhow::Result<Box<dyn Source>> {
+        let source = |subscription: &Subscription, from| -> anyhow::Result<Box<dyn Source>> {
             if let Some(bus) = &bus {
-                return Ok(Box::new(StreamSource::of(bus, from, name)));
+                return Ok(Box::new(StreamSource::of(bus, from, subscription)));
             }
             let owner = journals.iter().find(|journal| journal.service() == from);
             Ok(Box::new(JournalSource::of(owner.with_context(|| format!("{from} is not run here"))?)))

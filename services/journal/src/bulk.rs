@@ -5,7 +5,7 @@
 use crate::{limits::BIND_VARIABLES, store::StoreError};
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic,
-    Iterable, PrimaryKeyToColumn, Statement, Value,
+    Iterable, PrimaryKeyToColumn, QueryResult, Statement, Value,
     sea_query::{ArrayType, Expr, ExprTrait, extension::postgres::PgFunc},
 };
 use uuid::Uuid;
@@ -31,6 +31,8 @@ pub(crate) struct Writes {
     values: Vec<Value>,
     /// What each row is written under the condition of.
     only: &'static str,
+    /// The statement whose rows are answered, by its place in `together`, and their columns.
+    answered: Option<(usize, &'static str)>,
 }
 
 /// That nobody else has had the turn.
@@ -50,7 +52,7 @@ enum Meeting<'a> {
 impl Writes {
     /// Nothing yet.
     pub(crate) fn on(engine: DbBackend) -> Self {
-        Self { engine, before: Vec::new(), together: Vec::new(), values: Vec::new(), only: "" }
+        Self { engine, before: Vec::new(), together: Vec::new(), values: Vec::new(), only: "", answered: None }
     }
 
     /// The same, for `run_in_turn`.
@@ -71,6 +73,16 @@ impl Writes {
     /// Inserts rows, or changes those of the same key as the text after `ON CONFLICT` says.
     pub(crate) fn insert_or<A: ActiveModelTrait>(&mut self, rows: &[A], change: &str) {
         self.add(rows, Meeting::Change(change));
+    }
+
+    /// The same, and has `run_in_turn` answer these columns of the rows as they stand then.
+    pub(crate) fn insert_or_answering<A: ActiveModelTrait>(&mut self, rows: &[A], change: &str, columns: &'static str) {
+        let place = self.together.len();
+        self.insert_or(rows, change);
+        if let Some(text) = self.together.get_mut(place).filter(|_| self.only == IN_TURN) {
+            text.push_str(&format!(" RETURNING {columns}"));
+            self.answered = Some((place, columns));
+        }
     }
 
     /// Inserts a row, or overwrites that of the same key, by a statement of its own: others of its table may be written too.
@@ -109,14 +121,15 @@ impl Writes {
         Ok(())
     }
 
-    /// Writes it by one statement, where the cursor of that name still stands at `turn`, and moves that on. Answers whether it
-    /// did: who writes in turn waits here for whoever is before it, and then writes nothing.
+    /// Writes it by one statement, where the cursor of that name still stands at `turn`, and moves that on. Answers nothing
+    /// where it does not: who writes in turn waits here for whoever is before it, and then writes nothing. Otherwise there is
+    /// a row for each one that is to be answered, and one of NULLs where there is none.
     pub(crate) async fn run_in_turn(
         mut self,
         db: &impl ConnectionTrait,
         name: &str,
         turn: i64,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<Vec<QueryResult>>, StoreError> {
         self.values.extend([name.into(), turn.into()]);
         let last = self.values.len();
         let turn = format!(
@@ -124,13 +137,17 @@ impl Writes {
              RETURNING position)",
             last - 1
         );
-        self.together.insert(0, "SELECT position FROM turn".into());
+        let main = match self.answered {
+            Some((place, columns)) => format!("SELECT {columns} FROM turn LEFT JOIN also{place} ON TRUE"),
+            None => "SELECT position FROM turn".to_owned(),
+        };
+        self.together.insert(0, main.clone());
         let sql = match one(self.together) {
             Some(sql) if sql.starts_with("WITH ") => sql.replacen("WITH ", &format!("WITH {turn}, "), 1),
-            _ => format!("WITH {turn} SELECT position FROM turn"),
+            _ => format!("WITH {turn} {main}"),
         };
-        let found = db.query_one_raw(Statement::from_sql_and_values(self.engine, sql, self.values)).await?;
-        Ok(found.is_some())
+        let rows = db.query_all_raw(Statement::from_sql_and_values(self.engine, sql, self.values)).await?;
+        Ok(Some(rows).filter(|rows| !rows.is_empty()))
     }
 
     fn add<A: ActiveModelTrait>(&mut self, rows: &[A], meeting: Meeting<'_>) {

@@ -1,5 +1,6 @@
-//! The broker: one JetStream stream a service, subjects by a hash of the record, so that a record's changes stay in order
-//! under parallel consumers. It is transport; the journals are the truth.
+//! The broker: one JetStream stream a service, subjects by collection and a hash of the record, so that a subscription gets
+//! what it keeps and no more, and a record's changes stay in order under parallel consumers. It is transport; the journals
+//! are the truth.
 
 use crate::{
     keys::NodeKeys,
@@ -10,14 +11,14 @@ use async_nats::{
     jetstream::{self, stream},
 };
 use ed25519_dalek::VerifyingKey;
-use hansa_kernel::{Reason, RecordId, Refusal, envelope};
+use hansa_kernel::{Reason, RecordName, Refusal, envelope};
 use hansa_proto::types::{ChangeEnvelope, SignedChange};
 use moka::sync::Cache;
 use prost::Message;
 use std::{fmt::Display, time::Duration};
 use tokio::sync::watch;
 
-/// Subjects of one stream.
+/// Subjects of one collection.
 const SHARDS: u64 = 64;
 /// How long the broker itself remembers message ids. Beyond it the subscribers' own marks count.
 const DUPLICATES: Duration = Duration::from_secs(120);
@@ -131,8 +132,23 @@ impl Bus {
     }
 
     /// The subject of a record's changes.
-    pub(crate) fn subject(&self, service: &str, record: RecordId) -> String {
-        format!("{}.{service}.changes.{}", self.prefix, record.0.as_u128() as u64 % SHARDS)
+    pub(crate) fn subject(&self, service: &str, record: &RecordName) -> String {
+        let shard = record.id.0.as_u128() as u64 % SHARDS;
+        format!("{}.{service}.changes.{}.{shard}", self.prefix, record.collection())
+    }
+
+    /// The subject of what only tells that time goes on: who follows a collection in which nothing happens would otherwise
+    /// take what the stream no longer keeps for something missed.
+    pub(crate) fn pulse(&self, service: &str) -> String {
+        format!("{}.{service}.changes.pulse", self.prefix)
+    }
+
+    /// Everything that concerns who follows these collections: their changes, the pulse, and what earlier versions
+    /// published, which had no collection in the subject.
+    pub(crate) fn subjects_of(&self, service: &str, collections: &[&str]) -> Vec<String> {
+        let changes = format!("{}.{service}.changes", self.prefix);
+        let of = |collection: &&str| format!("{changes}.{collection}.*");
+        std::iter::once(format!("{changes}.*")).chain(collections.iter().map(of)).collect()
     }
 
     /// The subject on which a service answers for a record's past.
@@ -145,17 +161,24 @@ impl Bus {
         format!("{}.{service}.replay", self.prefix)
     }
 
-    /// The stream of a service, made where it is missing.
+    /// The stream of a service, made where it is missing, and widened where an older version made it.
     pub(crate) async fn stream(&self, service: &str) -> Result<stream::Stream, Refusal> {
+        let changes = format!("{}.{service}.changes", self.prefix);
         let config = stream::Config {
             name: self.stream_name(service),
-            subjects: vec![format!("{}.{service}.changes.*", self.prefix)],
+            subjects: vec![format!("{changes}.*"), format!("{changes}.*.*")],
             max_age: STREAM_AGE,
             duplicate_window: DUPLICATES,
             num_replicas: self.replicas,
             storage: stream::StorageType::File,
             ..Default::default()
         };
-        self.context.get_or_create_stream(config).await.map_err(|e| broker(&e))
+        let stream = self.context.get_or_create_stream(config.clone()).await.map_err(|e| broker(&e))?;
+        let stands = &stream.cached_info().config;
+        if stands.subjects != config.subjects {
+            let wider = stream::Config { subjects: config.subjects, ..stands.clone() };
+            self.context.update_stream(wider).await.map_err(|e| broker(&e))?;
+        }
+        Ok(stream)
     }
 }

@@ -9,6 +9,7 @@ use crate::{
     kind::{AnyKind, AnyState, KindOf, shared},
     limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
     lookup::Lookup,
+    queue::Queues,
     relay::Outgoing,
     store::{Store, StoreError},
     tables::{feed, mirror, record},
@@ -48,8 +49,8 @@ pub(crate) struct Inner {
     pub outbox: OnceLock<mpsc::Sender<Vec<Outgoing>>>,
     /// Counts commits; readers of the feed wait on it.
     pub committed: watch::Sender<i64>,
-    /// Counts marks, for each queue; those who work queues off wait on it.
-    pub marked: watch::Sender<HashMap<&'static str, u64>>,
+    /// What is to be worked on again.
+    pub queues: Queues,
 }
 
 impl Inner {
@@ -140,7 +141,7 @@ impl JournalBuilder {
             next_position: AtomicI64::new(last.flatten().unwrap_or(0) + 1),
             outbox: OnceLock::new(),
             committed: watch::Sender::new(0),
-            marked: watch::Sender::default(),
+            queues: Queues::default(),
         });
         tokio::spawn(writer::run(inner.clone(), jobs));
         Ok(Journal { inner, queue, places: Arc::new(Semaphore::new(QUEUED_COMMANDS)) })

@@ -4,6 +4,7 @@
 //! state, views and request ids in one transaction. Nothing else writes. What was committed travels to other services over
 //! the bus; [`subscription`] applies it there once and in order.
 
+mod applying;
 mod beside;
 mod bulk;
 mod bus;
@@ -13,6 +14,7 @@ mod custody;
 mod daily;
 mod erasure;
 mod feed;
+mod following;
 mod job;
 mod journal;
 pub mod keys;
@@ -30,6 +32,7 @@ mod queue;
 mod read;
 mod rebuild;
 mod relay;
+mod remembered;
 mod schema;
 mod seals;
 mod slots;

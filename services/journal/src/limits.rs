@@ -28,6 +28,8 @@ pub const TIMER_PAUSE: Duration = Duration::from_millis(250);
 pub const TIMER_PERIOD: Duration = Duration::from_secs(30);
 /// Most changes that a subscription takes in one transaction.
 pub const SUBSCRIPTION_BATCH: u64 = 500;
+/// Mirrors that a subscription remembers, so that it need not read them again.
+pub const REMEMBERED_MIRRORS: usize = 10_000;
 /// Longest wait of a subscription before it looks by itself.
 pub const SUBSCRIPTION_PERIOD: Duration = Duration::from_secs(5);
 /// How long what goes on beside the calls waits before it tries again what did not succeed.
@@ -62,6 +64,8 @@ pub const BROKER_GREETING: Duration = Duration::from_secs(2);
 pub const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
 /// How long a stream keeps messages. Who was away longer has everything published again.
 pub const STREAM_AGE: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// How often those who follow a stream are told that time goes on, where they get nothing else; well below `STREAM_AGE`.
+pub const PULSE_PERIOD: Duration = Duration::from_secs(24 * 3_600);
 /// Changes on their way to the broker at once.
 pub const PUBLISH_WINDOW: usize = 256;
 /// Batches that wait for the relay; beyond it the sweep takes over.
@@ -97,10 +101,10 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 /// Most records that one look-up reads together.
 pub const LOOKUP_RECORDS: usize = 256;
 /// Most records of one reader that are looked up together with what others ask for; more have a statement of their own.
-pub const LOOKUP_FEW: usize = 8;
+pub const LOOKUP_FEW: usize = 64;
 /// Look-ups at once.
 pub const LOOKUPS: usize = 2;
-/// Keys of a queue that one round takes.
+/// Keys of a queue that one round takes, and that are handed over to it; what is more is looked for in the database.
 pub const QUEUE_TOGETHER: u64 = 128;
 /// Keys of them that are worked on at once, where each is worked on for itself.
 pub const QUEUE_AT_ONCE: usize = 32;

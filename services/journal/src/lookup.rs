@@ -3,15 +3,15 @@
 use crate::{
     bulk::among,
     limits::{LOOKUP_RECORDS, LOOKUPS, QUEUED_COMMANDS},
-    store::{Store, StoreError, storage},
+    store::{Backend, Store, StoreError, storage},
     tables::{mirror, record},
 };
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use hansa_kernel::{Reason, Refusal};
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, Statement};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::Hash,
     sync::Arc,
 };
@@ -37,12 +37,27 @@ impl Keyed for record::Model {
     }
 }
 
+/// Mirrors of several collections, each found by its key however the table has grown since this was planned.
+const MIRRORS: &str = "
+    SELECT mirrors.* FROM UNNEST($1, $2) AS given(collection, record) CROSS JOIN LATERAL (
+        SELECT * FROM mirrors WHERE mirrors.subscription = given.collection AND mirrors.record = given.record LIMIT 1
+    ) AS mirrors";
+
 #[async_trait]
 impl Keyed for mirror::Model {
     /// The collection and the record.
     type Key = (&'static str, Uuid);
 
     async fn read(store: &Store, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Self>, StoreError> {
+        if store.backend() == Backend::Postgres {
+            let (collections, ids): (Vec<&'static str>, Vec<Uuid>) = keys.into_iter().unzip();
+            let known = BTreeSet::from_iter(collections.iter().copied());
+            let collections = Vec::from_iter(collections.into_iter().map(str::to_owned));
+            let find = Statement::from_sql_and_values(store.engine(), MIRRORS, [collections.into(), ids.into()]);
+            let rows = Self::find_by_statement(find).all(store.reader()).await?;
+            let key = |row: &Self| Some((*known.get(row.subscription.as_str())?, row.record));
+            return Ok(rows.into_iter().filter_map(|row| Some((key(&row)?, row))).collect());
+        }
         let mut of: BTreeMap<&'static str, Vec<Uuid>> = BTreeMap::new();
         keys.into_iter().for_each(|(collection, id)| of.entry(collection).or_default().push(id));
         let read = |(collection, ids)| async move {

@@ -6,6 +6,7 @@ use crate::{
     journal::Journal,
     limits::LOOKUP_FEW,
     lookup::Keyed,
+    remembered::AnyMirrored,
     store::{StoreError, storage},
     tables::mirror,
     view::{AnyView, Collector, View, ViewOf},
@@ -42,14 +43,14 @@ type ChangeOf<M> = <<M as Mirror>::State as Reference>::Change;
 pub(crate) trait AnyMirror: Send + Sync {
     fn collection(&self) -> &'static str;
     fn revision(&self) -> i32;
-    fn decode(&self, revision: i32, state: &[u8]) -> Option<Box<dyn Any + Send + Sync>>;
+    fn decode(&self, revision: i32, state: &[u8]) -> Option<AnyMirrored>;
     fn encode(&self, state: &(dyn Any + Send + Sync)) -> Vec<u8>;
     /// `None` where the change is of a type that this mirror does not know and may pass over.
     fn fold(
         &self,
         before: Option<&(dyn Any + Send + Sync)>,
         envelope: &ChangeEnvelope,
-    ) -> Result<Option<Box<dyn Any + Send + Sync>>, Misfit>;
+    ) -> Result<Option<AnyMirrored>, Misfit>;
     fn touches(
         &self,
         record: RecordId,
@@ -88,11 +89,11 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
         M::State::REVISION.cast_signed()
     }
 
-    fn decode(&self, revision: i32, state: &[u8]) -> Option<Box<dyn Any + Send + Sync>> {
+    fn decode(&self, revision: i32, state: &[u8]) -> Option<AnyMirrored> {
         if revision != self.revision() {
             return None;
         }
-        postcard::from_bytes::<M::State>(state).ok().map(|state| Box::new(state) as _)
+        postcard::from_bytes::<M::State>(state).ok().map(|state| Arc::new(state) as _)
     }
 
     fn encode(&self, state: &(dyn Any + Send + Sync)) -> Vec<u8> {
@@ -103,7 +104,7 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
         &self,
         before: Option<&(dyn Any + Send + Sync)>,
         envelope: &ChangeEnvelope,
-    ) -> Result<Option<Box<dyn Any + Send + Sync>>, Misfit> {
+    ) -> Result<Option<AnyMirrored>, Misfit> {
         let change = ChangeOf::<M>::decode(&envelope.r#type, &envelope.payload)
             .map_err(|error| Misfit(format!("its payload cannot be read: {error}")))?;
         let Some(change) = change else {
@@ -114,7 +115,7 @@ impl<M: Mirror> AnyMirror for MirrorOf<M> {
             };
         };
         let before = before.map(|state| typed::<M>(state).clone());
-        M::State::fold(before, &change, &crate::kind::stamp(envelope)).map(|state| Some(Box::new(state) as _))
+        M::State::fold(before, &change, &crate::kind::stamp(envelope)).map(|state| Some(Arc::new(state) as _))
     }
 
     fn touches(

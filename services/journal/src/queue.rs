@@ -14,12 +14,14 @@ use crate::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use hansa_kernel::Refusal;
-use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement, Value};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set, Statement, Value,
+};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
@@ -39,13 +41,15 @@ pub(crate) type Marks = BTreeMap<(&'static str, Uuid), Option<String>>;
 const RAISE: &str = "(queue, key) DO UPDATE SET marks = dirty.marks + 1, trace = excluded.trace";
 
 /// Takes keys off a queue on PostgreSQL. They are locked in the order in which they are marked: who takes them off and who
-/// marks them again would otherwise each wait for the other.
+/// marks them again would otherwise each wait for the other. The commit does not wait for the disk: a key that comes back
+/// after a crash is worked on once more, and nothing else.
 const CLEAN: &str = "
     WITH held AS (
         SELECT key, given.marks FROM dirty JOIN UNNEST($2, $3) AS given(key, marks) USING (key)
         WHERE queue = $1 ORDER BY key FOR UPDATE OF dirty
     )
-    DELETE FROM dirty USING held WHERE queue = $1 AND dirty.key = held.key AND dirty.marks = held.marks";
+    DELETE FROM dirty USING held, (SELECT set_config('synchronous_commit', 'off', TRUE)) AS unhurried
+    WHERE queue = $1 AND dirty.key = held.key AND dirty.marks = held.marks";
 
 /// Marks keys as to be worked on again.
 pub(crate) fn mark_dirty(writes: &mut Writes, keys: Marks) {
@@ -58,8 +62,55 @@ pub(crate) fn mark_dirty(writes: &mut Writes, keys: Marks) {
             trace: Set(trace),
         })
         .collect();
-    writes.insert_or(&rows, RAISE);
+    writes.insert_or_answering(&rows, RAISE, "queue, key, marks, trace");
 }
+
+/// A key that was marked, as it stands in its queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Handed {
+    queue: String,
+    key: Uuid,
+    marks: i64,
+    trace: Option<String>,
+}
+
+impl Handed {
+    /// What a row says; nothing where it is of NULLs.
+    pub(crate) fn read(row: &QueryResult) -> Option<Self> {
+        let Ok(Some(queue)) = row.try_get("", "queue") else { return None };
+        let (key, marks) = (row.try_get("", "key").ok()?, row.try_get("", "marks").ok()?);
+        Some(Self { queue, key, marks, trace: row.try_get("", "trace").ok()? })
+    }
+
+    fn row(&self) -> dirty::Model {
+        dirty::Model { queue: self.queue.clone(), key: self.key, marks: self.marks, trace: self.trace.clone() }
+    }
+}
+
+/// What waits in a queue, as far as it is known without a look into the database.
+#[derive(Default)]
+struct Known {
+    /// How often it was marked.
+    marks: u64,
+    keys: BTreeMap<Uuid, dirty::Model>,
+    /// Whether there may be others.
+    more: bool,
+}
+
+impl Known {
+    /// Takes a key in, by its latest mark.
+    fn keep(&mut self, row: dirty::Model) {
+        if self.keys.len() as u64 >= QUEUE_TOGETHER && !self.keys.contains_key(&row.key) {
+            self.more = true;
+        } else if self.keys.get(&row.key).is_none_or(|known| known.marks < row.marks) {
+            self.keys.insert(row.key, row);
+        }
+    }
+}
+
+/// The queues of a journal. Those who work them off wait here.
+#[derive(Default)]
+pub(crate) struct Queues(watch::Sender<HashMap<&'static str, Known>>);
 
 impl Journal {
     /// Keys of a queue that wait to be worked on, with the marks they had when they were read.
@@ -135,10 +186,25 @@ impl Journal {
 
     /// Tells those who work these queues off that something was marked.
     pub(crate) fn wake(&self, queues: impl IntoIterator<Item = &'static str>) {
+        self.hand(queues, Vec::new());
+    }
+
+    /// The same, with the keys as they stand there, so that they need not be looked for. A queue of which none is handed over
+    /// is looked into.
+    pub(crate) fn hand(&self, queues: impl IntoIterator<Item = &'static str>, keys: Vec<Handed>) {
         let mut queues = queues.into_iter().peekable();
-        if queues.peek().is_some() {
-            self.inner.marked.send_modify(|counts| queues.for_each(|queue| *counts.entry(queue).or_default() += 1));
+        if queues.peek().is_none() {
+            return;
         }
+        self.inner.queues.0.send_modify(|known| {
+            for queue in queues {
+                let known = known.entry(queue).or_default();
+                known.marks += 1;
+                let mut own = keys.iter().filter(|handed| handed.queue == queue).peekable();
+                known.more |= own.peek().is_none();
+                own.for_each(|handed| known.keep(handed.row()));
+            }
+        });
     }
 
     /// Works a queue off: `work` is called with each key, and a key for which it succeeds is taken off. One that fails waits
@@ -163,8 +229,17 @@ impl Journal {
         F: Fn(Vec<Waiting>) -> W + Send + Sync + 'static,
         W: Future<Output = Vec<Result<(), Refusal>>> + Send + 'static,
     {
-        let marked = self.inner.marked.subscribe();
-        Box::new(Queue { journal: self.clone(), queue, work, marked, seen: 0, next: Vec::new() })
+        let marked = self.inner.queues.0.subscribe();
+        Box::new(Queue {
+            journal: self.clone(),
+            queue,
+            work,
+            marked,
+            look: true,
+            looked: None,
+            seen: 0,
+            done: Vec::new(),
+        })
     }
 }
 
@@ -173,11 +248,63 @@ struct Queue<F> {
     journal: Journal,
     queue: &'static str,
     work: F,
-    marked: watch::Receiver<HashMap<&'static str, u64>>,
-    /// How often the queue had been marked when it was last looked at.
+    marked: watch::Receiver<HashMap<&'static str, Known>>,
+    /// Whether the database may hold keys that nobody handed over. So it is while a step goes on: it may be cut off.
+    look: bool,
+    /// When that was last looked for.
+    looked: Option<Instant>,
+    /// How often the queue had been marked when keys were last taken.
     seen: u64,
-    /// What was found to wait while the last keys were taken off.
-    next: Vec<dirty::Model>,
+    /// Keys that are worked off and not taken off yet, with their marks.
+    done: Vec<(Uuid, i64)>,
+}
+
+impl<F> Queue<F> {
+    /// The next keys: those that were handed over, or what the database has where there may be others.
+    async fn take(&mut self) -> Result<Vec<dirty::Model>, Refusal> {
+        let known = self.known();
+        self.seen = known.marks;
+        // Another replica may mark something and end before it is worked off. A file has none.
+        let shared = self.journal.store().backend() == Backend::Postgres;
+        let due = shared && self.looked.is_none_or(|looked| looked.elapsed() >= SUBSCRIPTION_PERIOD);
+        if !known.more && !self.look && !due {
+            return Ok(known.keys.into_values().collect());
+        }
+        self.look = true;
+        self.clean().await?;
+        let rows = self.journal.waiting(self.queue, QUEUE_TOGETHER).await?;
+        self.look = rows.len() as u64 >= QUEUE_TOGETHER;
+        self.looked = Some(Instant::now());
+        Ok(rows)
+    }
+
+    /// Takes over what is known; nobody else has it then.
+    fn known(&self) -> Known {
+        let mut taken = Known::default();
+        self.journal.inner.queues.0.send_if_modified(|known| {
+            if let Some(known) = known.get_mut(self.queue) {
+                let marks = known.marks;
+                taken = std::mem::replace(known, Known { marks, ..Known::default() });
+                taken.marks = marks;
+            }
+            false
+        });
+        taken
+    }
+
+    /// Whether more was marked since keys were last taken.
+    fn marked(&self) -> bool {
+        marks(&self.marked.borrow(), self.queue) != self.seen
+    }
+
+    /// Takes off what is worked off.
+    async fn clean(&mut self) -> Result<(), Refusal> {
+        if !self.done.is_empty() {
+            self.journal.clean(self.queue, &self.done).await?;
+            self.done.clear();
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -191,48 +318,44 @@ where
     }
 
     async fn step(&mut self) -> Result<usize, Refusal> {
-        let mut rows = std::mem::take(&mut self.next);
-        if rows.is_empty() {
-            self.seen = marks(&self.marked.borrow_and_update(), self.queue);
-            rows = self.journal.waiting(self.queue, QUEUE_TOGETHER).await?;
-        }
+        let rows = self.take().await?;
         metrics::queue(self.journal.service(), self.queue, rows.len());
         if rows.is_empty() {
+            self.clean().await?;
             return Ok(0);
         }
+        let look = std::mem::replace(&mut self.look, true);
         let key = |row: &dirty::Model| {
             let span = tracing::info_span!("work", queue = self.queue, key = %row.key);
             trace::follow(&span, row.trace.as_deref());
             Waiting { key: row.key, span }
         };
         let answers = (self.work)(rows.iter().map(key).collect()).await;
-        let mut done = Vec::with_capacity(rows.len());
+        let (before, asked) = (self.done.len(), rows.len());
         for (row, answer) in rows.into_iter().zip(answers) {
             match answer {
-                Ok(()) => done.push((row.key, row.marks)),
+                Ok(()) => self.done.push((row.key, row.marks)),
                 Err(refusal) => tracing::warn!(queue = self.queue, key = %row.key, %refusal, "a key of a queue waits"),
             }
         }
-        if !done.is_empty() {
-            self.seen = marks(&self.marked.borrow_and_update(), self.queue);
-            let (cleaned, next) =
-                tokio::join!(self.journal.clean(self.queue, &done), self.journal.waiting(self.queue, QUEUE_TOGETHER));
-            cleaned?;
-            self.next = next?;
-            self.next.retain(|row| !done.contains(&(row.key, row.marks)));
+        let done = self.done.len() - before;
+        // While more waits, that goes first: a key that is taken off late is at worst worked on once more.
+        if self.done.len() as u64 >= QUEUE_TOGETHER || !self.marked() {
+            self.clean().await?;
         }
-        Ok(done.len())
+        self.look = look || done < asked;
+        Ok(done)
     }
 
     async fn rest(&mut self) {
         let (queue, seen) = (self.queue, self.seen);
-        let marked = self.marked.wait_for(|counts| marks(counts, queue) != seen);
-        let _ = tokio::time::timeout(SUBSCRIPTION_PERIOD, marked).await;
+        let marked = self.marked.wait_for(|known| marks(known, queue) != seen);
+        self.look |= tokio::time::timeout(SUBSCRIPTION_PERIOD, marked).await.is_err();
     }
 }
 
-fn marks(counts: &HashMap<&'static str, u64>, queue: &str) -> u64 {
-    counts.get(queue).copied().unwrap_or_default()
+fn marks(known: &HashMap<&'static str, Known>, queue: &str) -> u64 {
+    known.get(queue).map(|known| known.marks).unwrap_or_default()
 }
 
 /// Works on keys each for itself, some at once, so that what they commit shares transactions.

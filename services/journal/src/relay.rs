@@ -5,7 +5,8 @@ use crate::{
     bus::{Bus, broker},
     journal::Journal,
     limits::{
-        BACKLOG_PERIOD, HISTORY_REPLY_BYTES, MARK_PERIOD, MARKS_WAITING, PUBLISH_WINDOW, RELAY_BACKLOG, SWEEP_PERIOD,
+        BACKLOG_PERIOD, HISTORY_REPLY_BYTES, MARK_PERIOD, MARKS_WAITING, PUBLISH_WINDOW, PULSE_PERIOD, RELAY_BACKLOG,
+        SWEEP_PERIOD,
     },
     marks::{Mark, mark, unpublished},
     metrics,
@@ -98,9 +99,11 @@ impl Relay {
         let mut look = tokio::time::interval(BACKLOG_PERIOD);
         let mut note = tokio::time::interval(MARK_PERIOD);
         note.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut pulse = tokio::time::interval(PULSE_PERIOD);
         loop {
             let outcome = tokio::select! {
                 _ = look.tick() => self.measure().await,
+                _ = pulse.tick() => self.pulse().await,
                 // Marks are for later: what is published and not marked yet is at worst published again.
                 _ = note.tick(), if !marks.is_empty() => self.note(marks).await,
                 _ = sweep.tick() => match self.note(marks).await {
@@ -116,6 +119,13 @@ impl Relay {
 
     fn waits(&self, refusal: &Refusal) {
         tracing::warn!(service = self.journal.service(), %refusal, "the relay waits; the sweep will catch up");
+    }
+
+    /// Tells whoever follows that time goes on.
+    async fn pulse(&self) -> Result<(), Refusal> {
+        self.bus.stream(self.journal.service()).await?;
+        let subject = self.bus.pulse(self.journal.service());
+        self.put(&subject, HeaderMap::new(), &Bytes::new()).await.map(drop)
     }
 
     /// Tells how much the broker lacks.
@@ -180,7 +190,7 @@ impl Relay {
         let headers = headers(&envelope, &name, change.trace.as_deref());
         let signatures = SignedChange::decode(change.signatures.as_slice()).map_err(|e| broker(&e))?.signatures;
         let body = Bytes::from(SignedChange { envelope: change.envelope, signatures }.encode_to_vec());
-        let subject = self.bus.subject(self.journal.service(), name.id);
+        let subject = self.bus.subject(self.journal.service(), &name);
         let mut ack = self.put(&subject, headers.clone(), &body).await?;
         let first = self.first.load(Ordering::Relaxed);
         if ack.duplicate && ack.sequence < first {

@@ -1,13 +1,15 @@
-//! A subscription's changes from the broker: a durable pull consumer, acknowledged after the effects are committed.
+//! A subscription's changes from the broker: a durable pull consumer of the collections that it keeps, acknowledged after the
+//! effects are committed.
 
 use crate::{
     bus::{Bus, broker},
     limits::{ACK_PENDING, ACK_WAIT, HISTORY_WAIT, SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
-    subscription::{Delivery, Source},
+    subscription::{Delivery, Source, Subscription},
 };
 use async_nats::jetstream::{
     Message as Delivered,
     consumer::{AckPolicy, pull},
+    context::ConsumerInfoErrorKind,
 };
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
@@ -21,6 +23,7 @@ pub struct StreamSource {
     bus: Bus,
     service: &'static str,
     durable: &'static str,
+    collections: Vec<&'static str>,
     messages: Option<pull::Stream>,
     taken: Vec<Delivered>,
 }
@@ -32,10 +35,11 @@ impl std::fmt::Debug for StreamSource {
 }
 
 impl StreamSource {
-    /// A reader of `service`'s changes under a durable name. Replicas share it.
+    /// A reader of what a subscription keeps of `service`, under its durable name. Replicas share it.
     #[must_use]
-    pub fn of(bus: &Bus, service: &'static str, durable: &'static str) -> Self {
-        Self { bus: bus.clone(), service, durable, messages: None, taken: Vec::new() }
+    pub fn of(bus: &Bus, service: &'static str, subscription: &Subscription) -> Self {
+        let (durable, collections) = (subscription.name(), subscription.collections());
+        Self { bus: bus.clone(), service, durable, collections, messages: None, taken: Vec::new() }
     }
 
     /// Asks the owner to publish everything again.
@@ -52,25 +56,33 @@ impl StreamSource {
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_ack_pending: ACK_PENDING,
+            filter_subjects: self.bus.subjects_of(self.service, &self.collections),
             ..Default::default()
         };
-        let mut consumer = stream.get_or_create_consumer(self.durable, config.clone()).await.map_err(|e| broker(&e))?;
-        let mut seen = consumer.info().await.map_err(|e| broker(&e))?.delivered.stream_sequence;
+        let before = match stream.consumer_info(self.durable).await {
+            Ok(info) => Some(info.config.filter_subjects),
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => None,
+            Err(error) => return Err(broker(&error)),
+        };
+        // Makes it, or changes what it brings.
+        let mut consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
+        // Of a new one the broker says that it has had whatever the stream keeps no more.
+        let mut seen = before.as_ref().map_or(0, |_| consumer.cached_info().delivered.stream_sequence);
         let state = stream.get_info().await.map_err(|e| broker(&e))?.state;
         if seen > state.last_sequence {
             // The stream lost its end and the consumer did not: it would pass over what takes those places.
             tracing::warn!(durable = self.durable, "the stream ends before what was seen; reading all of it again");
             stream.delete_consumer(self.durable).await.map_err(|e| broker(&e))?;
-            consumer = stream.get_or_create_consumer(self.durable, config).await.map_err(|e| broker(&e))?;
+            consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
             seen = 0;
         }
-        // The stream keeps messages for a while. What is older than that, the owner publishes again. It must have heard:
-        // who asked in vain asks again.
-        if state.first_sequence > seen + 1 {
-            tracing::warn!(
-                durable = self.durable,
-                "the stream begins after what was seen; asking for everything again"
-            );
+        // The stream keeps messages for a while. What is older than that, the owner publishes again, as it does where one
+        // begins to follow what was passed over before; a version without filters passed over nothing. The owner must have
+        // heard: who asked in vain asks again.
+        let lacks = |before: Vec<String>| config.filter_subjects.iter().any(|subject| !before.contains(subject));
+        let widened = before.filter(|before| !before.is_empty()).is_some_and(lacks);
+        if widened || state.first_sequence > seen + 1 {
+            tracing::warn!(durable = self.durable, "the stream has not what was missed; asking for everything again");
             self.ask_again().await?;
         }
         consumer
@@ -119,7 +131,8 @@ impl Source for StreamSource {
             return Err(refusal);
         }
         let mut deliveries = Vec::with_capacity(self.taken.len());
-        for message in &self.taken {
+        let pulse = self.bus.pulse(self.service);
+        for message in self.taken.iter().filter(|message| message.subject.as_str() != pulse) {
             let change = SignedChange::decode(message.payload.clone()).map_err(|error| error.to_string());
             let envelope = change.and_then(|change| self.bus.read(&change));
             match envelope {

@@ -4,43 +4,39 @@
 //! quarantine while the others go on. Effects and marks commit together, and only then is the source told.
 //!
 //! What the broker brings is applied by two statements: one reads mirrors, quarantine and whose turn it is, one writes where
-//! nobody else has had the turn since. Where somebody has, or one statement is not enough, it is applied under lock.
+//! nobody else has had the turn since. The first is left out for mirrors that are remembered as of that turn. Where somebody
+//! has had it, or one statement is not enough, it is applied under lock.
 
 use crate::{
+    applying::{Applied, Applying, Slot},
     bulk::Writes,
+    following::Following,
     journal::Journal,
     kind::is_tombstone,
     metrics,
     mirror::{AnyMirror, Mirror, MirrorOf, TOMBSTONE, read},
     panics,
-    queue::{Marks, mark_dirty},
+    queue::{Handed, mark_dirty},
+    remembered::Remembered,
     store::{Backend, storage},
     tables::{cursor, mirror, quarantine},
     trace,
-    view::{Before, Collector, View},
+    view::{Collector, View},
     worker::Worker,
 };
-use async_trait::async_trait;
 use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Set, SqlErr, Statement,
 };
 use std::{
-    any::Any,
     collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 use tracing::Instrument;
 use uuid::Uuid;
 
 pub use crate::source::{Delivery, JournalSource, Source};
-
-type AnyBox = Box<dyn Any + Send + Sync>;
-type Queues = BTreeSet<&'static str>;
-
-fn queues(dirty: &Marks) -> Queues {
-    dirty.keys().map(|(queue, _)| *queue).collect()
-}
 
 /// Who applies a subscription's changes in a transaction holds this.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtext(current_schema() || $1))";
@@ -54,6 +50,8 @@ pub struct Subscription {
     name: &'static str,
     journal: Journal,
     mirrors: HashMap<&'static str, Box<dyn AnyMirror>>,
+    /// Taken out by who applies something, and put back once that is durable: who is cut off leaves nothing.
+    remembered: Mutex<Remembered>,
 }
 
 impl std::fmt::Debug for Subscription {
@@ -62,42 +60,24 @@ impl std::fmt::Debug for Subscription {
     }
 }
 
-/// A mirrored record within a batch.
-#[derive(Default)]
-struct Slot {
-    /// The state that is stored, once another has taken its place.
-    before: Option<AnyBox>,
-    state: Option<AnyBox>,
-    /// Whether the database holds a mirror of it, in whatever shape.
-    stored: bool,
-    version: u64,
-    touched: bool,
-    deleted: bool,
-}
-
-impl Slot {
-    /// What views may have of it. Where there is no mirror there should be no row; who applies it under lock takes that for
-    /// granted no more, since somebody may have emptied the mirrors.
-    fn seen_before(&self, under_lock: bool) -> Before<'_> {
-        match &self.before {
-            Some(state) => Before::State(state.as_ref()),
-            None if self.stored || under_lock => Before::Unknown,
-            None => Before::Nothing,
-        }
-    }
-}
-
 impl Subscription {
     /// A subscription of the service that owns `journal`; its name is durable.
     #[must_use]
     pub fn new(name: &'static str, journal: &Journal) -> Self {
-        Self { name, journal: journal.clone(), mirrors: HashMap::new() }
+        Self { name, journal: journal.clone(), mirrors: HashMap::new(), remembered: Mutex::default() }
     }
 
     /// Its durable name.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The collections that it keeps something of, sorted.
+    pub(crate) fn collections(&self) -> Vec<&'static str> {
+        let mut collections: Vec<&'static str> = self.mirrors.keys().copied().collect();
+        collections.sort_unstable();
+        collections
     }
 
     /// Keeps a mirror that is found by its record's id alone.
@@ -117,7 +97,7 @@ impl Subscription {
     /// Applies what a source brings, a step at a time.
     #[must_use]
     pub fn following(self, source: Box<dyn Source>) -> Box<dyn Worker> {
-        Box::new(Following { subscription: self, source, refolded: false })
+        Box::new(Following::new(self, source))
     }
 
     /// Where mirrors are of an older shape, has every change come again: those are folded anew, the others pass over what
@@ -141,6 +121,7 @@ impl Subscription {
                 writes.upsert(&[start]);
                 writes.run(&tx).await.map_err(|e| storage(&e))?;
                 tx.commit().await.map_err(|e| storage(&e))?;
+                *self.remembered() = Remembered::default();
                 source.rewind().await?;
                 return Ok(true);
             }
@@ -153,12 +134,11 @@ impl Subscription {
     /// # Errors
     /// Where the source or the database is away; what was not applied comes again.
     pub async fn step(&self, source: &mut dyn Source) -> Result<usize, Refusal> {
-        let after = if source.by_position() { self.position().await? } else { 0 };
+        let after = if source.by_position() { self.known_position().await? } else { 0 };
         let deliveries = source.next(after).await?;
-        if deliveries.is_empty() {
-            return Ok(0);
+        if !deliveries.is_empty() {
+            self.apply(source, &deliveries).await?;
         }
-        self.apply(source, &deliveries).await?;
         source.applied().await?;
         Ok(deliveries.len())
     }
@@ -172,16 +152,36 @@ impl Subscription {
         Ok(row.map_err(|e| storage(&e))?.map_or(0, |row| row.position))
     }
 
+    async fn known_position(&self) -> Result<i64, Refusal> {
+        let known = self.remembered().position;
+        match known {
+            Some(position) => Ok(position),
+            None => self.position().await,
+        }
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn apply(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<(), Refusal> {
         if !source.by_position() && !deliveries.iter().any(|delivery| self.mirror_of(&delivery.envelope).is_some()) {
             return Ok(());
         }
-        let at_once = self.journal.store().backend() == Backend::Postgres && !source.by_position();
-        let marked = match if at_once { self.at_once(source, deliveries).await? } else { None } {
-            Some(marked) => marked,
-            None => self.under_lock(source, deliveries).await?,
+        let known = std::mem::take(&mut *self.remembered());
+        let applied = match self.journal.store().backend() {
+            // One process has the file for itself.
+            Backend::Sqlite => self.under_lock(source, deliveries, known).await?,
+            Backend::Postgres if source.by_position() => {
+                self.under_lock(source, deliveries, Remembered::default()).await?
+            }
+            Backend::Postgres => match self.at_once(source, deliveries, known).await? {
+                Some(applied) => applied,
+                None => self.under_lock(source, deliveries, Remembered::default()).await?,
+            },
         };
-        self.journal.wake(marked);
+        *self.remembered() = applied.known;
+        self.journal.hand(applied.marked, applied.handed);
         if let Some(at) =
             deliveries.iter().filter_map(|delivery| delivery.envelope.claimed_time).map(seconds).reduce(f64::max)
         {
@@ -191,24 +191,30 @@ impl Subscription {
         Ok(())
     }
 
-    /// Applies changes by what is read before, and writes where nobody else did meanwhile. Answers which queues were
-    /// marked; nothing where nothing was written.
-    async fn at_once(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<Option<Queues>, Refusal> {
+    /// Applies changes by what is known or read before, and writes where nobody else did meanwhile. Answers nothing where
+    /// nothing was written.
+    async fn at_once(
+        &self,
+        source: &mut dyn Source,
+        deliveries: &[Delivery],
+        known: Remembered,
+    ) -> Result<Option<Applied>, Refusal> {
         let store = self.journal.store();
-        let mut batch = self.begin(store.reader(), deliveries).await?;
-        let Some(turn) = batch.turn else { return Ok(None) };
+        let mut batch = self.begin(store.reader(), deliveries, known).await?;
+        let Some(turn) = batch.known.turn else { return Ok(None) };
         self.deliver_all(source, &mut batch, deliveries).await?;
-        let marked = queues(&batch.dirty);
         let mut writes = Writes::in_turn(store.engine());
-        self.write(&mut writes, batch, None);
+        let mut applied = self.write(&mut writes, batch, None);
         if writes.is_empty() {
-            return Ok(Some(marked));
+            return Ok(Some(applied));
         }
         if !writes.at_once() {
             return Ok(None);
         }
+        applied.known.turn = Some(turn + 1);
         match writes.run_in_turn(store.writer(), &self.turn(), turn).await {
-            Ok(written) => Ok(written.then_some(marked)),
+            Ok(Some(marks)) => Ok(Some(Applied { handed: marks.iter().filter_map(Handed::read).collect(), ..applied })),
+            Ok(None) => Ok(None),
             // There is a row where none should be.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(None),
             Err(error) => Err(storage(&error)),
@@ -216,19 +222,23 @@ impl Subscription {
     }
 
     /// The same in a transaction, while nobody else applies anything.
-    async fn under_lock(&self, source: &mut dyn Source, deliveries: &[Delivery]) -> Result<Queues, Refusal> {
+    async fn under_lock(
+        &self,
+        source: &mut dyn Source,
+        deliveries: &[Delivery],
+        known: Remembered,
+    ) -> Result<Applied, Refusal> {
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
         self.alone(&tx).await.map_err(|e| storage(&e))?;
-        let mut batch = self.begin(&tx, deliveries).await?;
+        let mut batch = self.begin(&tx, deliveries, known).await?;
         batch.under_lock = true;
         self.deliver_all(source, &mut batch, deliveries).await?;
         let position = deliveries.iter().map(|d| d.position).max().filter(|_| source.by_position());
-        let marked = queues(&batch.dirty);
         let mut writes = Writes::on(tx.get_database_backend());
-        self.write(&mut writes, batch, position);
+        let applied = self.write(&mut writes, batch, position);
         writes.run(&tx).await.map_err(|e| storage(&e))?;
         tx.commit().await.map_err(|e| storage(&e))?;
-        Ok(marked)
+        Ok(applied)
     }
 
     async fn deliver_all(
@@ -262,16 +272,34 @@ impl Subscription {
         Ok(())
     }
 
-    async fn begin(&self, db: &impl ConnectionTrait, deliveries: &[Delivery]) -> Result<Applying, Refusal> {
+    /// Looks up what the changes are about, as far as it is not known.
+    async fn begin(
+        &self,
+        db: &impl ConnectionTrait,
+        deliveries: &[Delivery],
+        known: Remembered,
+    ) -> Result<Applying, Refusal> {
         let mut wanted: BTreeSet<(&'static str, Uuid)> = BTreeSet::new();
         for delivery in deliveries {
             if let Some((mirror, name)) = self.mirror_of(&delivery.envelope) {
                 wanted.insert((mirror.collection(), name.id.0));
             }
         }
-        let mut batch = Applying::default();
-        for row in read(db, (self.name, &self.turn()), &Vec::from_iter(wanted)).await.map_err(|e| storage(&e))? {
-            batch.turn = row.turn;
+        let mut batch = Applying { known, ..Applying::default() };
+        let lacking = Vec::from_iter(wanted.iter().filter(|(_, id)| batch.known.get(*id).is_none()).copied());
+        let turn = self.turn();
+        let seen = async |records: &[_]| read(db, (self.name, &turn), records).await.map_err(|e| storage(&e));
+        let mut rows = seen(&lacking).await?;
+        if rows.first().is_some_and(|row| batch.known.turn.is_some() && row.turn != batch.known.turn) {
+            // Somebody else has had a turn: what is remembered may be old.
+            batch.known = Remembered::default();
+            rows = seen(&Vec::from_iter(wanted.iter().copied())).await?;
+        }
+        for (id, mirrored) in wanted.iter().filter_map(|(_, id)| Some((*id, batch.known.get(*id)?))) {
+            batch.slots.insert(id, Slot::of(mirrored));
+        }
+        for row in rows {
+            batch.known.turn = row.turn;
             if row.stuck.is_some() {
                 batch.quarantined.insert(row.record);
             }
@@ -360,7 +388,8 @@ impl Subscription {
         }
     }
 
-    fn write(&self, writes: &mut Writes, batch: Applying, position: Option<i64>) {
+    /// Hands over what is to be written. Answers what is so once it is written.
+    fn write(&self, writes: &mut Writes, mut batch: Applying, position: Option<i64>) -> Applied {
         let mut rows = Vec::new();
         let mut views: HashMap<&'static str, Vec<Box<dyn Collector>>> = HashMap::new();
         for (record, slot) in batch.slots.iter().filter(|(_, slot)| slot.touched) {
@@ -390,11 +419,20 @@ impl Subscription {
         for collector in views.into_values().flatten() {
             collector.write(writes);
         }
-        mark_dirty(writes, batch.dirty);
+        let mut applied = Applied {
+            marked: batch.dirty.keys().map(|(queue, _)| *queue).collect(),
+            handed: Vec::new(),
+            known: std::mem::take(&mut batch.known),
+        };
+        mark_dirty(writes, std::mem::take(&mut batch.dirty));
         writes.insert(&batch.stuck);
         let cursor =
             |position| cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(position) };
         writes.upsert(&position.map(cursor).into_iter().collect::<Vec<_>>());
+        applied.known.position = position.or(applied.known.position);
+        batch.quarantined.iter().for_each(|record| applied.known.forget(*record));
+        applied.known.keep(batch.stands());
+        applied
     }
 
     /// The records that wait in quarantine, with the reason.
@@ -414,6 +452,7 @@ impl Subscription {
     /// # Errors
     /// Where the source or the database is away.
     pub async fn replay(&self, source: &mut dyn Source, record: RecordId) -> Result<(), Refusal> {
+        *self.remembered() = Remembered::default();
         let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
         let key = (self.name.to_owned(), record.0);
         let Some(row) = quarantine::Entity::find_by_id(key.clone()).one(&tx).await.map_err(|e| storage(&e))? else {
@@ -428,7 +467,7 @@ impl Subscription {
             .map(|envelope| Delivery { position: 0, envelope, trace: None })
             .collect();
         self.alone(&tx).await.map_err(|e| storage(&e))?;
-        let mut batch = self.begin(&tx, &deliveries).await?;
+        let mut batch = self.begin(&tx, &deliveries, Remembered::default()).await?;
         batch.under_lock = true;
         for delivery in &deliveries {
             self.deliver(source, &mut batch, &delivery.envelope).await?;
@@ -440,49 +479,6 @@ impl Subscription {
     }
 }
 
-/// A subscription and where its changes come from.
-struct Following {
-    subscription: Subscription,
-    source: Box<dyn Source>,
-    /// Whether it was looked for mirrors of an older shape.
-    refolded: bool,
-}
-
-#[async_trait]
-impl Worker for Following {
-    fn name(&self) -> String {
-        format!("subscription {}", self.subscription.name)
-    }
-
-    async fn step(&mut self) -> Result<usize, Refusal> {
-        if !self.refolded {
-            self.subscription.refold(self.source.as_mut()).await?;
-            self.refolded = true;
-        }
-        self.subscription.step(self.source.as_mut()).await
-    }
-
-    async fn rest(&mut self) {
-        self.source.ready().await;
-    }
-}
-
 fn seconds(at: prost_types::Timestamp) -> f64 {
     at.seconds as f64 + f64::from(at.nanos) / 1e9
-}
-
-/// One transaction's worth of deliveries.
-#[derive(Default)]
-struct Applying {
-    slots: HashMap<Uuid, Slot>,
-    collections: HashMap<Uuid, &'static str>,
-    quarantined: BTreeSet<Uuid>,
-    stuck: Vec<quarantine::ActiveModel>,
-    dirty: Marks,
-    /// Of the change that is being applied.
-    trace: Option<String>,
-    /// Where the cursor of turns stood.
-    turn: Option<i64>,
-    /// Whether nobody else applies anything meanwhile.
-    under_lock: bool,
 }

@@ -32,7 +32,7 @@ async fn what_the_node_has_not_signed_is_not_applied() {
     let stop = CancellationToken::new();
     let relay = tokio::spawn(Relay::of(&f.journal, &bus).run(stop.clone()));
     let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
-    let (mut source, mirrors) = (StreamSource::of(&bus, "register", "test"), Mirrors::<Cities>::of(&f.journal));
+    let (mut source, mirrors) = (StreamSource::of(&bus, "register", &subscription), Mirrors::<Cities>::of(&f.journal));
     let mut called = async |expected: &str| {
         let deadline = Instant::now() + SOON;
         loop {
@@ -63,7 +63,7 @@ async fn what_the_node_has_not_signed_is_not_applied() {
     let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
     let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
     for forged in forged {
-        let subject = format!("hansa-{id}.register.changes.0");
+        let subject = format!("hansa-{id}.register.changes.cities.0");
         context.publish(subject, forged.encode_to_vec().into()).await.unwrap().await.unwrap();
     }
     f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();

@@ -5,12 +5,11 @@
 mod fixture;
 
 use async_nats::jetstream;
-use fixture::{Fixture, enter};
-use futures::StreamExt;
+use fixture::{Fixture, enter, held};
 use hansa_journal::{Bus, Relay};
 use hansa_tests::Servers;
 use sea_orm::{ConnectionTrait, Statement};
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 fn copy(from: &Path, to: &Path) {
@@ -40,20 +39,6 @@ async fn all_published(f: &Fixture) {
     .await;
 }
 
-/// The message ids that the stream holds.
-async fn held(servers: &Servers, stream: &str) -> BTreeSet<String> {
-    let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
-    let stream = context.get_stream(stream).await.unwrap();
-    let messages = stream.cached_info().state.messages as usize;
-    let consumer = stream.create_consumer(jetstream::consumer::pull::Config::default()).await.unwrap();
-    let mut batch = consumer.fetch().max_messages(messages).messages().await.unwrap();
-    let mut held = BTreeSet::new();
-    while let Some(message) = batch.next().await {
-        held.insert(message.unwrap().headers.as_ref().unwrap().get("ce-id").unwrap().to_string());
-    }
-    held
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn r_2_a_lost_end_is_noticed_although_the_stream_is_long_again() {
     let servers = Servers::start();
@@ -80,9 +65,7 @@ async fn r_2_a_lost_end_is_noticed_although_the_stream_is_long_again() {
     servers.revive("nats");
     f.clock.set(fixture::start() + Duration::from_secs(7_200));
     all_published(&f).await;
-    let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
-    let held = held(&servers, &format!("hansa-{id}-register")).await;
-    assert_eq!(held.len(), 220, "the broker has every change");
+    assert_eq!(held(&servers.nats(), &f.node).await.len(), 220, "the broker has every change");
     stop.cancel();
     relay.await.unwrap();
 }
@@ -99,7 +82,7 @@ async fn r_2_what_someone_takes_out_is_put_in_again() {
     all_published(&f).await;
     let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
     let name = format!("hansa-{id}-register");
-    assert_eq!(held(&servers, &name).await.len(), 20);
+    assert_eq!(held(&servers.nats(), &f.node).await.len(), 20);
     let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
     context.get_stream(&name).await.unwrap().purge().await.unwrap();
     hansa_tests::eventually("the broker has every change again", async || {
@@ -107,7 +90,7 @@ async fn r_2_what_someone_takes_out_is_put_in_again() {
         (held >= 20).then_some(())
     })
     .await;
-    assert_eq!(held(&servers, &name).await.len(), 20);
+    assert_eq!(held(&servers.nats(), &f.node).await.len(), 20);
     stop.cancel();
     relay.await.unwrap();
 }

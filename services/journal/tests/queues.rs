@@ -3,10 +3,21 @@
 
 mod fixture;
 
-use fixture::Fixture;
+use fixture::{Brought, Fixture, enter, name, rename};
+use hansa_journal::{Journal, Mirror, Waiting, Worker, limits::QUEUE_TOGETHER, subscription::Subscription};
+use hansa_kernel::{Reason, RecordId, Refusal};
+use hansa_register_domain::reference::CityReference;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 use uuid::Uuid;
 
-on_both!(who_marks_and_who_takes_off_do_not_wait_for_each_other);
+on_both!(
+    who_marks_and_who_takes_off_do_not_wait_for_each_other,
+    what_is_marked_is_worked_on_and_taken_off,
+    what_fails_or_is_marked_meanwhile_is_worked_on_again,
+);
 
 const KEYS: u128 = 300;
 const ROUNDS: usize = 60;
@@ -29,4 +40,90 @@ async fn who_marks_and_who_takes_off_do_not_wait_for_each_other(f: Fixture) {
     let waiting = taking.dirty("look", 1_000).await.unwrap();
     taking.clean("look", &waiting).await.unwrap();
     assert!(taking.dirty("look", 1_000).await.unwrap().is_empty());
+}
+
+struct Cities;
+
+impl Mirror for Cities {
+    type State = CityReference;
+
+    fn touches(city: RecordId, _: Option<&Self::State>, _: Option<&Self::State>) -> Vec<(&'static str, Uuid)> {
+        vec![("look", city.0)]
+    }
+}
+
+/// How often each key was worked on.
+type Counts = Arc<Mutex<BTreeMap<Uuid, usize>>>;
+
+/// What works the queue off. A key fails as often as `fails` says, and marks itself once more while it is worked on.
+fn worker(journal: &Journal, counts: &Counts, fails: usize, again: bool) -> Box<dyn Worker> {
+    let (marking, counts) = (journal.clone(), counts.clone());
+    journal.queue_together("look", move |keys: Vec<Waiting>| {
+        let (marking, counts) = (marking.clone(), counts.clone());
+        async move {
+            let mut answers = Vec::new();
+            for Waiting { key, .. } in keys {
+                let times = {
+                    let mut counts = counts.lock().unwrap();
+                    *counts.entry(key).and_modify(|times| *times += 1).or_insert(1)
+                };
+                if again && times == 1 {
+                    marking.mark("look", [key]).await.unwrap();
+                }
+                answers.push(if times > fails {
+                    Ok(())
+                } else {
+                    Err(Refusal::because(Reason::Unavailable, "PL-4", ""))
+                });
+            }
+            answers
+        }
+    })
+}
+
+/// Works until there is nothing to do.
+async fn work_off(worker: &mut Box<dyn Worker>) -> usize {
+    let mut done = 0;
+    loop {
+        match worker.step().await.unwrap() {
+            0 => return done,
+            some => done += some,
+        }
+    }
+}
+
+async fn what_is_marked_is_worked_on_and_taken_off(f: Fixture) {
+    let owner = Fixture::sqlite().await;
+    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
+    let (mut source, counts) = (Brought::of(&owner.journal), Counts::default());
+    let mut worker = worker(&f.journal, &counts, 0, false);
+    assert_eq!(worker.step().await.unwrap(), 0);
+    // More than are handed over at once, in two batches of a subscription; some of them twice.
+    let cities = QUEUE_TOGETHER as usize + 50;
+    let entering = (0..cities).map(|n| enter(&format!("c{n}"), "One")).collect();
+    assert!(owner.journal.submit_each(entering, false).await.iter().all(Result::is_ok));
+    while subscription.step(&mut source).await.unwrap() > 0 {}
+    owner.journal.submit(rename("c0", "Two"), false).await.unwrap();
+    while subscription.step(&mut source).await.unwrap() > 0 {}
+    assert_eq!(work_off(&mut worker).await, cities);
+    assert!(f.journal.dirty("look", 1_000).await.unwrap().is_empty());
+    assert!(counts.lock().unwrap().values().all(|times| *times == 1), "two marks before are one piece of work");
+    owner.journal.submit(rename("c0", "Three"), false).await.unwrap();
+    while subscription.step(&mut source).await.unwrap() > 0 {}
+    assert_eq!(work_off(&mut worker).await, 1);
+    assert_eq!(counts.lock().unwrap()[&name("c0").id.0], 2);
+    assert!(f.journal.dirty("look", 1_000).await.unwrap().is_empty());
+}
+
+async fn what_fails_or_is_marked_meanwhile_is_worked_on_again(f: Fixture) {
+    for (fails, again, times) in [(2, false, 3), (0, true, 2)] {
+        let counts = Counts::default();
+        let mut worker = worker(&f.journal, &counts, fails, again);
+        f.journal.mark("look", (0..3).map(Uuid::from_u128)).await.unwrap();
+        while !f.journal.dirty("look", 1_000).await.unwrap().is_empty() {
+            work_off(&mut worker).await;
+        }
+        let counts = counts.lock().unwrap();
+        assert!(counts.len() == 3 && counts.values().all(|counted| *counted == times), "{counts:?}");
+    }
 }

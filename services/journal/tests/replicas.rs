@@ -3,9 +3,7 @@
 
 mod fixture;
 
-use async_nats::jetstream;
-use fixture::{Fixture, enter, name, rename, request, tenant};
-use futures::StreamExt;
+use fixture::{Fixture, enter, held, name, rename, request, tenant};
 use hansa_journal::{Bus, Journal, NodeKeys, Relay};
 use hansa_kernel::Reason;
 use hansa_tests::{Dice, budget};
@@ -192,20 +190,8 @@ async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet
     let marks = places(journal, "SELECT published AS at, record, version FROM changes").await;
     let sequences: BTreeSet<i64> = marks.iter().map(|(sequence, _)| *sequence).collect();
     assert_eq!(sequences.len(), all.len(), "one sequence for one change");
-    let id = node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
-    let context = jetstream::new(async_nats::connect(url).await.unwrap());
-    let stream = context.get_stream(format!("hansa-{id}-register")).await.unwrap();
-    let messages = stream.cached_info().state.messages;
-    let consumer = stream.create_consumer(jetstream::consumer::pull::Config::default()).await.unwrap();
-    let mut batch = consumer.fetch().max_messages(messages as usize).messages().await.unwrap();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    while let Some(message) = batch.next().await {
-        let message = message.unwrap();
-        let id = message.headers.as_ref().unwrap().get("ce-id").unwrap().to_string();
-        *seen.entry(id).or_default() += 1;
-    }
+    let seen = held(url, node).await;
     assert_eq!(seen.len(), all.len(), "the broker has every change");
-    context.delete_stream(format!("hansa-{id}-register")).await.unwrap();
     seen.values().sum()
 }
 

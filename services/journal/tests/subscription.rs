@@ -220,6 +220,37 @@ async fn replicas_that_apply_the_same_changes_at_once_fold_each_of_them_once() {
     assert_eq!(folded.cast_unsigned(), CITIES * (NAMES + 1));
 }
 
+/// What a replica remembers is of use while nobody else applies anything, and of none once somebody has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_remembered_is_not_read_again_until_another_had_a_turn() {
+    use sea_orm::ConnectionTrait;
+    let f = Fixture::postgres().await;
+    let other = f.again().await;
+    let (one, two) = (
+        Subscription::new("test", &f.journal).mirror::<Cities>(),
+        Subscription::new("test", &other).mirror::<Cities>(),
+    );
+    let (mut first, mut second) = (Brought::of(&f.journal), Brought::of(&f.journal));
+    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    let applied = async |subscription: &Subscription, source: &mut Brought, called: &str| {
+        subscription.step(source).await.unwrap();
+        let mirror = mirrors.get(name("a").id).await.unwrap().unwrap();
+        assert_eq!(mirror.0.name, called);
+        mirror.1
+    };
+    f.journal.submit(enter("a", "One"), false).await.unwrap();
+    assert_eq!(applied(&one, &mut first, "One").await, 1);
+    // A look would now find nothing that could be read, and fold everything anew.
+    f.journal.store().reader().execute_unprepared("UPDATE mirrors SET revision = 0").await.unwrap();
+    f.journal.submit(rename("a", "Two"), false).await.unwrap();
+    assert_eq!(applied(&one, &mut first, "Two").await, 2);
+    assert_eq!(number(&f, "SELECT revision::bigint FROM mirrors").await, 1);
+    f.journal.submit(rename("a", "Three"), false).await.unwrap();
+    assert_eq!(applied(&two, &mut second, "Three").await, 3, "the other has to look");
+    f.journal.submit(rename("a", "Four"), false).await.unwrap();
+    assert_eq!(applied(&one, &mut first, "Four").await, 4, "each is folded once, whoever does it");
+}
+
 #[tokio::test]
 async fn mirrors_of_an_older_shape_are_folded_anew() {
     use sea_orm::ConnectionTrait;
