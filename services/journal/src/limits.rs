@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Most commands that one transaction decides.
 pub const BATCH_COMMANDS: usize = 512;
 /// Most commands of one tenant that one transaction decides while others call as well: so long one of theirs may have to wait.
-pub const BATCH_PART: usize = 32;
+pub const BATCH_PART: usize = 8;
 /// Transactions after which a tenant beside which nobody calls counts as alone.
 pub const BATCHES_ALONE: usize = 128;
 /// Most commands that wait for the writer or are being decided; beyond it a caller is told to try again.
