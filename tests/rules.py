@@ -119,7 +119,7 @@ HOW = """
 A refusal is a `google.rpc.Status` with one `google.rpc.ErrorInfo`: `domain` is `hansa`, `reason` one of those below, and
 `metadata` name the rule (`rule`) and what would help (`help`). What is missing or wrong is listed beside it, each with its
 subject: as `google.rpc.BadRequest` for INVALID_FIELD and REQUEST_ID_REUSED, as `google.rpc.PreconditionFailure` for RULE,
-OUT_OF_ORDER, STALE and FROZEN. LIMIT and UNAVAILABLE carry a `google.rpc.RetryInfo`. A refusal changes nothing, and one
+OUT_OF_ORDER, STALE and FROZEN. UNAVAILABLE, and LIMIT where it passes by itself, carry a `google.rpc.RetryInfo`. A refusal changes nothing, and one
 request of a batch that is refused does not touch the others.
 
 A program decides by `reason` and `rule`; the message is for people and may change. In the messages below `{name}` stands for

@@ -206,3 +206,47 @@ where
         Box::pin(async move { Ok(to_status(&refusal).into_http()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body::{Body as HttpBody, Frame};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// The bytes of a frame.
+    const FRAME: usize = 16 * 1024;
+
+    /// A body without an end, of which so many frames are there.
+    struct Endless {
+        there: usize,
+        taken: Arc<AtomicUsize>,
+    }
+
+    impl HttpBody for Endless {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            if self.taken.load(Ordering::Relaxed) == self.there {
+                return Poll::Pending;
+            }
+            self.taken.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![0; FRAME])))))
+        }
+    }
+
+    #[tokio::test]
+    async fn of_a_refused_call_so_much_is_read_and_no_more() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        discard(Body::new(Endless { there: usize::MAX, taken: taken.clone() })).await;
+        let whole = REFUSED_BYTES / FRAME;
+        assert!((whole..=whole + 2).contains(&taken.load(Ordering::Relaxed)), "{taken:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_call_that_goes_on_is_not_waited_for() {
+        let taken = Arc::new(AtomicUsize::new(0));
+        discard(Body::new(Endless { there: 1, taken: taken.clone() })).await;
+        assert_eq!(taken.load(Ordering::Relaxed), 1, "this ended although the body did not: REFUSED_WAIT is over");
+    }
+}

@@ -105,6 +105,7 @@ impl Places {
         Refusal::because(Reason::Limit, "PL-1", format!("{who} has too many {what} open"))
             .missing(limit.name, format!("{} {what} at once, fewer while others need them", limit.most))
             .help(help)
+            .passing()
     }
 }
 

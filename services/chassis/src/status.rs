@@ -29,7 +29,9 @@ pub fn to_status(refusal: &Refusal) -> Status {
             details.set_precondition_failure(refusal.missing.iter().map(violation).collect::<Vec<_>>());
         }
         Reason::Limit | Reason::Unavailable => {
-            details.set_retry_info(Some(RETRY_AFTER));
+            if refusal.passing {
+                details.set_retry_info(Some(RETRY_AFTER));
+            }
             if !refusal.missing.is_empty() {
                 let violation = |m: &Missing| QuotaViolation::new(&m.subject, &m.description);
                 details.set_quota_failure(refusal.missing.iter().map(violation).collect::<Vec<_>>());
@@ -79,5 +81,14 @@ mod tests {
         assert_eq!(info.metadata["rule"], "AG-11");
         assert_eq!(info.metadata["help"], "Do.");
         assert_eq!(status.get_details_precondition_failure().unwrap().violations[0].subject, "guidelines");
+    }
+
+    #[test]
+    fn what_passes_is_to_be_tried_again_and_what_lasts_is_not() {
+        let delay = |refusal: &Refusal| to_status(refusal).get_details_retry_info().and_then(|info| info.retry_delay);
+        let lasting = Refusal::because(Reason::Limit, "PL-3", "the record has too many changes");
+        assert_eq!(delay(&lasting), None);
+        assert_eq!(delay(&lasting.passing()), Some(RETRY_AFTER));
+        assert_eq!(delay(&Refusal::because(Reason::Unavailable, "PL-4", "away")), Some(RETRY_AFTER));
     }
 }

@@ -258,7 +258,8 @@ impl Journal {
     fn enqueue(&self, commands: Vec<Box<dyn AnyCommand>>, validate_only: bool) -> Result<Answer, Refusal> {
         let place = self.places.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => {
-                Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").help("Try again in a second.")
+                let refusal = Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").passing();
+                refusal.help("Try again in a second.")
             }
             TryAcquireError::Closed => closed(),
         })?;

@@ -43,13 +43,19 @@ const RAISE: &str = "(queue, key) DO UPDATE SET marks = dirty.marks + 1, trace =
 /// Takes keys off a queue on PostgreSQL. They are locked in the order in which they are marked: who takes them off and who
 /// marks them again would otherwise each wait for the other. The commit does not wait for the disk: a key that comes back
 /// after a crash is worked on once more, and nothing else.
+///
+/// One that is gone already was marked again and worked off by another replica meanwhile. Whose result came last is not
+/// known, and it may be the older one: it is marked once more.
 const CLEAN: &str = "
     WITH held AS (
         SELECT key, given.marks FROM dirty JOIN UNNEST($2, $3) AS given(key, marks) USING (key)
         WHERE queue = $1 ORDER BY key FOR UPDATE OF dirty
+    ), cleaned AS (
+        DELETE FROM dirty USING held, (SELECT set_config('synchronous_commit', 'off', TRUE)) AS unhurried
+        WHERE queue = $1 AND dirty.key = held.key AND dirty.marks = held.marks RETURNING dirty.key
     )
-    DELETE FROM dirty USING held, (SELECT set_config('synchronous_commit', 'off', TRUE)) AS unhurried
-    WHERE queue = $1 AND dirty.key = held.key AND dirty.marks = held.marks";
+    INSERT INTO dirty (queue, key, marks) SELECT DISTINCT $1, key, 1 FROM UNNEST($2) AS given(key)
+    WHERE key NOT IN (SELECT key FROM cleaned) ON CONFLICT DO NOTHING";
 
 /// Marks keys as to be worked on again.
 pub(crate) fn mark_dirty(writes: &mut Writes, keys: Marks) {
@@ -146,8 +152,11 @@ impl Journal {
     async fn clean_at_once(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), StoreError> {
         let (keys, marks): (Vec<Uuid>, Vec<i64>) = keys.iter().copied().unzip();
         let values = [Value::from(queue), Value::from(keys), Value::from(marks)];
-        let db = self.store().writer();
-        db.execute_raw(Statement::from_sql_and_values(self.store().engine(), CLEAN, values)).await.map(drop)
+        let clean = Statement::from_sql_and_values(self.store().engine(), CLEAN, values);
+        if self.store().writer().execute_raw(clean).await?.rows_affected() > 0 {
+            self.wake([queue]);
+        }
+        Ok(())
     }
 
     async fn clean_by_marks(&self, queue: &'static str, keys: &[(Uuid, i64)]) -> Result<(), StoreError> {

@@ -94,6 +94,10 @@ impl Relay {
 
     /// Looks after what is published: marks it, sweeps, and counts.
     async fn keep(&self, marks: &mut mpsc::Receiver<Mark>) {
+        // Before the first mark: marks of a stream that is not known would be taken for those of one that is lost.
+        if let Err(refusal) = self.journal.check_stream(&self.bus).await {
+            self.waits(&refusal);
+        }
         let mut sweep = tokio::time::interval(SWEEP_PERIOD);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut look = tokio::time::interval(BACKLOG_PERIOD);
@@ -267,7 +271,7 @@ fn headers(envelope: &ChangeEnvelope, name: &RecordName, trace: Option<&str>) ->
         .as_ref()
         .and_then(|t| chrono::DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).unwrap_or_default()))
     {
-        headers.insert("ce-time", at.to_rfc3339().as_str());
+        headers.insert("ce-time", at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true).as_str());
     }
     headers.insert("content-type", "application/x-protobuf");
     if let Some(trace) = trace {

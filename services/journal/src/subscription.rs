@@ -21,7 +21,7 @@ use crate::{
     store::{Backend, storage},
     tables::{cursor, mirror, quarantine},
     trace,
-    view::{Collector, View},
+    view::{Before, Collector, View},
     worker::Worker,
 };
 use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal};
@@ -355,6 +355,11 @@ impl Subscription {
                 (false, true) => None,
                 (false, false) => mirror.fold(slot.state.as_deref(), envelope)?,
             };
+            if let Some(after) = &after {
+                // A view that panics shall do so here, where no other record is at stake.
+                let mut views = mirror.collectors();
+                views.iter_mut().for_each(|view| view.add(name.id.0, Before::Unknown, after.as_ref()));
+            }
             let moved = after.is_some() || ends;
             let touches = || mirror.touches(name.id, slot.state.as_deref(), after.as_deref());
             Ok((moved.then(touches), after))

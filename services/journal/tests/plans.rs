@@ -4,7 +4,11 @@
 mod fixture;
 
 use fixture::{Brought, Fixture, enter, name, rename, request};
-use hansa_journal::{Journal, Mirror, Mirrors, limits::POSTGRES_CONNECTIONS, subscription::Subscription};
+use hansa_journal::{
+    Journal, Mirror, Mirrors,
+    limits::{LOOKUP_FEW, POSTGRES_CONNECTIONS},
+    subscription::Subscription,
+};
 use hansa_register_domain::{City, reference::CityReference};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use std::collections::BTreeMap;
@@ -85,6 +89,11 @@ async fn no_look_up_reads_a_whole_table() {
     let before = read_whole(journal).await;
     for turn in 20..30 {
         act(journal, (&subscription, &mut source), turn).await;
+    }
+    // Together with what others ask for, and by a statement of their own.
+    for few in [LOOKUP_FEW, LOOKUP_FEW + 1] {
+        let ids: Vec<_> = (0..few).map(|n| name(&format!("c{n}")).id.0).collect();
+        assert_eq!(Mirrors::<Cities>::of(journal).get_each(&ids).await.unwrap().len(), few);
     }
     for (table, after) in read_whole(journal).await {
         let read = after - before[&table];

@@ -9,7 +9,10 @@ use hansa_kernel::{Reason, RecordId, Refusal};
 use hansa_register_domain::reference::CityReference;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use uuid::Uuid;
 
@@ -113,6 +116,29 @@ async fn what_is_marked_is_worked_on_and_taken_off(f: Fixture) {
     assert_eq!(work_off(&mut worker).await, 1);
     assert_eq!(counts.lock().unwrap()[&name("c0").id.0], 2);
     assert!(f.journal.dirty("look", 1_000).await.unwrap().is_empty());
+}
+
+/// Its result may have come after that of the other, which knew more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_replica_worked_off_meanwhile_is_worked_on_again() {
+    let f = Fixture::postgres().await;
+    let (other, times) = (f.again().await, Arc::new(AtomicUsize::new(0)));
+    let counted = times.clone();
+    let mut worker = f.journal.queue("look", move |key| {
+        let (other, first) = (other.clone(), counted.fetch_add(1, Ordering::Relaxed) == 0);
+        async move {
+            if first {
+                other.mark("look", [key]).await?;
+                other.clean("look", &other.dirty("look", 10).await?).await?;
+                assert!(other.dirty("look", 10).await?.is_empty());
+            }
+            Ok(())
+        }
+    });
+    f.journal.mark("look", [Uuid::from_u128(1)]).await.unwrap();
+    assert_eq!(work_off(&mut worker).await, 2);
+    assert_eq!(times.load(Ordering::Relaxed), 2);
+    assert!(f.journal.dirty("look", 10).await.unwrap().is_empty());
 }
 
 async fn what_fails_or_is_marked_meanwhile_is_worked_on_again(f: Fixture) {

@@ -156,6 +156,22 @@ async fn what_panics_waits_apart_as_well() {
     }
 }
 
+/// And so does what only a view cannot take; the others go on.
+#[tokio::test]
+async fn what_a_view_panics_at_waits_apart_as_well() {
+    let (owner, f) = (Fixture::sqlite().await, Fixture::sqlite().await);
+    for key in ["a", "b"] {
+        owner.journal.submit(enter(key, "Fine"), false).await.unwrap();
+    }
+    owner.journal.submit(rename("a", "Unviewable"), false).await.unwrap();
+    owner.journal.submit(rename("b", "Finer"), false).await.unwrap();
+    let subscription = Subscription::new("test", &f.journal).viewed::<Cities, Anew>();
+    subscription.step(&mut Brought::of(&owner.journal)).await.unwrap();
+    assert_eq!(fixture::rows(&f.journal).await, ["Fine", "Finer"]);
+    let stuck = subscription.quarantined().await.unwrap();
+    assert_eq!((stuck.len(), stuck[0].record, stuck[0].version), (1, name("a").id.0, 2));
+}
+
 /// No mirror goes back or is written twice with the same version. What is applied under lock makes a row of `locked`.
 const WATCHED: &str = "
     CREATE FUNCTION forward() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -284,6 +300,7 @@ impl View for Anew {
     }
 
     fn rows(record: Uuid, Counted(city, _): &Counted) -> Vec<fixture::ActiveModel> {
+        assert_ne!(city.name, "Unviewable", "a view that panics");
         vec![fixture::ActiveModel { record: Set(record), city: Set(city.name.clone()) }]
     }
 }

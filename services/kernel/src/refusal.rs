@@ -20,6 +20,8 @@ pub struct Refusal {
     pub missing: Vec<Missing>,
     /// What the caller can do about it.
     pub help: String,
+    /// Whether it passes by itself, so that the same may be granted in a moment.
+    pub passing: bool,
 }
 
 /// One thing that is missing or wrong.
@@ -35,7 +37,8 @@ impl Refusal {
     /// A refusal by a rule of the domain.
     #[must_use]
     pub fn rule(rule: &'static str, message: impl Into<String>) -> Self {
-        Self { reason: Reason::Rule, rule, message: message.into(), missing: Vec::new(), help: String::new() }
+        let (message, help) = (message.into(), String::new());
+        Self { reason: Reason::Rule, rule, message, missing: Vec::new(), help, passing: false }
     }
 
     /// A step that is out of order.
@@ -48,13 +51,8 @@ impl Refusal {
     #[must_use]
     pub fn field(field: impl Into<String>, description: impl Into<String>) -> Self {
         let (field, description) = (field.into(), description.into());
-        Self {
-            reason: Reason::InvalidField,
-            rule: "PL-4",
-            message: format!("{field}: {description}"),
-            missing: vec![Missing { subject: field, description }],
-            help: String::new(),
-        }
+        let refusal = Self::because(Reason::InvalidField, "PL-4", format!("{field}: {description}"));
+        refusal.missing(field, description)
     }
 
     /// There is no such record, or the caller may not see it.
@@ -82,7 +80,14 @@ impl Refusal {
     /// Any other reason, under the platform rule that it serves.
     #[must_use]
     pub fn because(reason: Reason, rule: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, ..Self::rule(rule, message) }
+        Self { reason, passing: reason == Reason::Unavailable, ..Self::rule(rule, message) }
+    }
+
+    /// Says that it passes by itself.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.passing = true;
+        self
     }
 
     /// The same, under another rule.

@@ -42,10 +42,13 @@ impl Kind for Networks {
     fn validate(network: &proto::Network) -> Refused<()> {
         text::name("network.display_name", &network.display_name)?;
         text::optional("network.purpose", &network.purpose)?;
-        if network.kind() == NetworkKind::Unspecified || network.scope() == NetworkScope::Unspecified {
-            return Err(Refusal::field("network.kind", "and scope are required")
-                .under("NW-1")
-                .help("Say whether it is thematic or multipurpose, and whether national, regional or global."));
+        if network.kind() == NetworkKind::Unspecified {
+            let refusal = Refusal::field("network.kind", "is required").under("NW-1");
+            return Err(refusal.help("Say whether it is thematic or multipurpose."));
+        }
+        if network.scope() == NetworkScope::Unspecified {
+            let refusal = Refusal::field("network.scope", "is required").under("NW-1");
+            return Err(refusal.help("Say whether it is national, regional or global."));
         }
         if !(0..=NOTICE_MONTHS).contains(&network.notice_months) {
             return Err(Refusal::field("network.notice_months", format!("must be 0 to {NOTICE_MONTHS}")).under("NW-3"));

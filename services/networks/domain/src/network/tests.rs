@@ -47,7 +47,7 @@ fn nw_1_what_it_is_must_be_said() {
     let cases: [(Break, &str, &str); 6] = [
         (|n| n.display_name.clear(), "PL-4", "network.display_name"),
         (|n| n.kind = 0, "NW-1", "network.kind"),
-        (|n| n.scope = 0, "NW-1", "network.kind"),
+        (|n| n.scope = 0, "NW-1", "network.scope"),
         (|n| n.notice_months = NOTICE_MONTHS + 1, "NW-3", "network.notice_months"),
         (|n| n.notice_months = -1, "NW-3", "network.notice_months"),
         (|n| n.criteria = vec![criterion("size", "residents > 5")], "NW-2", "network.criteria[0].expression"),
