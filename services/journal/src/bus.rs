@@ -175,7 +175,8 @@ impl Bus {
         };
         let stream = self.context.get_or_create_stream(config.clone()).await.map_err(|e| broker(&e))?;
         let stands = &stream.cached_info().config;
-        if stands.subjects != config.subjects {
+        // Never the other way round: a newer version may have widened it further.
+        if config.subjects.iter().any(|subject| !stands.subjects.contains(subject)) {
             let wider = stream::Config { subjects: config.subjects, ..stands.clone() };
             self.context.update_stream(wider).await.map_err(|e| broker(&e))?;
         }

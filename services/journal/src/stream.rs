@@ -51,7 +51,7 @@ impl StreamSource {
 
     async fn open(&self) -> Result<pull::Stream, Refusal> {
         let stream = self.bus.stream(self.service).await?;
-        let config = pull::Config {
+        let mut config = pull::Config {
             durable_name: Some(self.durable.to_owned()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
@@ -59,15 +59,25 @@ impl StreamSource {
             filter_subjects: self.bus.subjects_of(self.service, &self.collections),
             ..Default::default()
         };
-        let before = match stream.consumer_info(self.durable).await {
-            Ok(info) => Some(info.config.filter_subjects),
+        let mut before = match stream.consumer_info(self.durable).await {
+            Ok(info) => Some(info),
             Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => None,
             Err(error) => return Err(broker(&error)),
         };
-        // Makes it, or changes what it brings.
+        if let Some(filters) = before.as_ref().map(|info| &info.config.filter_subjects).filter(|all| !all.is_empty()) {
+            let own = config.filter_subjects.clone();
+            // A replica of another version may need more: it is never narrowed.
+            config.filter_subjects.extend(filters.iter().filter(|subject| !own.contains(subject)).cloned());
+            if own.iter().any(|subject| !filters.contains(subject)) {
+                tracing::info!(durable = self.durable, "more is followed than before; reading all of the stream again");
+                stream.delete_consumer(self.durable).await.map_err(|e| broker(&e))?;
+                before = None;
+            }
+        }
+        // Makes it, or has it filter, where a version made it that did not.
         let mut consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
         // Of a new one the broker says that it has had whatever the stream keeps no more.
-        let mut seen = before.as_ref().map_or(0, |_| consumer.cached_info().delivered.stream_sequence);
+        let mut seen = before.map_or(0, |_| consumer.cached_info().delivered.stream_sequence);
         let state = stream.get_info().await.map_err(|e| broker(&e))?.state;
         if seen > state.last_sequence {
             // The stream lost its end and the consumer did not: it would pass over what takes those places.
@@ -76,13 +86,13 @@ impl StreamSource {
             consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
             seen = 0;
         }
-        // The stream keeps messages for a while. What is older than that, the owner publishes again, as it does where one
-        // begins to follow what was passed over before; a version without filters passed over nothing. The owner must have
-        // heard: who asked in vain asks again.
-        let lacks = |before: Vec<String>| config.filter_subjects.iter().any(|subject| !before.contains(subject));
-        let widened = before.filter(|before| !before.is_empty()).is_some_and(lacks);
-        if widened || state.first_sequence > seen + 1 {
-            tracing::warn!(durable = self.durable, "the stream has not what was missed; asking for everything again");
+        // The stream keeps messages for a while. What is older than that, the owner publishes again. It must have heard:
+        // who asked in vain asks again.
+        if state.first_sequence > seen + 1 {
+            tracing::warn!(
+                durable = self.durable,
+                "the stream begins after what was seen; asking for everything again"
+            );
             self.ask_again().await?;
         }
         consumer

@@ -160,6 +160,31 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
     published.end().await;
 }
 
+/// Who keeps more than before gets what was passed over; who keeps less leaves the consumer to those who do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_is_widened_and_never_narrowed() {
+    let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
+    let prefix = prefix(&published.f);
+    let offices = || Subscription::new("both", &published.f.journal).mirror::<Offices>();
+    published.f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    offices().step(&mut published.source(&offices())).await.unwrap();
+    let both = offices().mirror::<Cities>();
+    published.called(&both, &mut published.source(&both), "a", "Lyon").await;
+    let waiting = tokio::spawn({
+        let (older, mut source) = (offices(), published.source(&offices()));
+        async move { older.step(&mut source).await }
+    });
+    eventually("the older one waits", async || {
+        let (_, consumer) = state(&published.servers, &prefix, "both").await;
+        (consumer.num_waiting > 0).then_some(())
+    })
+    .await;
+    waiting.abort();
+    let (_, consumer) = state(&published.servers, &prefix, "both").await;
+    assert_eq!(consumer.config.filter_subjects.len(), 3, "{:?}", consumer.config.filter_subjects);
+    published.end().await;
+}
+
 /// A stream, a consumer and messages of a version that had no collections in its subjects.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_version_left_is_read_and_widened() {
