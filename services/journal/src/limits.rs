@@ -101,7 +101,7 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 /// Most records that one look-up reads together.
 pub const LOOKUP_RECORDS: usize = 256;
 /// Most records of one reader that are looked up together with what others ask for; more have a statement of their own.
-pub const LOOKUP_FEW: usize = 64;
+pub const LOOKUP_FEW: usize = 8;
 /// Look-ups at once.
 pub const LOOKUPS: usize = 2;
 /// Keys of a queue that one round takes, and that are handed over to it; what is more is looked for in the database.
