@@ -1,9 +1,9 @@
 //! What a subscription has of the records that some changes are about, while it applies them.
 
 use crate::{
-    queue::{Handed, Marks},
+    queue::Marks,
     remembered::{AnyMirrored, Mirrored, Remembered},
-    tables::quarantine,
+    tables::{dirty, quarantine},
     view::Before,
 };
 use std::collections::{BTreeSet, HashMap};
@@ -73,6 +73,6 @@ impl Applying {
 pub(crate) struct Applied {
     pub marked: BTreeSet<&'static str>,
     /// The marks as they stand, where they were asked for.
-    pub handed: Vec<Handed>,
+    pub handed: Vec<dirty::Model>,
     pub known: Remembered,
 }

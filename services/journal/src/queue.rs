@@ -14,9 +14,7 @@ use crate::{
 use async_trait::async_trait;
 use futures::{StreamExt, stream};
 use hansa_kernel::Refusal;
-use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QueryResult, QuerySelect, Set, Statement, Value,
-};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Set, Statement, Value};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
@@ -69,28 +67,6 @@ pub(crate) fn mark_dirty(writes: &mut Writes, keys: Marks) {
         })
         .collect();
     writes.insert_or_answering(&rows, RAISE, "queue, key, marks, trace");
-}
-
-/// A key that was marked, as it stands in its queue.
-#[derive(Clone, Debug)]
-pub(crate) struct Handed {
-    queue: String,
-    key: Uuid,
-    marks: i64,
-    trace: Option<String>,
-}
-
-impl Handed {
-    /// What a row says; nothing where it is of NULLs.
-    pub(crate) fn read(row: &QueryResult) -> Option<Self> {
-        let Ok(Some(queue)) = row.try_get("", "queue") else { return None };
-        let (key, marks) = (row.try_get("", "key").ok()?, row.try_get("", "marks").ok()?);
-        Some(Self { queue, key, marks, trace: row.try_get("", "trace").ok()? })
-    }
-
-    fn row(&self) -> dirty::Model {
-        dirty::Model { queue: self.queue.clone(), key: self.key, marks: self.marks, trace: self.trace.clone() }
-    }
 }
 
 /// What waits in a queue, as far as it is known without a look into the database.
@@ -200,7 +176,7 @@ impl Journal {
 
     /// The same, with the keys as they stand there, so that they need not be looked for. A queue of which none is handed over
     /// is looked into.
-    pub(crate) fn hand(&self, queues: impl IntoIterator<Item = &'static str>, keys: Vec<Handed>) {
+    pub(crate) fn hand(&self, queues: impl IntoIterator<Item = &'static str>, keys: Vec<dirty::Model>) {
         let mut queues = queues.into_iter().peekable();
         if queues.peek().is_none() {
             return;
@@ -209,9 +185,9 @@ impl Journal {
             for queue in queues {
                 let known = known.entry(queue).or_default();
                 known.marks += 1;
-                let mut own = keys.iter().filter(|handed| handed.queue == queue).peekable();
+                let mut own = keys.iter().filter(|row| row.queue == queue).peekable();
                 known.more |= own.peek().is_none();
-                own.for_each(|handed| known.keep(handed.row()));
+                own.for_each(|row| known.keep(row.clone()));
             }
         });
     }
@@ -292,9 +268,8 @@ impl<F> Queue<F> {
         let mut taken = Known::default();
         self.journal.inner.queues.0.send_if_modified(|known| {
             if let Some(known) = known.get_mut(self.queue) {
-                let marks = known.marks;
-                taken = std::mem::replace(known, Known { marks, ..Known::default() });
-                taken.marks = marks;
+                let more = std::mem::take(&mut known.more);
+                taken = Known { marks: known.marks, keys: std::mem::take(&mut known.keys), more };
             }
             false
         });

@@ -16,10 +16,10 @@ use crate::{
     metrics,
     mirror::{AnyMirror, Mirror, MirrorOf, TOMBSTONE, read},
     panics,
-    queue::{Handed, mark_dirty},
+    queue::mark_dirty,
     remembered::Remembered,
     store::{Backend, storage},
-    tables::{cursor, mirror, quarantine},
+    tables::{cursor, dirty, mirror, quarantine},
     trace,
     view::{Before, Collector, View},
     worker::Worker,
@@ -27,7 +27,8 @@ use crate::{
 use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, QueryFilter, Set, SqlErr, Statement,
+    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, EntityTrait, FromQueryResult, QueryFilter, Set,
+    SqlErr, Statement,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -213,7 +214,10 @@ impl Subscription {
         }
         applied.known.turn = Some(turn + 1);
         match writes.run_in_turn(store.writer(), &self.turn(), turn).await {
-            Ok(Some(marks)) => Ok(Some(Applied { handed: marks.iter().filter_map(Handed::read).collect(), ..applied })),
+            Ok(Some(rows)) => {
+                let handed = rows.iter().filter_map(|row| dirty::Model::from_query_result(row, "").ok()).collect();
+                Ok(Some(Applied { handed, ..applied }))
+            }
             Ok(None) => Ok(None),
             // There is a row where none should be.
             Err(error) if matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_))) => Ok(None),

@@ -4,7 +4,7 @@
 mod fixture;
 
 use async_nats::jetstream::{self, consumer, stream};
-use fixture::{Fixture, enter, name, rename};
+use fixture::{Fixture, enter, name, prefix, rename};
 use futures::{FutureExt, StreamExt};
 use hansa_journal::{Bus, Mirror, Mirrors, Relay, StreamSource, limits::STREAM_AGE, subscription::Subscription};
 use hansa_register_domain::reference::{CityReference, OfficeReference};
@@ -69,11 +69,6 @@ impl Published {
     }
 }
 
-fn prefix(f: &Fixture) -> String {
-    let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap();
-    format!("hansa-{id}")
-}
-
 async fn context(servers: &Servers) -> jetstream::Context {
     jetstream::new(async_nats::connect(servers.nats()).await.unwrap())
 }
@@ -88,7 +83,7 @@ async fn state(servers: &Servers, prefix: &str, durable: &str) -> (stream::State
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_gets_what_it_keeps_and_the_pulse() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
-    let prefix = prefix(&published.f);
+    let prefix = prefix(&published.f.node);
     let (cities, offices) = (
         Subscription::new("cities", &published.f.journal).mirror::<Cities>(),
         Subscription::new("offices", &published.f.journal).mirror::<Offices>(),
@@ -116,7 +111,7 @@ async fn a_subscription_gets_what_it_keeps_and_the_pulse() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_got_nothing_for_long_has_missed_nothing() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
-    let prefix = prefix(&published.f);
+    let prefix = prefix(&published.f.node);
     let client = async_nats::connect(published.servers.nats()).await.unwrap();
     let mut asked = client.subscribe(format!("{prefix}.register.replay")).await.unwrap();
     let offices = |durable| Subscription::new(durable, &published.f.journal).mirror::<Offices>();
@@ -164,7 +159,7 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consumer_is_widened_and_never_narrowed() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
-    let prefix = prefix(&published.f);
+    let prefix = prefix(&published.f.node);
     let offices = || Subscription::new("both", &published.f.journal).mirror::<Offices>();
     published.f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     offices().step(&mut published.source(&offices())).await.unwrap();
@@ -189,7 +184,7 @@ async fn a_consumer_is_widened_and_never_narrowed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_version_left_is_read_and_widened() {
     let (f, servers) = (Fixture::sqlite().await, Servers::start());
-    let (prefix, context) = (prefix(&f), context(&servers).await);
+    let (prefix, context) = (prefix(&f.node), context(&servers).await);
     let config = stream::Config {
         name: format!("{prefix}-register"),
         subjects: vec![format!("{prefix}.register.changes.*")],

@@ -4,7 +4,7 @@
 mod fixture;
 
 use async_nats::jetstream;
-use fixture::{Fixture, enter, name, rename};
+use fixture::{Fixture, enter, name, prefix, rename};
 use hansa_journal::{Bus, Mirror, Mirrors, NodeKeys, Relay, StreamSource, subscription::Subscription};
 use hansa_kernel::envelope;
 use hansa_proto::{
@@ -61,9 +61,8 @@ async fn what_the_node_has_not_signed_is_not_applied() {
         SignedChange { envelope: next.encode_to_vec(), signatures: first.signed.signatures },
     ];
     let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
-    let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
     for forged in forged {
-        let subject = format!("hansa-{id}.register.changes.cities.0");
+        let subject = format!("{}.register.changes.cities.0", prefix(&f.node));
         context.publish(subject, forged.encode_to_vec().into()).await.unwrap().await.unwrap();
     }
     f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();

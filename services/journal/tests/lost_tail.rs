@@ -5,7 +5,7 @@
 mod fixture;
 
 use async_nats::jetstream;
-use fixture::{Fixture, enter, held};
+use fixture::{Fixture, enter, held, prefix};
 use hansa_journal::{Bus, Relay};
 use hansa_tests::Servers;
 use sea_orm::{ConnectionTrait, Statement};
@@ -80,8 +80,7 @@ async fn r_2_what_someone_takes_out_is_put_in_again() {
     submit(&f, 0, 20).await;
     f.clock.set(fixture::start() + Duration::from_secs(3_600));
     all_published(&f).await;
-    let id = f.node.name().trim_start_matches("nodes/").split('-').next().unwrap().to_owned();
-    let name = format!("hansa-{id}-register");
+    let name = format!("{}-register", prefix(&f.node));
     assert_eq!(held(&servers.nats(), &f.node).await.len(), 20);
     let context = jetstream::new(async_nats::connect(servers.nats()).await.unwrap());
     context.get_stream(&name).await.unwrap().purge().await.unwrap();
