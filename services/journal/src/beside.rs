@@ -12,6 +12,6 @@ pub(crate) struct Row<A>(pub A);
 
 impl<A: ActiveModelTrait + Clone + Send + Sync> Beside for Row<A> {
     fn write(&self, writes: &mut Writes) {
-        writes.upsert_apart(&self.0);
+        writes.upsert_apart(self.0.clone());
     }
 }

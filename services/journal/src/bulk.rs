@@ -4,10 +4,11 @@
 
 use crate::{limits::BIND_VARIABLES, store::StoreError};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic,
-    Iterable, PrimaryKeyToColumn, QueryResult, Statement, Value,
+    ActiveModelTrait, ColumnTrait, ConnectionTrait, DbBackend, EntityName, EntityTrait, IdenStatic, Iterable,
+    PrimaryKeyToColumn, QueryResult, Statement, Value,
     sea_query::{ArrayType, Expr, ExprTrait, extension::postgres::PgFunc},
 };
+use std::fmt::Write;
 use uuid::Uuid;
 
 /// That a column holds one of these. On PostgreSQL they are one variable: the statement stays the same however many they
@@ -61,22 +62,27 @@ impl Writes {
     }
 
     /// Inserts rows.
-    pub(crate) fn insert<A: ActiveModelTrait>(&mut self, rows: &[A]) {
+    pub(crate) fn insert<A: ActiveModelTrait>(&mut self, rows: Vec<A>) {
         self.add(rows, Meeting::Fail);
     }
 
     /// Inserts rows, or overwrites those of the same key.
-    pub(crate) fn upsert<A: ActiveModelTrait>(&mut self, rows: &[A]) {
+    pub(crate) fn upsert<A: ActiveModelTrait>(&mut self, rows: Vec<A>) {
         self.add(rows, Meeting::Overwrite);
     }
 
     /// Inserts rows, or changes those of the same key as the text after `ON CONFLICT` says.
-    pub(crate) fn insert_or<A: ActiveModelTrait>(&mut self, rows: &[A], change: &str) {
+    pub(crate) fn insert_or<A: ActiveModelTrait>(&mut self, rows: Vec<A>, change: &str) {
         self.add(rows, Meeting::Change(change));
     }
 
     /// The same, and has `run_in_turn` answer these columns of the rows as they stand then.
-    pub(crate) fn insert_or_answering<A: ActiveModelTrait>(&mut self, rows: &[A], change: &str, columns: &'static str) {
+    pub(crate) fn insert_or_answering<A: ActiveModelTrait>(
+        &mut self,
+        rows: Vec<A>,
+        change: &str,
+        columns: &'static str,
+    ) {
         let place = self.together.len();
         self.insert_or(rows, change);
         if let Some(text) = self.together.get_mut(place).filter(|_| self.only == IN_TURN) {
@@ -86,8 +92,8 @@ impl Writes {
     }
 
     /// Inserts a row, or overwrites that of the same key, by a statement of its own: others of its table may be written too.
-    pub(crate) fn upsert_apart<A: ActiveModelTrait + Clone>(&mut self, row: &A) {
-        self.list(&columns(std::slice::from_ref(row)), 1, Meeting::Overwrite, text::<A>);
+    pub(crate) fn upsert_apart<A: ActiveModelTrait>(&mut self, row: A) {
+        self.list::<A>(columns(vec![row]), 1, Meeting::Overwrite);
     }
 
     /// Deletes the rows of some records, before anything is inserted.
@@ -150,51 +156,56 @@ impl Writes {
         Ok(Some(rows).filter(|rows| !rows.is_empty()))
     }
 
-    fn add<A: ActiveModelTrait>(&mut self, rows: &[A], meeting: Meeting<'_>) {
+    fn add<A: ActiveModelTrait>(&mut self, rows: Vec<A>, meeting: Meeting<'_>) {
+        let count = rows.len();
         let columns = columns(rows);
         if columns.is_empty() {
             return;
         }
-        if self.engine == DbBackend::Postgres
-            && let Some(arrays) = columns.iter().map(Column::array).collect::<Option<Vec<_>>>()
-        {
-            let places: Vec<String> =
-                (1..=arrays.len()).map(|place| format!("${}", self.values.len() + place)).collect();
-            let shown: Vec<String> = columns.iter().map(Column::shown).collect();
-            let names = names(&columns);
-            let (shown, places) = (shown.join(", "), places.join(", "));
-            let source = format!("SELECT {shown} FROM UNNEST({places}) AS given({names}){}", self.only);
-            self.together.push(text::<A>(&columns, &source, meeting));
-            self.values.extend(arrays);
-            return;
+        if self.engine != DbBackend::Postgres || !columns.iter().all(Column::is_array) {
+            return self.list::<A>(columns, count, meeting);
         }
-        self.list(&columns, rows.len(), meeting, text::<A>);
+        let (first, only) = (self.values.len() + 1, self.only);
+        self.together.push(text::<A>(&columns, meeting, |sql| {
+            sql.push_str("SELECT ");
+            listed(sql, &columns, |sql, column| column.show(sql));
+            sql.push_str(" FROM UNNEST(");
+            listed(sql, first..first + columns.len(), |sql, place| put(sql, format_args!("${place}")));
+            sql.push_str(") AS given(");
+            names(sql, &columns);
+            sql.push(')');
+            sql.push_str(only);
+        }));
+        self.values.extend(columns.into_iter().map(Column::array));
     }
 
     /// Rows as lists of values, as many a statement as the engine takes.
-    fn list(&mut self, columns: &[Column], rows: usize, meeting: Meeting<'_>, text: Text) {
-        let size = (BIND_VARIABLES / columns.len().max(1)).max(1);
+    fn list<A: ActiveModelTrait>(&mut self, mut columns: Vec<Column>, rows: usize, meeting: Meeting<'_>) {
+        let (engine, width) = (self.engine, columns.len());
+        let size = (BIND_VARIABLES / width.max(1)).max(1);
         for from in (0..rows).step_by(size) {
             let here = from..(from + size).min(rows);
-            let place = |row: usize, column: usize| match self.engine {
-                DbBackend::Postgres => format!("${}", (row - from) * columns.len() + column + 1),
-                _ => "?".to_owned(),
-            };
-            let row = |row| {
-                let places: Vec<String> = (0..columns.len()).map(|column| place(row, column)).collect();
-                format!("({})", places.join(", "))
-            };
-            let source = format!("VALUES {}", here.clone().map(row).collect::<Vec<_>>().join(", "));
-            let values: Vec<Value> =
-                here.flat_map(|row| columns.iter().map(move |column| column.cells[row].clone())).collect();
-            let sql = text(columns, &source, meeting);
-            self.before.push(Statement::from_sql_and_values(self.engine, sql, values));
+            let sql = text::<A>(&columns, meeting, |sql| {
+                sql.push_str("VALUES ");
+                listed(sql, 0..here.len(), |sql, row| {
+                    sql.push('(');
+                    listed(sql, 1..=width, |sql, column| match engine {
+                        DbBackend::Postgres => put(sql, format_args!("${}", row * width + column)),
+                        _ => sql.push('?'),
+                    });
+                    sql.push(')');
+                });
+            });
+            let mut values = Vec::with_capacity(here.len() * width);
+            for row in here {
+                values.extend(
+                    columns.iter_mut().map(|column| std::mem::replace(&mut column.cells[row], Value::Bool(None))),
+                );
+            }
+            self.before.push(Statement::from_sql_and_values(engine, sql, values));
         }
     }
 }
-
-/// Makes the statement that inserts into one table.
-type Text = fn(&[Column], &str, Meeting<'_>) -> String;
 
 /// One statement of several. PostgreSQL runs the main one first, then the others from the last to the first.
 fn one(mut together: Vec<String>) -> Option<String> {
@@ -211,55 +222,71 @@ fn one(mut together: Vec<String>) -> Option<String> {
 struct Column {
     name: &'static str,
     nullable: bool,
+    null: Value,
     cells: Vec<Value>,
 }
 
 /// The columns that some row has a value or NULL for. The others have their defaults.
-fn columns<A: ActiveModelTrait>(rows: &[A]) -> Vec<Column> {
+fn columns<A: ActiveModelTrait>(mut rows: Vec<A>) -> Vec<Column> {
     let mut columns = Vec::new();
     for column in <A::Entity as EntityTrait>::Column::iter() {
-        let cells: Vec<ActiveValue<Value>> = rows.iter().map(|row| row.get(column)).collect();
-        let set = |cell: &ActiveValue<Value>| match cell {
-            ActiveValue::Set(value) | ActiveValue::Unchanged(value) => Some(value.clone()),
-            ActiveValue::NotSet => None,
-        };
-        let Some(null) = cells.iter().find_map(set).map(|value| value.as_null()) else { continue };
-        let cells = cells.iter().map(|cell| set(cell).unwrap_or_else(|| null.clone())).collect();
-        columns.push(Column { name: IdenStatic::as_str(&column), nullable: column.def().is_null(), cells });
+        let cells: Vec<Option<Value>> = rows.iter_mut().map(|row| row.take(column).into_value()).collect();
+        let Some(null) = cells.iter().flatten().next().map(Value::as_null) else { continue };
+        let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(|| null.clone())).collect();
+        columns.push(Column { name: IdenStatic::as_str(&column), nullable: column.def().is_null(), null, cells });
     }
     columns
 }
 
-fn names(columns: &[Column]) -> String {
-    columns.iter().map(|column| format!("\"{}\"", column.name)).collect::<Vec<_>>().join(", ")
+fn put(sql: &mut String, text: std::fmt::Arguments<'_>) {
+    let _ = sql.write_fmt(text);
 }
 
-fn text<A: ActiveModelTrait>(columns: &[Column], source: &str, meeting: Meeting<'_>) -> String {
-    let table = A::Entity::default();
-    let table = table.table_name();
-    let insert = format!("INSERT INTO \"{table}\" ({}) {source}", names(columns));
-    match meeting {
-        Meeting::Fail => insert,
-        Meeting::Change(how) => format!("{insert} ON CONFLICT {how}"),
-        Meeting::Overwrite => {
-            let keys: Vec<&str> = <A::Entity as EntityTrait>::PrimaryKey::iter()
-                .map(|key| IdenStatic::as_str(&key.into_column()))
-                .collect();
-            let others = columns.iter().filter(|column| !keys.contains(&column.name));
-            let others: Vec<String> = others.map(|column| format!("\"{0}\" = excluded.\"{0}\"", column.name)).collect();
-            let keys = keys.iter().map(|key| format!("\"{key}\"")).collect::<Vec<_>>().join(", ");
-            match others.is_empty() {
-                true => format!("{insert} ON CONFLICT ({keys}) DO NOTHING"),
-                false => format!("{insert} ON CONFLICT ({keys}) DO UPDATE SET {}", others.join(", ")),
-            }
+/// Writes some, with commas in between.
+fn listed<T>(sql: &mut String, items: impl IntoIterator<Item = T>, each: impl Fn(&mut String, T)) {
+    for (at, item) in items.into_iter().enumerate() {
+        if at > 0 {
+            sql.push_str(", ");
         }
+        each(sql, item);
     }
+}
+
+fn names(sql: &mut String, columns: &[Column]) {
+    listed(sql, columns, |sql, column| put(sql, format_args!("\"{}\"", column.name)));
+}
+
+/// The statement that inserts into one table what `source` writes.
+fn text<A: ActiveModelTrait>(columns: &[Column], meeting: Meeting<'_>, source: impl FnOnce(&mut String)) -> String {
+    let (table, mut sql) = (A::Entity::default(), String::with_capacity(64 + 64 * columns.len()));
+    put(&mut sql, format_args!("INSERT INTO \"{}\" (", table.table_name()));
+    names(&mut sql, columns);
+    sql.push_str(") ");
+    source(&mut sql);
+    match meeting {
+        Meeting::Fail => {}
+        Meeting::Change(how) => put(&mut sql, format_args!(" ON CONFLICT {how}")),
+        Meeting::Overwrite => overwrite::<A>(&mut sql, columns),
+    }
+    sql
+}
+
+fn overwrite<A: ActiveModelTrait>(sql: &mut String, columns: &[Column]) {
+    let keys = || <A::Entity as EntityTrait>::PrimaryKey::iter().map(|key| IdenStatic::as_str(&key.into_column()));
+    sql.push_str(" ON CONFLICT (");
+    listed(sql, keys(), |sql, key| put(sql, format_args!("\"{key}\"")));
+    let mut others = columns.iter().filter(|column| keys().all(|key| key != column.name)).peekable();
+    if others.peek().is_none() {
+        return sql.push_str(") DO NOTHING");
+    }
+    sql.push_str(") DO UPDATE SET ");
+    listed(sql, others, |sql, Column { name, .. }| put(sql, format_args!("\"{name}\" = excluded.\"{name}\"")));
 }
 
 impl Column {
     /// The kind of its values, and what stands for NULL in an array of them, which the driver cannot have in it.
     fn kind(&self) -> Option<(ArrayType, Option<(Value, &'static str)>)> {
-        Some(match &self.cells[0] {
+        Some(match &self.null {
             Value::Bool(_) => (ArrayType::Bool, None),
             Value::Int(_) => (ArrayType::Int, Some((i32::MIN.into(), "'-2147483648'::int"))),
             Value::BigInt(_) => (ArrayType::BigInt, Some((i64::MIN.into(), "'-9223372036854775808'::bigint"))),
@@ -272,23 +299,30 @@ impl Column {
         })
     }
 
-    /// The column as one array; `None` where its values do not fit into one.
-    fn array(&self) -> Option<Value> {
-        let (kind, null) = self.kind()?;
-        let (null, stands) = (self.cells[0].as_null(), null.filter(|_| self.nullable).map(|(stands, _)| stands));
-        if stands.as_ref().is_some_and(|stands| self.cells.contains(stands)) {
-            return None;
+    /// Whether its values fit into one array.
+    fn is_array(&self) -> bool {
+        match self.kind() {
+            Some((_, Some((stands, _)))) if self.nullable => !self.cells.contains(&stands),
+            Some(_) => !self.cells.contains(&self.null),
+            None => false,
         }
-        let cell = |cell: &Value| if *cell == null { stands.clone() } else { Some(cell.clone()) };
-        let cells: Option<Vec<Value>> = self.cells.iter().map(cell).collect();
-        Some(Value::Array(kind, Some(Box::new(cells?))))
+    }
+
+    /// The column as one array, where its values fit into one.
+    fn array(self) -> Value {
+        let (kind, stands) = self.kind().map_or((ArrayType::Bool, None), |(kind, stands)| (kind, stands));
+        let stands = stands.map_or(Value::Bool(None), |(stands, _)| stands);
+        let cell = |cell: Value| if cell == self.null { stands.clone() } else { cell };
+        Value::Array(kind, Some(Box::new(self.cells.into_iter().map(cell).collect())))
     }
 
     /// How it is taken out of its array.
-    fn shown(&self) -> String {
+    fn show(&self, sql: &mut String) {
         match self.kind() {
-            Some((_, Some((_, literal)))) if self.nullable => format!("NULLIF(\"{}\", {literal})", self.name),
-            _ => format!("\"{}\"", self.name),
+            Some((_, Some((_, literal)))) if self.nullable => {
+                put(sql, format_args!("NULLIF(\"{}\", {literal})", self.name));
+            }
+            _ => put(sql, format_args!("\"{}\"", self.name)),
         }
     }
 }
@@ -315,7 +349,7 @@ mod tests {
 
     fn upserts(engine: DbBackend, rows: &[record::ActiveModel]) -> Writes {
         let mut writes = Writes::on(engine);
-        writes.upsert(rows);
+        writes.upsert(rows.to_vec());
         writes
     }
 
@@ -353,7 +387,7 @@ mod tests {
     fn several_tables_are_one_statement() {
         let mut writes = upserts(DbBackend::Postgres, &[row(1, None)]);
         let cursor = cursor::ActiveModel { subscription: Set("s".into()), position: Set(1) };
-        writes.insert(&[cursor]);
+        writes.insert(vec![cursor]);
         let sql = one(writes.together).unwrap();
         let (also, main) = sql.split_once(") INSERT INTO \"records\"").unwrap();
         assert!(

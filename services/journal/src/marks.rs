@@ -184,7 +184,7 @@ impl Journal {
             |name: &str, position| cursor::ActiveModel { subscription: Set(name.to_owned()), position: Set(position) };
         if known.get(EPOCH) != Some(&created) || known.get(FIRST) != Some(&first) {
             let mut writes = Writes::on(tx.get_database_backend());
-            writes.upsert(&[row(EPOCH, created), row(FIRST, first)]);
+            writes.upsert(vec![row(EPOCH, created), row(FIRST, first)]);
             writes.run(&tx).await?;
         }
         tx.commit().await?;

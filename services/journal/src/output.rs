@@ -105,14 +105,12 @@ impl Output {
             }
         }
         self.beside.iter().for_each(|row| row.write(&mut writes));
-        writes.upsert(&records);
+        writes.upsert(records);
         views.write(&mut writes);
-        writes.insert(&self.seals);
-        writes.insert(&self.feed);
-        let requests: Vec<request::ActiveModel> =
-            self.requests.into_iter().map(IntoActiveModel::into_active_model).collect();
-        writes.insert(&requests);
-        writes.insert(&self.changes);
+        writes.insert(self.seals);
+        writes.insert(self.feed);
+        writes.insert(self.requests.into_iter().map(IntoActiveModel::into_active_model).collect::<Vec<_>>());
+        writes.insert(self.changes);
         writes
     }
 }

@@ -66,7 +66,7 @@ pub(crate) fn mark_dirty(writes: &mut Writes, keys: Marks) {
             trace: Set(trace),
         })
         .collect();
-    writes.insert_or_answering(&rows, RAISE, "queue, key, marks, trace");
+    writes.insert_or_answering(rows, RAISE, "queue, key, marks, trace");
 }
 
 /// What waits in a queue, as far as it is known without a look into the database.

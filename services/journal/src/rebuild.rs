@@ -207,7 +207,7 @@ async fn mend(inner: &Inner, tx: &DatabaseTransaction, ids: &[Uuid], out: &mut R
     }
     let before = rows_of(inner, tx, &by_kind).await?;
     let mut writes = Writes::on(engine);
-    writes.upsert(&records);
+    writes.upsert(records);
     collectors.write(&mut writes);
     writes.run(tx).await?;
     let now = rows_of(inner, tx, &by_kind).await?;

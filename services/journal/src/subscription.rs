@@ -119,7 +119,7 @@ impl Subscription {
                 let tx = self.journal.store().begin().await.map_err(|e| storage(&e))?;
                 let start = cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(0) };
                 let mut writes = Writes::on(self.journal.store().engine());
-                writes.upsert(&[start]);
+                writes.upsert(vec![start]);
                 writes.run(&tx).await.map_err(|e| storage(&e))?;
                 tx.commit().await.map_err(|e| storage(&e))?;
                 *self.remembered() = Remembered::default();
@@ -424,7 +424,7 @@ impl Subscription {
                 }
             }
         }
-        writes.upsert(&rows);
+        writes.upsert(rows);
         for collector in views.into_values().flatten() {
             collector.write(writes);
         }
@@ -434,10 +434,10 @@ impl Subscription {
             known: std::mem::take(&mut batch.known),
         };
         mark_dirty(writes, std::mem::take(&mut batch.dirty));
-        writes.insert(&batch.stuck);
+        writes.insert(std::mem::take(&mut batch.stuck));
         let cursor =
             |position| cursor::ActiveModel { subscription: Set(self.name.to_owned()), position: Set(position) };
-        writes.upsert(&position.map(cursor).into_iter().collect::<Vec<_>>());
+        writes.upsert(position.map(cursor).into_iter().collect::<Vec<_>>());
         applied.known.position = position.or(applied.known.position);
         batch.quarantined.iter().for_each(|record| applied.known.forget(*record));
         applied.known.keep(batch.stands());
