@@ -256,7 +256,8 @@ async fn number(journal: Journal, stop: CancellationToken) {
     }
 }
 
-/// CloudEvents attributes as NATS headers, the message id, and the trace.
+/// CloudEvents attributes as NATS headers, the message id, and the trace. The record stands in the id; a `ce-subject` beside it
+/// would only be longer.
 fn headers(envelope: &ChangeEnvelope, name: &RecordName, trace: Option<&str>) -> HeaderMap {
     let id = name.change(envelope.version);
     let mut headers = HeaderMap::new();
@@ -265,7 +266,6 @@ fn headers(envelope: &ChangeEnvelope, name: &RecordName, trace: Option<&str>) ->
     headers.insert("ce-id", id.as_str());
     headers.insert("ce-source", envelope.authority.as_str());
     headers.insert("ce-type", envelope.r#type.as_str());
-    headers.insert("ce-subject", envelope.record.as_str());
     if let Some(at) = envelope
         .claimed_time
         .as_ref()

@@ -3,7 +3,7 @@
 
 use crate::{
     bus::{Bus, broker},
-    limits::{ACK_PENDING, ACK_WAIT, HISTORY_WAIT, SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
+    limits::{ACK_PENDING, ACK_WAIT, HISTORY_WAIT, STREAM_AGE, SUBSCRIPTION_BATCH, SUBSCRIPTION_PERIOD},
     subscription::{Delivery, Source, Subscription},
 };
 use async_nats::jetstream::{
@@ -13,7 +13,7 @@ use async_nats::jetstream::{
 };
 use async_trait::async_trait;
 use futures::{FutureExt, StreamExt};
-use hansa_kernel::{RecordName, Refusal};
+use hansa_kernel::{RecordName, Refusal, envelope};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
 use std::time::Duration;
@@ -22,7 +22,8 @@ use std::time::Duration;
 pub struct StreamSource {
     bus: Bus,
     service: &'static str,
-    durable: &'static str,
+    subscription: &'static str,
+    durable: String,
     collections: Vec<&'static str>,
     messages: Option<pull::Stream>,
     taken: Vec<Delivered>,
@@ -35,11 +36,20 @@ impl std::fmt::Debug for StreamSource {
 }
 
 impl StreamSource {
-    /// A reader of what a subscription keeps of `service`, under its durable name. Replicas share it.
+    /// A reader of what a subscription keeps of `service`. Replicas that keep the same share a consumer. One of a version that
+    /// keeps more has a consumer of its own, and begins with all that the stream has: nobody passes anything over for others.
     #[must_use]
     pub fn of(bus: &Bus, service: &'static str, subscription: &Subscription) -> Self {
-        let (durable, collections) = (subscription.name(), subscription.collections());
-        Self { bus: bus.clone(), service, durable, collections, messages: None, taken: Vec::new() }
+        let (subscription, collections) = (subscription.name(), subscription.collections());
+        let kept = envelope::hash(collections.join(" ").as_bytes());
+        let durable = format!("{subscription}-{}", hex::encode(&kept[..4]));
+        Self { bus: bus.clone(), service, subscription, durable, collections, messages: None, taken: Vec::new() }
+    }
+
+    /// The name of the consumer at the broker.
+    #[must_use]
+    pub fn durable(&self) -> &str {
+        &self.durable
     }
 
     /// Asks the owner to publish everything again.
@@ -51,48 +61,37 @@ impl StreamSource {
 
     async fn open(&self) -> Result<pull::Stream, Refusal> {
         let stream = self.bus.stream(self.service).await?;
-        let mut config = pull::Config {
-            durable_name: Some(self.durable.to_owned()),
+        let config = pull::Config {
+            durable_name: Some(self.durable.clone()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: ACK_WAIT,
             max_ack_pending: ACK_PENDING,
             filter_subjects: self.bus.subjects_of(self.service, &self.collections),
+            // That of a version that runs no more goes when it could not go on anyway.
+            inactive_threshold: STREAM_AGE,
             ..Default::default()
         };
-        let mut before = match stream.consumer_info(self.durable).await {
-            Ok(info) => Some(info),
-            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => None,
+        // Of a new one the broker says that it has had whatever the stream keeps no more.
+        let mut seen = match stream.consumer_info(&self.durable).await {
+            Ok(info) => info.delivered.stream_sequence,
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => 0,
             Err(error) => return Err(broker(&error)),
         };
-        if let Some(filters) = before.as_ref().map(|info| &info.config.filter_subjects).filter(|all| !all.is_empty()) {
-            let own = config.filter_subjects.clone();
-            // A replica of another version may need more: it is never narrowed.
-            config.filter_subjects.extend(filters.iter().filter(|subject| !own.contains(subject)).cloned());
-            if own.iter().any(|subject| !filters.contains(subject)) {
-                tracing::info!(durable = self.durable, "more is followed than before; reading all of the stream again");
-                stream.delete_consumer(self.durable).await.map_err(|e| broker(&e))?;
-                before = None;
-            }
-        }
-        // Makes it, or has it filter, where a version made it that did not.
         let mut consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
-        // Of a new one the broker says that it has had whatever the stream keeps no more.
-        let mut seen = before.map_or(0, |_| consumer.cached_info().delivered.stream_sequence);
+        // Earlier versions had one consumer a subscription, whatever they kept. One of their replicas makes it again.
+        let _ = stream.delete_consumer(self.subscription).await;
         let state = stream.get_info().await.map_err(|e| broker(&e))?.state;
         if seen > state.last_sequence {
             // The stream lost its end and the consumer did not: it would pass over what takes those places.
-            tracing::warn!(durable = self.durable, "the stream ends before what was seen; reading all of it again");
-            stream.delete_consumer(self.durable).await.map_err(|e| broker(&e))?;
+            tracing::warn!(self.durable, "the stream ends before what was seen; reading all of it again");
+            stream.delete_consumer(&self.durable).await.map_err(|e| broker(&e))?;
             consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
             seen = 0;
         }
         // The stream keeps messages for a while. What is older than that, the owner publishes again. It must have heard:
         // who asked in vain asks again.
         if state.first_sequence > seen + 1 {
-            tracing::warn!(
-                durable = self.durable,
-                "the stream begins after what was seen; asking for everything again"
-            );
+            tracing::warn!(self.durable, "the stream begins after what was seen; asking for everything again");
             self.ask_again().await?;
         }
         consumer
@@ -152,7 +151,7 @@ impl Source for StreamSource {
                     trace: message.headers.as_ref().and_then(|h| h.get("traceparent")).map(ToString::to_string),
                 }),
                 // Not ours: whoever put it there, it is no change of this node. It is acknowledged and told.
-                Err(error) => tracing::error!(durable = self.durable, %error, "a message is no change"),
+                Err(error) => tracing::error!(self.durable, %error, "a message is no change"),
             }
         }
         Ok(deliveries)

@@ -5,7 +5,7 @@ mod fixture;
 
 use async_nats::jetstream::{self, consumer, stream};
 use fixture::{Fixture, enter, name, prefix, rename};
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use hansa_journal::{Bus, Mirror, Mirrors, Relay, StreamSource, limits::STREAM_AGE, subscription::Subscription};
 use hansa_register_domain::reference::{CityReference, OfficeReference};
 use hansa_tests::{SOON, Servers, eventually};
@@ -96,7 +96,7 @@ async fn a_subscription_gets_what_it_keeps_and_the_pulse() {
     offices.step(&mut of_offices).await.unwrap();
     let deadline = Instant::now() + SOON;
     loop {
-        let (stream, consumer) = state(&published.servers, &prefix, "offices").await;
+        let (stream, consumer) = state(&published.servers, &prefix, of_offices.durable()).await;
         assert!(consumer.delivered.consumer_sequence <= 1, "nothing but the pulse: {consumer:?}");
         if stream.messages == 21 && consumer.num_pending == 0 && consumer.num_ack_pending == 0 {
             break;
@@ -120,14 +120,14 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
     published.called(&cities, &mut published.source(&cities), "a", "Lyon").await;
     // A week later somebody else begins to publish, and what was there before is gone.
     published.f.clock.set(fixture::start() + STREAM_AGE + STREAM_AGE);
-    let last = state(&published.servers, &prefix, "cities").await.0.last_sequence;
+    let last = state(&published.servers, &prefix, published.source(&cities).durable()).await.0.last_sequence;
     let stop = CancellationToken::new();
     let other = tokio::spawn(Relay::of(&published.f.again().await, &published.bus).run(stop.clone()));
     let mut source = published.source(&seen);
     let deadline = Instant::now() + SOON;
     loop {
         seen.step(&mut source).await.unwrap();
-        let (stream, consumer) = state(&published.servers, &prefix, "offices").await;
+        let (stream, consumer) = state(&published.servers, &prefix, source.durable()).await;
         if consumer.delivered.stream_sequence > last && stream.last_sequence > last {
             break;
         }
@@ -136,9 +136,10 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
     let stream = context(&published.servers).await.get_stream(format!("{prefix}-register")).await.unwrap();
     stream.purge().sequence(last + 1).await.unwrap();
     let (opened, mut source) = (offices("offices"), published.source(&seen));
+    let durable = source.durable().to_owned();
     let waiting = tokio::spawn(async move { opened.step(&mut source).await });
     eventually("it waits for messages, beside the source that it had before", async || {
-        let (_, consumer) = state(&published.servers, &prefix, "offices").await;
+        let (_, consumer) = state(&published.servers, &prefix, &durable).await;
         (consumer.num_waiting > 1).then_some(())
     })
     .await;
@@ -155,34 +156,30 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
     published.end().await;
 }
 
-/// Who keeps more than before gets what was passed over; who keeps less leaves the consumer to those who do not.
+/// Replicas of two versions: what the older one takes, and keeps nothing of, the newer one gets all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_is_widened_and_never_narrowed() {
+async fn who_keeps_more_misses_nothing_beside_who_keeps_less() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
     let prefix = prefix(&published.f.node);
-    let offices = || Subscription::new("both", &published.f.journal).mirror::<Offices>();
-    published.f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
-    offices().step(&mut published.source(&offices())).await.unwrap();
-    let both = offices().mirror::<Cities>();
-    published.called(&both, &mut published.source(&both), "a", "Lyon").await;
-    let waiting = tokio::spawn({
-        let (older, mut source) = (offices(), published.source(&offices()));
-        async move { older.step(&mut source).await }
-    });
-    eventually("the older one waits", async || {
-        let (_, consumer) = state(&published.servers, &prefix, "both").await;
-        (consumer.num_waiting > 0).then_some(())
-    })
-    .await;
-    waiting.abort();
-    let (_, consumer) = state(&published.servers, &prefix, "both").await;
-    assert_eq!(consumer.config.filter_subjects.len(), 3, "{:?}", consumer.config.filter_subjects);
+    let older = Subscription::new("both", &published.f.journal).mirror::<Offices>();
+    let newer = Subscription::new("both", &published.f.journal).mirror::<Offices>().mirror::<Cities>();
+    let (mut less, mut more) = (published.source(&older), published.source(&newer));
+    for (key, title) in [("a", "Lyon"), ("b", "Turin")] {
+        published.f.journal.submit(enter(key, title), false).await.unwrap();
+        older.step(&mut less).await.unwrap();
+        published.called(&newer, &mut more, key, title).await;
+    }
+    for (source, kept) in [(&less, 1), (&more, 2)] {
+        let (_, consumer) = state(&published.servers, &prefix, source.durable()).await;
+        assert_eq!(consumer.config.filter_subjects.len(), 1 + kept, "{:?}", consumer.config.filter_subjects);
+        assert_eq!(consumer.config.inactive_threshold, STREAM_AGE, "it goes when nobody asks any more");
+    }
     published.end().await;
 }
 
 /// A stream, a consumer and messages of a version that had no collections in its subjects.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_earlier_version_left_is_read_and_widened() {
+async fn what_an_earlier_version_left_is_read_and_taken_over() {
     let (f, servers) = (Fixture::sqlite().await, Servers::start());
     let (prefix, context) = (prefix(&f.node), context(&servers).await);
     let config = stream::Config {
@@ -204,7 +201,9 @@ async fn what_an_earlier_version_left_is_read_and_widened() {
     published.called(&cities, &mut source, "a", "Lyon").await;
     published.f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();
     published.called(&cities, &mut source, "a", "Lugdunum").await;
-    let (_, consumer) = state(&published.servers, &prefix, "cities").await;
+    let (_, consumer) = state(&published.servers, &prefix, source.durable()).await;
     assert_eq!(consumer.config.filter_subjects.len(), 2, "{:?}", consumer.config.filter_subjects);
+    let consumers: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    assert_eq!(consumers, [source.durable()], "that of the earlier version is gone");
     published.end().await;
 }
