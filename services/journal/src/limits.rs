@@ -94,8 +94,14 @@ pub const HISTORY_WAIT: Duration = Duration::from_secs(5);
 pub const ACK_WAIT: Duration = Duration::from_secs(10);
 /// Messages of a subscription that are not acknowledged yet.
 pub const ACK_PENDING: i64 = 5_000;
-/// Connections of a service to PostgreSQL: one for the writer, the rest for readers.
+/// Connections of a service to PostgreSQL.
 pub const POSTGRES_CONNECTIONS: u32 = 8;
+/// Of these, most for statements that stand alone; the rest is left to transactions.
+pub const POSTGRES_STATEMENTS: u32 = 5;
+/// Connections of a service to its file, beside that of the writer.
+pub const SQLITE_READERS: u32 = 4;
+/// How long a connection is kept for statements before the pool gets it back.
+pub const CONNECTION_KEPT: Duration = Duration::from_secs(60);
 /// How long a connection may have been idle and still be taken for alive; after that it is asked first.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);
 /// Most records that one look-up reads together.

@@ -1,14 +1,18 @@
 //! The store: SQLite, a file a service, or PostgreSQL, a schema a service. Which one it is, nobody above this file asks.
 
 use crate::{
-    limits::{CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY, SQLITE_ROWS},
+    connection::Connection,
+    limits::{
+        CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_STATEMENTS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY,
+        SQLITE_READERS, SQLITE_ROWS,
+    },
     migrations::migrate,
 };
 use hansa_kernel::{Reason, Refusal};
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
     SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
-    sqlx::{self, Connection, postgres::PgConnectOptions},
+    sqlx::{self, Connection as _, postgres::PgConnectOptions},
 };
 use sea_orm_migration::MigratorTrait;
 use std::path::Path;
@@ -32,8 +36,10 @@ pub type StoreError = DbErr;
 /// A service's database.
 #[derive(Clone, Debug)]
 pub struct Store {
-    writer: DatabaseConnection,
-    reader: DatabaseConnection,
+    /// Where transactions that write take their connections from.
+    pool: DatabaseConnection,
+    writer: Connection,
+    reader: Connection,
     backend: Backend,
 }
 
@@ -74,9 +80,10 @@ impl Store {
             });
             Database::connect(options)
         };
-        let writer = connect(1).await?;
-        migrate::<M>(&writer).await?;
-        let store = Self { writer, reader: connect(4).await?, backend: Backend::Sqlite };
+        let pool = connect(1).await?;
+        migrate::<M>(&pool).await?;
+        let reader = Connection::to_file(&connect(SQLITE_READERS).await?, SQLITE_READERS);
+        let store = Self { writer: Connection::pooled(&pool), pool, reader, backend: Backend::Sqlite };
         store.scrub().await;
         Ok(store)
     }
@@ -115,7 +122,8 @@ impl Store {
         first.execute_raw(say("SELECT pg_advisory_unlock(7206981)".into())).await?;
         first.close().await?;
         let pool = Database::connect(options(POSTGRES_CONNECTIONS)).await?;
-        Ok(Self { writer: pool.clone(), reader: pool, backend: Backend::Postgres })
+        let alone = Connection::to_server(&pool, POSTGRES_STATEMENTS, POSTGRES_WAIT);
+        Ok(Self { writer: alone.clone(), reader: alone, pool, backend: Backend::Postgres })
     }
 
     /// Which engine it is.
@@ -130,14 +138,14 @@ impl Store {
         self.reader.get_database_backend()
     }
 
-    /// The connection of the one writer.
-    pub(crate) fn writer(&self) -> &DatabaseConnection {
+    /// The connection of the one writer, for statements that stand alone.
+    pub(crate) fn writer(&self) -> &Connection {
         &self.writer
     }
 
     /// Connections for reading.
     #[must_use]
-    pub fn reader(&self) -> &DatabaseConnection {
+    pub fn reader(&self) -> &Connection {
         &self.reader
     }
 
@@ -172,7 +180,7 @@ impl Store {
         if self.backend == Backend::Sqlite {
             options.sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         }
-        self.writer.begin_with_options(options).await
+        self.pool.begin_with_options(options).await
     }
 }
 

@@ -2,13 +2,14 @@
 
 use crate::{
     bulk::{Writes, among},
+    connection::Connection,
     store::StoreError,
 };
 use async_trait::async_trait;
 use hansa_kernel::{RecordName, Refused};
 use sea_orm::{
-    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction,
-    EntityTrait, IntoActiveModel, Iterable, QueryFilter, QueryOrder, QuerySelect, Value,
+    ActiveModelBehavior, ActiveModelTrait, ColumnTrait, ConnectionTrait, DatabaseTransaction, EntityTrait,
+    IntoActiveModel, Iterable, QueryFilter, QueryOrder, QuerySelect, Value,
 };
 use std::{any::Any, collections::HashMap, marker::PhantomData};
 use uuid::Uuid;
@@ -96,12 +97,7 @@ pub(crate) trait AnyView: Send + Sync {
     /// All rows of records, as they are stored, in a form that can be compared.
     async fn stored(&self, db: &DatabaseTransaction, records: &[Uuid]) -> Result<Vec<String>, StoreError>;
     /// All rows of records after one and up to another.
-    async fn stored_between(
-        &self,
-        db: &DatabaseConnection,
-        after: Uuid,
-        last: Uuid,
-    ) -> Result<Box<dyn Stored>, StoreError>;
+    async fn stored_between(&self, db: &Connection, after: Uuid, last: Uuid) -> Result<Box<dyn Stored>, StoreError>;
     /// The table's name.
     fn table(&self) -> String;
 }
@@ -173,12 +169,7 @@ impl<V: View> AnyView for ViewOf<V> {
         Ok(rows)
     }
 
-    async fn stored_between(
-        &self,
-        db: &DatabaseConnection,
-        after: Uuid,
-        last: Uuid,
-    ) -> Result<Box<dyn Stored>, StoreError> {
+    async fn stored_between(&self, db: &Connection, after: Uuid, last: Uuid) -> Result<Box<dyn Stored>, StoreError> {
         let column = V::record_column();
         let query = V::Entity::find().filter(column.gt(after)).filter(column.lte(last));
         let mut found: HashMap<Uuid, Vec<Vec<Value>>> = HashMap::new();
@@ -227,9 +218,9 @@ impl<V: View> Collector for Rows<V> {
     fn write(self: Box<Self>, writes: &mut Writes) {
         writes.delete(V::record_column(), &self.stale);
         if V::ONE_ROW {
-            writes.upsert(&self.rows);
+            writes.upsert(self.rows);
         } else {
-            writes.insert(&self.rows);
+            writes.insert(self.rows);
         }
     }
 }
@@ -270,7 +261,7 @@ pub struct Found {
 /// # Errors
 /// INVALID_FIELD where `after` is no pair of keys; where the database is away.
 pub async fn keyset<E: EntityTrait>(
-    db: &sea_orm::DatabaseConnection,
+    db: &Connection,
     query: sea_orm::Select<E>,
     (sort, record): (E::Column, E::Column),
     after: Option<&[String]>,

@@ -4,9 +4,10 @@
 mod fixture;
 
 use fixture::{Brought, Fixture, enter, name, rename, request};
+use futures::future::try_join_all;
 use hansa_journal::{
     Journal, Mirror, Mirrors,
-    limits::{LOOKUP_FEW, POSTGRES_CONNECTIONS},
+    limits::{LOOKUP_FEW, POSTGRES_CONNECTIONS, POSTGRES_STATEMENTS},
     subscription::Subscription,
 };
 use hansa_register_domain::{City, reference::CityReference};
@@ -28,8 +29,12 @@ impl Mirror for Cities {
 async fn read_whole(journal: &Journal) -> BTreeMap<String, i64> {
     let say = |sql: &str| Statement::from_string(DbBackend::Postgres, sql);
     // Each connection tells what it did only now and then, unless it is asked.
+    // They all rest a little, so that none does the statement of two.
+    let flush = "SELECT pg_stat_force_next_flush(), pg_sleep(0.1)";
+    let alone = (0..POSTGRES_STATEMENTS).map(|_| journal.store().reader().execute_raw(say(flush)));
+    try_join_all(alone).await.unwrap();
     let mut all = Vec::new();
-    for _ in 0..POSTGRES_CONNECTIONS {
+    for _ in POSTGRES_STATEMENTS..POSTGRES_CONNECTIONS {
         all.push(journal.store().begin().await.unwrap());
     }
     for tx in all {

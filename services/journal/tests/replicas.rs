@@ -65,7 +65,7 @@ async fn write(journal: Journal, writer: u64, mut dice: Dice, stop: &AtomicBool)
 /// Holds some records' rows for a while, again and again, as a long transaction of an operator would.
 async fn hold(journal: Journal, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
-        let tx = journal.store().reader().begin().await.unwrap();
+        let tx = journal.store().begin().await.unwrap();
         tx.execute_unprepared("SELECT * FROM records ORDER BY record LIMIT 5 FOR UPDATE").await.unwrap();
         tx.execute_unprepared("SELECT pg_sleep(0.15)").await.unwrap();
         tx.commit().await.unwrap();
