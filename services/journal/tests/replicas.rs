@@ -7,7 +7,7 @@ use fixture::{Fixture, enter, held, name, rename, request, tenant};
 use hansa_journal::{Bus, Journal, NodeKeys, Relay};
 use hansa_kernel::Reason;
 use hansa_tests::{Dice, budget};
-use sea_orm::{ConnectionTrait, Statement, TransactionTrait};
+use sea_orm::{ConnectionTrait, Statement};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicBool, Ordering},
