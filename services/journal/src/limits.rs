@@ -48,6 +48,8 @@ pub const PAGE_DEFAULT: u64 = 100;
 pub const PAGE_MOST: u64 = 1_000;
 /// How long SQLite waits for a lock.
 pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
+/// Statements that a connection to a file remembers. On SQLite each number of rows is one of its own.
+pub const SQLITE_STATEMENTS: usize = 256;
 /// Rows that SQLite has ready before it waits until they are taken.
 pub const SQLITE_ROWS: usize = 1_000;
 /// How often the write-ahead log is tried to be emptied after an erasure; each try waits for readers as long as for a lock.

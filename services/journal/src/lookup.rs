@@ -37,6 +37,10 @@ impl Keyed for record::Model {
     }
 }
 
+/// PostgreSQL expects ten rows of a list that it does not know, and plans anew, which takes longer than the look-up, for each
+/// list that is shorter. So what is missing is filled up with keys of nothing.
+const PLANNED_KEYS: usize = 10;
+
 /// Mirrors of several collections, each found by its key however the table has grown since this was planned.
 const MIRRORS: &str = "
     SELECT mirrors.* FROM UNNEST($1, $2) AS given(collection, record) CROSS JOIN LATERAL (
@@ -50,8 +54,10 @@ impl Keyed for mirror::Model {
 
     async fn read(store: &Store, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Self>, StoreError> {
         if store.backend() == Backend::Postgres {
-            let (collections, ids): (Vec<&'static str>, Vec<Uuid>) = keys.into_iter().unzip();
+            let (mut collections, mut ids): (Vec<&'static str>, Vec<Uuid>) = keys.into_iter().unzip();
             let known = BTreeSet::from_iter(collections.iter().copied());
+            collections.resize(collections.len().max(PLANNED_KEYS), "");
+            ids.resize(collections.len(), Uuid::nil());
             let collections = Vec::from_iter(collections.into_iter().map(str::to_owned));
             let find = Statement::from_sql_and_values(store.engine(), MIRRORS, [collections.into(), ids.into()]);
             let rows = Self::find_by_statement(find).all(store.reader()).await?;

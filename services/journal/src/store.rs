@@ -4,7 +4,7 @@ use crate::{
     connection::Connection,
     limits::{
         CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_STATEMENTS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY,
-        SQLITE_READERS, SQLITE_ROWS,
+        SQLITE_READERS, SQLITE_ROWS, SQLITE_STATEMENTS,
     },
     migrations::migrate,
 };
@@ -64,6 +64,7 @@ impl Store {
                     .create_if_missing(true)
                     .busy_timeout(SQLITE_BUSY)
                     .row_buffer_size(SQLITE_ROWS)
+                    .statement_cache_capacity(SQLITE_STATEMENTS)
                     .foreign_keys(true)
                     .pragma("journal_mode", "WAL")
                     .pragma("synchronous", "FULL")

@@ -166,6 +166,7 @@ async fn on_postgres(options: &Options, node: &Node, called: &str) -> anyhow::Re
     let token = node.token(None, "steward")?;
     let lines = node.callers(&token, load::connections(64)).await?;
     renames(&lines, 32, options, 0).await?;
+    node.analysed().await?;
     let floor = floor(options, node, options.records).await?;
     let mut rows = Vec::new();
     for (callers, must) in [(1, 0.7), (32, 1.0), (64, 1.5)] {
@@ -189,6 +190,7 @@ async fn cold(options: &Options) -> anyhow::Result<Row> {
     let lines = node.callers(&token, load::connections(32)).await?;
     let walk = Walk { records: COLD, callers: 32, runs: options.runs + 1 };
     renames_along(&lines, walk, options, 0).await?;
+    node.analysed().await?;
     let floor = floor(options, &node, COLD).await?;
     let longest = AtomicUsize::new(0);
     let run = async |run| {

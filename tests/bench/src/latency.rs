@@ -169,6 +169,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     }
     let probes = cities.split_off(CITIES);
     node.settled().await?;
+    node.analysed().await?;
     for probe in &probes {
         let mut coming = probe.watch().await?;
         probe.say(false).await?;

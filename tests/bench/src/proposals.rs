@@ -103,6 +103,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let offices = Arc::new(offices);
     node.settled().await?;
     proposals(&offices, options.records, WARM).await?;
+    node.analysed().await?;
     let db = node.connect().await?;
     let (mut runs, mut cores, mut all) = (Vec::new(), Vec::new(), Vec::new());
     let (mut behind, mut evaluated) = (Vec::new(), Vec::new());
