@@ -12,8 +12,8 @@ use sea_orm::{
     Statement,
     sea_query::Values,
     sqlx::{
-        self, AssertSqlSafe, Connection as _, Database, Executor, IntoArguments, Pool, Postgres, Sqlite,
-        pool::PoolConnection, query::Query,
+        self, AssertSqlSafe, Database, Executor, IntoArguments, Pool, Postgres, Sqlite, pool::PoolConnection,
+        query::Query,
     },
 };
 use sea_query_sqlx::SqlxValues;
@@ -95,30 +95,37 @@ impl<DB: Database> Kept<DB> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn place(&self) -> Result<SemaphorePermit<'_>, StoreError> {
-        let timeout = || DbErr::ConnectionAcquire(ConnAcquireErr::Timeout);
-        let place = match self.patience {
-            Some(patience) => tokio::time::timeout(patience, self.places.acquire()).await.map_err(|_| timeout())?,
-            None => self.places.acquire().await,
-        };
-        place.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))
-    }
-
     /// A connection that was well a moment ago.
     async fn take(&self) -> Result<Held<'_, DB>, StoreError> {
-        let place = self.place().await?;
-        loop {
-            let Some(Idle { mut connection, taken, used }) = self.idle().pop() else { break };
-            if self.patience.is_none() || used.elapsed() < CONNECTION_IDLE || connection.ping().await.is_ok() {
-                return Ok(Held { connection, taken, _place: place });
-            }
+        match self.patience {
+            Some(patience) => tokio::time::timeout(patience, self.taken())
+                .await
+                .unwrap_or(Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))),
+            None => self.taken().await,
         }
-        let connection = self.pool.acquire().await.map_err(not_acquired)?;
-        Ok(Held { connection, taken: Instant::now(), _place: place })
     }
 
-    /// Keeps a connection that did what was asked. Now and then the pool gets it back: it may end it, or have it do else.
+    async fn taken(&self) -> Result<Held<'_, DB>, StoreError> {
+        let place = self.places.acquire().await;
+        let place = place.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
+        self.let_go();
+        let kept = self.idle().pop();
+        let (connection, taken) = match kept {
+            Some(Idle { connection, taken, .. }) => (connection, taken),
+            None => (self.pool.acquire().await.map_err(not_acquired)?, Instant::now()),
+        };
+        Ok(Held { connection, taken, _place: place })
+    }
+
+    /// Gives back what nobody had use for in a while: transactions may have, and a server may have gone meanwhile. The pool
+    /// looks at it.
+    fn let_go(&self) {
+        self.idle().retain(|idle| idle.used.elapsed() < CONNECTION_IDLE);
+    }
+
+    /// Keeps a connection that did what was asked. Now and then the pool gets it back: it ends those that are old.
     fn keep(&self, Held { connection, taken, _place }: Held<'_, DB>) {
+        self.let_go();
         if taken.elapsed() < CONNECTION_KEPT {
             self.idle().push(Idle { connection, taken, used: Instant::now() });
         }
@@ -226,7 +233,7 @@ mod tests {
         let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
         let kept = Kept::of(&pool, SQLITE_READERS, None);
         assert_eq!(kept.places.available_permits(), SQLITE_READERS as usize);
-        for (ago, left) in [(Duration::ZERO, 1), (CONNECTION_KEPT, 0)] {
+        for (ago, left) in [(CONNECTION_KEPT, 0), (Duration::ZERO, 1)] {
             let mut held = kept.take().await.unwrap();
             assert_eq!(kept.places.available_permits(), SQLITE_READERS as usize - 1);
             held.taken = Instant::now().checked_sub(ago).unwrap();
@@ -234,5 +241,18 @@ mod tests {
             assert_eq!(kept.idle().len(), left);
         }
         assert_eq!(kept.places.available_permits(), SQLITE_READERS as usize);
+        // Nobody takes back what was not said to have done its work.
+        drop(kept.take().await.unwrap());
+        assert_eq!((kept.idle().len(), kept.places.available_permits()), (0, SQLITE_READERS as usize));
+    }
+
+    #[tokio::test]
+    async fn what_lies_unused_goes_back() {
+        let pool = SqlitePool::connect("sqlite::memory:").await.unwrap();
+        let kept = Kept::of(&pool, SQLITE_READERS, None);
+        kept.keep(kept.take().await.unwrap());
+        kept.idle()[0].used = Instant::now().checked_sub(CONNECTION_IDLE).unwrap();
+        let used = kept.take().await.unwrap();
+        assert!(used.taken.elapsed() < CONNECTION_IDLE && kept.idle().is_empty(), "another one from the pool");
     }
 }

@@ -48,8 +48,6 @@ pub const PAGE_DEFAULT: u64 = 100;
 pub const PAGE_MOST: u64 = 1_000;
 /// How long SQLite waits for a lock.
 pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
-/// Statements that a connection to a file remembers. On SQLite each number of rows is one of its own.
-pub const SQLITE_STATEMENTS: usize = 256;
 /// Rows that SQLite has ready before it waits until they are taken.
 pub const SQLITE_ROWS: usize = 1_000;
 /// How often the write-ahead log is tried to be emptied after an erasure; each try waits for readers as long as for a lock.
@@ -96,13 +94,15 @@ pub const HISTORY_WAIT: Duration = Duration::from_secs(5);
 pub const ACK_WAIT: Duration = Duration::from_secs(10);
 /// Messages of a subscription that are not acknowledged yet.
 pub const ACK_PENDING: i64 = 5_000;
-/// Connections of a service to PostgreSQL.
-pub const POSTGRES_CONNECTIONS: u32 = 8;
-/// Of these, most for statements that stand alone; the rest is left to transactions.
-pub const POSTGRES_STATEMENTS: u32 = 5;
+/// Connections of a service to PostgreSQL. What `POSTGRES_WRITES` and `POSTGRES_READS` leave is for transactions.
+pub const POSTGRES_CONNECTIONS: u32 = 10;
+/// Statements that write and stand alone, at once.
+pub const POSTGRES_WRITES: u32 = 3;
+/// Statements that read and stand alone, at once.
+pub const POSTGRES_READS: u32 = 3;
 /// Connections of a service to its file, beside that of the writer.
 pub const SQLITE_READERS: u32 = 4;
-/// How long a connection is kept for statements before the pool gets it back.
+/// How long a connection does statements in use before the pool gets it back.
 pub const CONNECTION_KEPT: Duration = Duration::from_secs(60);
 /// How long a connection may have been idle and still be taken for alive; after that it is asked first.
 pub const CONNECTION_IDLE: Duration = Duration::from_secs(1);

@@ -3,8 +3,8 @@
 use crate::{
     connection::Connection,
     limits::{
-        CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_STATEMENTS, POSTGRES_WAIT, SCRUB_TRIES, SQLITE_BUSY,
-        SQLITE_READERS, SQLITE_ROWS, SQLITE_STATEMENTS,
+        CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WAIT, POSTGRES_WRITES, SCRUB_TRIES,
+        SQLITE_BUSY, SQLITE_READERS, SQLITE_ROWS,
     },
     migrations::migrate,
 };
@@ -64,7 +64,6 @@ impl Store {
                     .create_if_missing(true)
                     .busy_timeout(SQLITE_BUSY)
                     .row_buffer_size(SQLITE_ROWS)
-                    .statement_cache_capacity(SQLITE_STATEMENTS)
                     .foreign_keys(true)
                     .pragma("journal_mode", "WAL")
                     .pragma("synchronous", "FULL")
@@ -123,8 +122,9 @@ impl Store {
         first.execute_raw(say("SELECT pg_advisory_unlock(7206981)".into())).await?;
         first.close().await?;
         let pool = Database::connect(options(POSTGRES_CONNECTIONS)).await?;
-        let alone = Connection::to_server(&pool, POSTGRES_STATEMENTS, POSTGRES_WAIT);
-        Ok(Self { writer: alone.clone(), reader: alone, pool, backend: Backend::Postgres })
+        let to_server = |most| Connection::to_server(&pool, most, POSTGRES_WAIT);
+        let (writer, reader) = (to_server(POSTGRES_WRITES), to_server(POSTGRES_READS));
+        Ok(Self { writer, reader, pool, backend: Backend::Postgres })
     }
 
     /// Which engine it is.
@@ -139,8 +139,9 @@ impl Store {
         self.reader.get_database_backend()
     }
 
-    /// The connection of the one writer, for statements that stand alone.
-    pub(crate) fn writer(&self) -> &Connection {
+    /// Connections for writing by statements that stand alone: whoever reads much keeps none of them.
+    #[must_use]
+    pub fn writer(&self) -> &Connection {
         &self.writer
     }
 

@@ -72,27 +72,34 @@ impl StreamSource {
             ..Default::default()
         };
         // Of a new one the broker says that it has had whatever the stream keeps no more.
-        let mut seen = match stream.consumer_info(&self.durable).await {
-            Ok(info) => info.delivered.stream_sequence,
-            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => 0,
+        let (mut seen, mut new) = match stream.consumer_info(&self.durable).await {
+            Ok(info) => (info.delivered.stream_sequence, false),
+            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => (0, true),
             Err(error) => return Err(broker(&error)),
         };
         let mut consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
-        // Earlier versions had one consumer a subscription, whatever they kept. One of their replicas makes it again.
-        let _ = stream.delete_consumer(self.subscription).await;
+        // Earlier versions had one consumer a subscription, whatever they kept: it goes with the last of their replicas.
+        if stream.consumer_info(self.subscription).await.is_ok_and(|info| info.num_waiting == 0) {
+            stream.delete_consumer(self.subscription).await.map_err(|e| broker(&e))?;
+        }
         let state = stream.get_info().await.map_err(|e| broker(&e))?.state;
         if seen > state.last_sequence {
             // The stream lost its end and the consumer did not: it would pass over what takes those places.
             tracing::warn!(self.durable, "the stream ends before what was seen; reading all of it again");
             stream.delete_consumer(&self.durable).await.map_err(|e| broker(&e))?;
             consumer = stream.create_consumer(config.clone()).await.map_err(|e| broker(&e))?;
-            seen = 0;
+            (seen, new) = (0, true);
         }
         // The stream keeps messages for a while. What is older than that, the owner publishes again. It must have heard:
         // who asked in vain asks again.
         if state.first_sequence > seen + 1 {
             tracing::warn!(self.durable, "the stream begins after what was seen; asking for everything again");
-            self.ask_again().await?;
+            if let Err(refusal) = self.ask_again().await {
+                if new {
+                    stream.delete_consumer(&self.durable).await.map_err(|e| broker(&e))?;
+                }
+                return Err(refusal);
+            }
         }
         consumer
             .stream()

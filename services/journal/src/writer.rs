@@ -1,8 +1,8 @@
 //! The one writer of a journal. It takes whatever waits, the tenants by turns, decides each command, and commits all of it at
 //! once.
 //!
-//! It first decides by what it knows, and writes all of that: on PostgreSQL by one statement, without a transaction around it.
-//! The unique keys of changes and requests stop it where another replica was faster or a request came again.
+//! On PostgreSQL it first decides by what it knows and writes all of that by one statement, without a transaction around it.
+//! The unique keys of changes and requests stop the statement where another replica was faster or a request came again.
 //! What changed nothing may have been decided by a state that is old by now: that is decided once more, under lock.
 
 use crate::{
@@ -81,7 +81,7 @@ pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::UnboundedReceiver<Jo
 /// Returns the jobs that must be tried again, because another replica wrote the same records.
 async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
     let first = jobs.iter().all(|job| job.tries == 0);
-    let jobs = if first { at_once(inner, jobs).await } else { jobs };
+    let jobs = if first && inner.store.backend() == Backend::Postgres { at_once(inner, jobs).await } else { jobs };
     if jobs.is_empty() {
         return jobs;
     }
@@ -125,16 +125,7 @@ fn lost_a_race(error: &StoreError) -> bool {
         || text.contains("could not serialize")
 }
 
-async fn written(inner: &Inner, writes: Writes) -> Result<(), StoreError> {
-    if writes.at_once() {
-        return writes.run(inner.store.writer()).await;
-    }
-    let tx = inner.store.begin().await?;
-    writes.run(&tx).await?;
-    tx.commit().await
-}
-
-/// Decides by what is known and writes what came of it. Returns the jobs that must be decided under lock.
+/// Decides by what is known and writes what came of it by one statement. Returns the jobs that must be decided under lock.
 async fn at_once(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
     let slots = match load_known(inner, &jobs).await {
         Ok(slots) => slots,
@@ -149,10 +140,10 @@ async fn at_once(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
         return jobs;
     }
     let (committed, writes) = batch.finish();
-    if !writes.at_once() && inner.store.backend() == Backend::Postgres {
+    if !writes.at_once() {
         return jobs;
     }
-    match written(inner, writes).await {
+    match writes.run(inner.store.writer()).await {
         Ok(()) => {
             committed.tell(inner);
             let (mut done, mut left) = (Vec::with_capacity(jobs.len()), Vec::new());

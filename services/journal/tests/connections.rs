@@ -7,7 +7,7 @@ use fixture::Fixture;
 use futures::future::try_join_all;
 use hansa_journal::{
     Connection, Store, is_away,
-    limits::{POSTGRES_CONNECTIONS, POSTGRES_STATEMENTS},
+    limits::{POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES},
 };
 use hansa_tests::{SOON, eventually};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
@@ -44,26 +44,26 @@ async fn statements_leave_connections_to_transactions() {
     let f = Fixture::postgres().await;
     let tx = held(f.journal.store()).await;
     let reader = f.journal.store().reader().clone();
-    let all = (0..2 * POSTGRES_CONNECTIONS).map(|_| {
+    let all = (0..=POSTGRES_READS).map(|_| {
         let reader = reader.clone();
         async move { reader.execute_raw(say(WAIT)).await }
     });
     let all = tokio::spawn(try_join_all(all));
-    waiting(&tx, POSTGRES_STATEMENTS.cast_signed()).await;
+    waiting(&tx, POSTGRES_READS.cast_signed()).await;
     let mut others = Vec::new();
-    for _ in POSTGRES_STATEMENTS + 1..POSTGRES_CONNECTIONS {
+    for _ in POSTGRES_READS + POSTGRES_WRITES + 1..POSTGRES_CONNECTIONS {
         others.push(f.journal.store().begin().await.unwrap());
     }
-    waiting(&tx, POSTGRES_STATEMENTS.cast_signed()).await;
+    waiting(&tx, POSTGRES_READS.cast_signed()).await;
     tx.commit().await.unwrap();
-    assert_eq!(all.await.unwrap().unwrap().len(), 2 * POSTGRES_CONNECTIONS as usize, "each has its turn");
+    assert_eq!(all.await.unwrap().unwrap().len(), POSTGRES_READS as usize + 1, "each has its turn");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_any_more_answers_nobody_else() {
     let f = Fixture::postgres().await;
     let reader: &Connection = f.journal.store().reader();
-    for _ in 0..2 * POSTGRES_STATEMENTS {
+    for _ in 0..2 * POSTGRES_READS {
         let tx = held(f.journal.store()).await;
         let left = tokio::spawn({
             let reader = reader.clone();

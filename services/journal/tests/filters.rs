@@ -156,6 +156,29 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
     published.end().await;
 }
 
+/// Who is new asks the owner for what the stream keeps no more, until the owner hears it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asked_in_vain_asks_again() {
+    let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
+    let prefix = prefix(&published.f.node);
+    let cities = Subscription::new("cities", &published.f.journal).mirror::<Cities>();
+    published.f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    published.called(&cities, &mut published.source(&cities), "a", "Lyon").await;
+    context(&published.servers).await.get_stream(format!("{prefix}-register")).await.unwrap().purge().await.unwrap();
+    let Published { f, servers, bus, relay, stop } = published;
+    stop.cancel();
+    relay.await.unwrap();
+    let late = Subscription::new("late", &f.journal).mirror::<Offices>();
+    let mut source = StreamSource::of(&bus, "register", &late);
+    late.step(&mut source).await.expect_err("nobody answers");
+    let client = async_nats::connect(servers.nats()).await.unwrap();
+    let mut asked = client.subscribe(format!("{prefix}.register.replay")).await.unwrap();
+    client.flush().await.unwrap();
+    let asking = tokio::spawn(async move { late.step(&mut source).await });
+    assert!(tokio::time::timeout(SOON, asked.next()).await.unwrap().is_some());
+    asking.abort();
+}
+
 /// Replicas of two versions: what the older one takes, and keeps nothing of, the newer one gets all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_more_misses_nothing_beside_who_keeps_less() {

@@ -4,10 +4,10 @@
 mod fixture;
 
 use fixture::{Brought, Fixture, enter, name, rename, request};
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use hansa_journal::{
     Journal, Mirror, Mirrors,
-    limits::{LOOKUP_FEW, POSTGRES_CONNECTIONS, POSTGRES_STATEMENTS},
+    limits::{LOOKUP_FEW, POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES},
     subscription::Subscription,
 };
 use hansa_register_domain::{City, reference::CityReference};
@@ -31,10 +31,11 @@ async fn read_whole(journal: &Journal) -> BTreeMap<String, i64> {
     // Each connection tells what it did only now and then, unless it is asked.
     // They all rest a little, so that none does the statement of two.
     let flush = "SELECT pg_stat_force_next_flush(), pg_sleep(0.1)";
-    let alone = (0..POSTGRES_STATEMENTS).map(|_| journal.store().reader().execute_raw(say(flush)));
-    try_join_all(alone).await.unwrap();
+    let reads = (0..POSTGRES_READS).map(|_| journal.store().reader().execute_raw(say(flush)));
+    let writes = (0..POSTGRES_WRITES).map(|_| journal.store().writer().execute_raw(say(flush)));
+    try_join(try_join_all(reads), try_join_all(writes)).await.unwrap();
     let mut all = Vec::new();
-    for _ in POSTGRES_STATEMENTS..POSTGRES_CONNECTIONS {
+    for _ in POSTGRES_READS + POSTGRES_WRITES..POSTGRES_CONNECTIONS {
         all.push(journal.store().begin().await.unwrap());
     }
     for tx in all {
