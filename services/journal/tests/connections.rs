@@ -13,9 +13,34 @@ use hansa_tests::{SOON, eventually};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 use std::time::Instant;
 
-/// Waits for whoever holds the lock.
-const WAIT: &str = "SELECT pg_advisory_xact_lock_shared(4711)";
-const HOLD: &str = "SELECT pg_advisory_xact_lock(4711)";
+/// A lock of one test's own: they share a database.
+#[derive(Clone, Copy)]
+struct Lock(i32);
+
+impl Lock {
+    /// Waits for whoever holds it.
+    fn wait(self) -> Statement {
+        say(&format!("SELECT pg_advisory_xact_lock_shared({})", self.0))
+    }
+
+    /// A transaction that lets nobody through.
+    async fn held(self, store: &Store) -> DatabaseTransaction {
+        let tx = store.begin().await.unwrap();
+        tx.execute_raw(say(&format!("SELECT pg_advisory_xact_lock({})", self.0))).await.unwrap();
+        tx
+    }
+
+    /// Waits until so many statements wait for it.
+    async fn awaited(self, tx: &DatabaseTransaction, expected: u32) {
+        let count = format!(
+            "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND objid = {} AND NOT granted \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            self.0
+        );
+        let all = async || (number(tx, &count).await.unwrap() == expected.cast_signed()).then_some(());
+        eventually("the statements wait", all).await;
+    }
+}
 
 fn say(sql: &str) -> Statement {
     Statement::from_string(DbBackend::Postgres, sql)
@@ -25,51 +50,37 @@ async fn number(db: &impl ConnectionTrait, sql: &str) -> Result<i32, DbErr> {
     db.query_one_raw(say(sql)).await?.unwrap().try_get_by_index(0)
 }
 
-/// A transaction that lets nobody through.
-async fn held(store: &Store) -> DatabaseTransaction {
-    let tx = store.begin().await.unwrap();
-    tx.execute_raw(say(HOLD)).await.unwrap();
-    tx
-}
-
-/// Waits until so many statements wait for the lock in this test's own database.
-async fn waiting(tx: &DatabaseTransaction, expected: i32) {
-    let count = "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted \
-                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
-    eventually("the statements wait", async || (number(tx, count).await.unwrap() == expected).then_some(())).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_leave_connections_to_transactions() {
-    let f = Fixture::postgres().await;
-    let tx = held(f.journal.store()).await;
+    let (f, lock) = (Fixture::postgres().await, Lock(4711));
+    let tx = lock.held(f.journal.store()).await;
     let reader = f.journal.store().reader().clone();
     let all = (0..=POSTGRES_READS).map(|_| {
         let reader = reader.clone();
-        async move { reader.execute_raw(say(WAIT)).await }
+        async move { reader.execute_raw(lock.wait()).await }
     });
     let all = tokio::spawn(try_join_all(all));
-    waiting(&tx, POSTGRES_READS.cast_signed()).await;
+    lock.awaited(&tx, POSTGRES_READS).await;
     let mut others = Vec::new();
     for _ in POSTGRES_READS + POSTGRES_WRITES + 1..POSTGRES_CONNECTIONS {
         others.push(f.journal.store().begin().await.unwrap());
     }
-    waiting(&tx, POSTGRES_READS.cast_signed()).await;
+    lock.awaited(&tx, POSTGRES_READS).await;
     tx.commit().await.unwrap();
     assert_eq!(all.await.unwrap().unwrap().len(), POSTGRES_READS as usize + 1, "each has its turn");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_waits_for_any_more_answers_nobody_else() {
-    let f = Fixture::postgres().await;
+    let (f, lock) = (Fixture::postgres().await, Lock(4712));
     let reader: &Connection = f.journal.store().reader();
     for _ in 0..2 * POSTGRES_READS {
-        let tx = held(f.journal.store()).await;
+        let tx = lock.held(f.journal.store()).await;
         let left = tokio::spawn({
             let reader = reader.clone();
-            async move { reader.query_all_raw(say(WAIT)).await }
+            async move { reader.query_all_raw(lock.wait()).await }
         });
-        waiting(&tx, 1).await;
+        lock.awaited(&tx, 1).await;
         left.abort();
         assert!(left.await.unwrap_err().is_cancelled());
         tx.commit().await.unwrap();
