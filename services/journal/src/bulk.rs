@@ -310,7 +310,7 @@ impl Column {
 
     /// The column as one array, where its values fit into one.
     fn array(self) -> Value {
-        let (kind, stands) = self.kind().map_or((ArrayType::Bool, None), |(kind, stands)| (kind, stands));
+        let (kind, stands) = self.kind().unwrap_or((ArrayType::Bool, None));
         let stands = stands.map_or(Value::Bool(None), |(stands, _)| stands);
         let cell = |cell: Value| if cell == self.null { stands.clone() } else { cell };
         Value::Array(kind, Some(Box::new(self.cells.into_iter().map(cell).collect())))
