@@ -178,7 +178,7 @@ impl ChangeService for Changes {
             true => Ok(Vec::new()),
             false => happened(what.clone()),
         });
-        let receipt = journal.submit_if_any(command.erasing(erasing), act.validate_only).await;
+        let receipt = journal.submit_if_any(command.fresh().erasing(erasing), act.validate_only).await;
         let answer = receipt.map_err(|r| to_status(&r))?.map_or_else(EraseTextsResponse::default, |receipt| {
             let erased_count = i32::try_from(receipt.state.count()).unwrap_or(i32::MAX);
             EraseTextsResponse { erasure: receipt.name.to_string(), erased_count }

@@ -36,6 +36,9 @@ pub(crate) struct Writes {
     answered: Option<(usize, &'static str)>,
 }
 
+/// The columns of a row's table.
+type ColumnOf<A> = <<A as ActiveModelTrait>::Entity as EntityTrait>::Column;
+
 /// That nobody else has had the turn.
 const IN_TURN: &str = " WHERE EXISTS (SELECT FROM turn)";
 
@@ -44,8 +47,8 @@ const IN_TURN: &str = " WHERE EXISTS (SELECT FROM turn)";
 enum Meeting<'a> {
     /// The statement fails.
     Fail,
-    /// It is overwritten.
-    Overwrite,
+    /// It is overwritten, where a column is named all but that, which becomes what the text says.
+    Overwrite(Option<(&'a str, &'a str)>),
     /// It is changed so: the text after `ON CONFLICT`.
     Change(&'a str),
 }
@@ -68,7 +71,12 @@ impl Writes {
 
     /// Inserts rows, or overwrites those of the same key.
     pub(crate) fn upsert<A: ActiveModelTrait>(&mut self, rows: Vec<A>) {
-        self.add(rows, Meeting::Overwrite);
+        self.add(rows, Meeting::Overwrite(None));
+    }
+
+    /// The same, where one column of a row that is there becomes what a text says.
+    pub(crate) fn upsert_but<A: ActiveModelTrait>(&mut self, rows: Vec<A>, (column, text): (ColumnOf<A>, &str)) {
+        self.add(rows, Meeting::Overwrite(Some((IdenStatic::as_str(&column), text))));
     }
 
     /// Inserts rows, or changes those of the same key as the text after `ON CONFLICT` says.
@@ -93,7 +101,7 @@ impl Writes {
 
     /// Inserts a row, or overwrites that of the same key, by a statement of its own: others of its table may be written too.
     pub(crate) fn upsert_apart<A: ActiveModelTrait>(&mut self, row: A) {
-        self.list::<A>(columns(vec![row]), 1, Meeting::Overwrite);
+        self.list::<A>(columns(vec![row]), 1, Meeting::Overwrite(None));
     }
 
     /// Deletes the rows of some records, before anything is inserted.
@@ -266,12 +274,12 @@ fn text<A: ActiveModelTrait>(columns: &[Column], meeting: Meeting<'_>, source: i
     match meeting {
         Meeting::Fail => {}
         Meeting::Change(how) => put(&mut sql, format_args!(" ON CONFLICT {how}")),
-        Meeting::Overwrite => overwrite::<A>(&mut sql, columns),
+        Meeting::Overwrite(but) => overwrite::<A>(&mut sql, columns, but),
     }
     sql
 }
 
-fn overwrite<A: ActiveModelTrait>(sql: &mut String, columns: &[Column]) {
+fn overwrite<A: ActiveModelTrait>(sql: &mut String, columns: &[Column], but: Option<(&str, &str)>) {
     let keys = || <A::Entity as EntityTrait>::PrimaryKey::iter().map(|key| IdenStatic::as_str(&key.into_column()));
     sql.push_str(" ON CONFLICT (");
     listed(sql, keys(), |sql, key| put(sql, format_args!("\"{key}\"")));
@@ -280,7 +288,10 @@ fn overwrite<A: ActiveModelTrait>(sql: &mut String, columns: &[Column]) {
         return sql.push_str(") DO NOTHING");
     }
     sql.push_str(") DO UPDATE SET ");
-    listed(sql, others, |sql, Column { name, .. }| put(sql, format_args!("\"{name}\" = excluded.\"{name}\"")));
+    listed(sql, others, |sql, Column { name, .. }| match but.filter(|(column, _)| column == name) {
+        Some((_, text)) => put(sql, format_args!("\"{name}\" = {text}")),
+        None => put(sql, format_args!("\"{name}\" = excluded.\"{name}\"")),
+    });
 }
 
 impl Column {

@@ -183,3 +183,21 @@ impl Bus {
         Ok(stream)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[tokio::test]
+    async fn of_the_envelopes_that_are_known_so_many_are_remembered() {
+        // Nobody answers there, and nobody is asked.
+        let bus = Bus::connect("127.0.0.1:1", &NodeKeys::from_secret(&[1; 32]), 1).await.unwrap();
+        for number in 0..2 * KNOWN_ENVELOPES {
+            bus.own(&number.to_le_bytes());
+        }
+        bus.known.run_pending_tasks();
+        let known = bus.known.entry_count();
+        assert!((KNOWN_ENVELOPES / 2..=KNOWN_ENVELOPES).contains(&known), "{known}");
+    }
+}

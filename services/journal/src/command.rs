@@ -70,6 +70,7 @@ pub struct Command<R: Record> {
     pub(crate) authorise: Option<Arc<Authorise<R>>>,
     pub(crate) beside: Vec<Arc<dyn Beside>>,
     pub(crate) signers: Vec<Signer>,
+    pub(crate) fresh: bool,
     rule: Rule<R>,
 }
 
@@ -104,6 +105,7 @@ impl<R: Record> Command<R> {
             authorise: None,
             beside: Vec::new(),
             signers: Vec::new(),
+            fresh: false,
             rule,
         }
     }
@@ -142,6 +144,13 @@ impl<R: Record> Command<R> {
     #[must_use]
     pub fn beside<A: ActiveModelTrait + Clone + Send + Sync + 'static>(mut self, row: A) -> Self {
         self.beside.push(Arc::new(Row(row)));
+        self
+    }
+
+    /// The same, on a record whose id was made for it: nobody looks for it before it is written.
+    #[must_use]
+    pub fn fresh(mut self) -> Self {
+        self.fresh = true;
         self
     }
 
@@ -186,6 +195,7 @@ pub(crate) trait AnyCommand: Send + Sync {
     fn erasing(&self) -> Option<&Erasing>;
     fn beside(&self) -> &[Arc<dyn Beside>];
     fn signers(&self) -> &[Signer];
+    fn is_fresh(&self) -> bool;
     fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal>;
     fn decide(&self, before: Option<&AnyState>, stamp: &Stamp, moment: Moment) -> Result<Vec<Step>, Refusal>;
 }
@@ -225,6 +235,10 @@ impl<R: Record> AnyCommand for Command<R> {
 
     fn signers(&self) -> &[Signer] {
         &self.signers
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     fn authorise(&self, before: Option<&AnyState>) -> Result<(), Refusal> {

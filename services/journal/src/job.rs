@@ -1,10 +1,14 @@
 //! What is asked of the writer, and what became of it.
 
-use crate::{command::AnyCommand, journal::Inner, kind::AnyState, limits::COMMAND_TRIES, metrics};
+use crate::{command::AnyCommand, journal::Inner, kind::AnyState, limits::COMMAND_TRIES, metrics, tables::record};
 use chrono::{DateTime, Utc};
 use hansa_kernel::{Reason, RecordName, Refusal};
+use std::collections::BTreeMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
+
+/// Rows of records, nothing where there is none, as they stood when they were read.
+pub(crate) type Found = BTreeMap<Uuid, Option<record::Model>>;
 
 /// What is asked of the writer.
 pub(crate) enum Work {
@@ -18,6 +22,8 @@ pub(crate) struct Job {
     pub work: Work,
     pub answer: oneshot::Sender<Result<Vec<Done>, Refusal>>,
     pub tries: u32,
+    /// What was read of its records while it came.
+    pub found: Found,
     /// Its place among those that may wait, free again with the answer.
     pub _place: OwnedSemaphorePermit,
 }

@@ -4,24 +4,26 @@ use crate::{
     clock::Clock,
     command::{AnyCommand, Command, Receipt},
     erasure::Erasure,
-    job::{Done, Job, Work},
+    job::{Done, Found, Job, Work},
     keys::NodeKeys,
     kind::{AnyKind, AnyState, KindOf, shared},
     limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
     lookup::Lookup,
     queue::Queues,
     relay::Outgoing,
-    store::{Store, StoreError},
+    slots::Slot,
+    store::{Backend, Store, StoreError},
     tables::{feed, mirror, record},
     trace,
     view::View,
     writer,
 };
+use futures::future::try_join_all;
 use hansa_kernel::{Reason, Record, RecordName, Refusal};
 use moka::sync::Cache;
 use sea_orm::{ColumnTrait, EntityTrait, QuerySelect};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, OnceLock, atomic::AtomicI64},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
@@ -33,6 +35,8 @@ pub(crate) struct Known {
     pub version: u64,
     pub head: Vec<u8>,
     pub state: AnyState,
+    /// How often its snapshot had been made again.
+    pub mended: i32,
 }
 
 pub(crate) struct Inner {
@@ -54,9 +58,10 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    pub(crate) fn remember(&self, id: Uuid, name: RecordName, version: u64, head: Vec<u8>, state: Option<AnyState>) {
-        if let Some(state) = state {
-            self.cache.insert(id, Arc::new(Known { name, version, head, state }));
+    pub(crate) fn remember(&self, slot: Slot) {
+        let Slot { name, version, head, mended, .. } = slot;
+        if let Some(state) = slot.state {
+            self.cache.insert(name.id.0, Arc::new(Known { name, version, head, state, mended }));
         }
     }
 }
@@ -215,7 +220,7 @@ impl Journal {
         }
         let mut commands: Vec<Box<dyn AnyCommand>> = vec![Box::new(first)];
         commands.extend(others.into_iter().map(|other| other.0));
-        let answer = self.enqueue(commands, validate_only)?;
+        let answer = self.enqueue(commands, validate_only).await?;
         self.receipt(answer).await
     }
 
@@ -228,7 +233,7 @@ impl Journal {
         command: Command<R>,
         validate_only: bool,
     ) -> Result<Option<Receipt<R>>, Refusal> {
-        let done = self.enqueue(vec![Box::new(command)], validate_only)?.await.map_err(|_| closed())??;
+        let done = self.enqueue(vec![Box::new(command)], validate_only).await?.await.map_err(|_| closed())??;
         let first = done.into_iter().next().ok_or_else(closed)?;
         if first.version == 0 { Ok(None) } else { self.settled(first).await.map(Some) }
     }
@@ -255,7 +260,7 @@ impl Journal {
         out
     }
 
-    fn enqueue(&self, commands: Vec<Box<dyn AnyCommand>>, validate_only: bool) -> Result<Answer, Refusal> {
+    async fn enqueue(&self, commands: Vec<Box<dyn AnyCommand>>, validate_only: bool) -> Result<Answer, Refusal> {
         let place = self.places.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => {
                 let refusal = Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").passing();
@@ -263,18 +268,34 @@ impl Journal {
             }
             TryAcquireError::Closed => closed(),
         })?;
-        self.send(Work::Commands { commands, validate_only }, place)
+        let found = self.look_up(&commands).await?;
+        self.send(Work::Commands { commands, validate_only }, found, place)
+    }
+
+    /// Reads the records that are not known here, while the writer has others in hand. A file's writer reads them under its
+    /// lock.
+    async fn look_up(&self, commands: &[Box<dyn AnyCommand>]) -> Result<Found, Refusal> {
+        if self.inner.store.backend() == Backend::Sqlite {
+            return Ok(Found::new());
+        }
+        let id = |command: &Box<dyn AnyCommand>| command.name().id.0;
+        let (fresh, others): (Vec<_>, Vec<_>) = commands.iter().partition(|command| command.is_fresh());
+        let unknown = BTreeSet::from_iter(others.into_iter().map(id).filter(|id| !self.inner.cache.contains_key(id)));
+        let read = unknown.into_iter().map(|id| async move { Ok((id, self.inner.lookup.get(id).await?)) });
+        let mut found = Found::from_iter(try_join_all(read).await?);
+        found.extend(fresh.into_iter().map(|command| (id(command), None)));
+        Ok(found)
     }
 
     /// Hands work to the writer, once there is a place.
     async fn wait(&self, work: Work) -> Result<Answer, Refusal> {
         let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
-        self.send(work, place)
+        self.send(work, Found::new(), place)
     }
 
-    fn send(&self, work: Work, place: OwnedSemaphorePermit) -> Result<Answer, Refusal> {
+    fn send(&self, work: Work, found: Found, place: OwnedSemaphorePermit) -> Result<Answer, Refusal> {
         let (answer, wait) = oneshot::channel();
-        self.queue.send(Job { work, answer, tries: 0, _place: place }).map_err(|_| closed())?;
+        self.queue.send(Job { work, answer, tries: 0, found, _place: place }).map_err(|_| closed())?;
         Ok(wait)
     }
 

@@ -19,6 +19,26 @@ pub(crate) type AnyState = Arc<dyn Any + Send + Sync>;
 /// Raised whenever the shape of a snapshot changes that is the same for all kinds.
 const SNAPSHOT: i32 = 1 << 24;
 
+/// The bits of a stored revision from here on count how often a rebuild has made the snapshot again. Whoever remembers it from
+/// before must not write by it.
+const MENDED_FROM: u32 = 28;
+const MENDED: i32 = 7 << MENDED_FROM;
+
+/// How often a snapshot has been made again, as its revision has it; the count begins anew after eight times.
+pub(crate) fn mended(revision: i32) -> i32 {
+    revision & MENDED
+}
+
+/// The revision of a state's shape, without that.
+pub(crate) fn shape(revision: i32) -> i32 {
+    revision & !MENDED
+}
+
+/// `mended`, once more.
+pub(crate) fn mended_again(mended: i32) -> i32 {
+    mended.wrapping_add(1 << MENDED_FROM) & MENDED
+}
+
 /// A record as a snapshot keeps it. A tombstone leaves the state as it was: it still says who may see the record.
 #[derive(Clone)]
 struct Kept<R> {
@@ -165,7 +185,7 @@ impl<R: Record> AnyKind for KindOf<R> {
     }
 
     fn decode(&self, revision: i32, state: &[u8]) -> Option<AnyState> {
-        if revision != SNAPSHOT | R::REVISION.cast_signed() {
+        if shape(revision) != SNAPSHOT | R::REVISION.cast_signed() {
             return None;
         }
         let (deleted_at, state) = postcard::from_bytes::<(Option<i64>, R)>(state).ok()?;

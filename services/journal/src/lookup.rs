@@ -27,19 +27,22 @@ pub(crate) trait Keyed: Clone + Send + Sync + 'static {
     async fn read(store: &Store, keys: Vec<Self::Key>) -> Result<HashMap<Self::Key, Self>, StoreError>;
 }
 
+/// PostgreSQL expects ten rows of a list that it does not know, and plans anew, which takes longer than the look-up, for each
+/// list that is shorter. So what is missing is filled up with keys of nothing.
+const PLANNED_KEYS: usize = 10;
+
 #[async_trait]
 impl Keyed for record::Model {
     type Key = Uuid;
 
-    async fn read(store: &Store, keys: Vec<Uuid>) -> Result<HashMap<Uuid, Self>, StoreError> {
+    async fn read(store: &Store, mut keys: Vec<Uuid>) -> Result<HashMap<Uuid, Self>, StoreError> {
+        if store.backend() == Backend::Postgres && keys.len() > 1 {
+            keys.resize(keys.len().max(PLANNED_KEYS), Uuid::nil());
+        }
         let query = record::Entity::find().filter(among(store.engine(), record::Column::Record, keys));
         Ok(query.all(store.reader()).await?.into_iter().map(|row| (row.record, row)).collect())
     }
 }
-
-/// PostgreSQL expects ten rows of a list that it does not know, and plans anew, which takes longer than the look-up, for each
-/// list that is shorter. So what is missing is filled up with keys of nothing.
-const PLANNED_KEYS: usize = 10;
 
 /// Mirrors of several collections, each found by its key however the table has grown since this was planned.
 const MIRRORS: &str = "

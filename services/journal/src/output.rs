@@ -21,6 +21,10 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+/// A row's revision; nothing where a rebuild has made the snapshot again since it was read, which stops the statement, since no
+/// row is without one.
+const AS_READ: &str = "CASE WHEN records.revision >> 28 = excluded.revision >> 28 THEN excluded.revision END";
+
 /// The rows that a batch writes, beside records and views.
 #[derive(Default)]
 pub(crate) struct Output {
@@ -105,7 +109,7 @@ impl Output {
             }
         }
         self.beside.iter().for_each(|row| row.write(&mut writes));
-        writes.upsert(records);
+        writes.upsert_but(records, (record::Column::Revision, AS_READ));
         views.write(&mut writes);
         writes.insert(self.seals);
         writes.insert(self.feed);
@@ -124,7 +128,7 @@ fn row(slot: &Slot) -> Option<record::ActiveModel> {
         name: Set(slot.name.as_str().to_owned()),
         version: Set(slot.version.cast_signed()),
         head: Set(slot.head.clone()),
-        revision: Set(revision),
+        revision: Set(revision | slot.mended),
         state: Set(bytes),
         due_at: Set(slot.kind.due(state).map(|due| due.timestamp_micros())),
         frozen: sea_orm::NotSet,

@@ -2,8 +2,8 @@
 
 use crate::{
     journal::{Inner, Journal, Known},
-    kind::{AnyKind, AnyState, deleted_at, shared},
-    limits::{PAGE_DEFAULT, PAGE_MOST},
+    kind::{AnyKind, AnyState, deleted_at, mended, shared},
+    limits::{LOOKUP_FEW, PAGE_DEFAULT, PAGE_MOST},
     lookup::Keyed,
     store::{Backend, StoreError, storage},
     tables::{change, record},
@@ -95,7 +95,8 @@ impl Inner {
                 })?,
         };
         // A reader never fills the cache: it could overwrite what the writer has just put there.
-        Ok(Some(Arc::new(Known { name: name.clone(), version: row.version.cast_unsigned(), head: row.head, state })))
+        let (name, version, mended) = (name.clone(), row.version.cast_unsigned(), mended(row.revision));
+        Ok(Some(Arc::new(Known { name, version, head: row.head, state, mended })))
     }
 }
 
@@ -157,26 +158,20 @@ impl Journal {
                 None => missing.push(*id),
             }
         }
-        let rows = if missing.is_empty() {
-            HashMap::new()
+        let rows = if missing.len() <= LOOKUP_FEW {
+            self.inner.lookup.get_each(missing).await?
         } else {
-            record::Model::read(&self.inner.store, missing).await.map_err(|e| storage(&e))?
+            let rows = record::Model::read(&self.inner.store, missing).await.map_err(|e| storage(&e))?;
+            rows.into_values().collect()
         };
-        for row in rows.into_values() {
+        for row in rows {
             let name = RecordName::parse_any(&row.name, "name")?;
+            let (version, mended) = (row.version.cast_unsigned(), mended(row.revision));
             let known = match kind.decode(row.revision, &row.state) {
-                Some(state) => Known { name, version: row.version.cast_unsigned(), head: row.head, state },
-                None => match self.inner.known(&name).await? {
-                    Some(known) => Known {
-                        name: known.name.clone(),
-                        version: known.version,
-                        head: known.head.clone(),
-                        state: known.state.clone(),
-                    },
-                    None => continue,
-                },
+                Some(state) => Some(Arc::new(Known { name, version, head: row.head, state, mended })),
+                None => self.inner.known(&name).await?,
             };
-            found.insert(row.record, loaded(&known));
+            found.extend(known.map(|known| (row.record, loaded(&known))));
         }
         Ok(ids.iter().filter_map(|id| found.remove(id)).filter(|loaded| loaded.deleted_at.is_none()).collect())
     }
@@ -205,7 +200,7 @@ impl Journal {
             tracing::error!(record = %name, %misfit, "a record cannot be folded");
             Refusal::because(hansa_kernel::Reason::Frozen, "PL-3", format!("{name} cannot be read"))
         })?;
-        Ok(Some(loaded(&Known { name, version, head: head.to_vec(), state })))
+        Ok(Some(loaded(&Known { name, version, head: head.to_vec(), state, mended: 0 })))
     }
 
     /// A page of a record's history, oldest first, after a version.

@@ -4,7 +4,7 @@
 use crate::{
     bulk::{Writes, among},
     journal::{Inner, Journal},
-    kind::{AnyKind, AnyState, Collectors},
+    kind::{AnyKind, AnyState, Collectors, mended, mended_again, shape},
     limits::{REBUILT_TOGETHER, REBUILT_UNDER_LOCK},
     read::fold_changes,
     store::{Backend, StoreError},
@@ -99,8 +99,9 @@ impl Journal {
         for ids in suspects.chunks(REBUILT_UNDER_LOCK) {
             let tx = self.inner.store.begin().await?;
             mend(&self.inner, &tx, ids, out).await?;
-            tx.commit().await?;
+            // Before others may write: a file's writer takes what is remembered for what stands there.
             ids.iter().for_each(|id| self.inner.cache.invalidate(id));
+            tx.commit().await?;
         }
         Ok(())
     }
@@ -170,12 +171,14 @@ fn look(inner: &Inner, page: Page) -> Seen {
     seen
 }
 
-/// The record's row as it should be, where it is another.
+/// The record's row as it should be, where it is another. It counts as made again, so that nobody who remembers what stood
+/// there, in this process or another, writes by it.
 fn fresh(kind: &dyn AnyKind, row: &record::Model, state: &AnyState) -> Option<record::Model> {
     let (revision, bytes) = kind.encode(state);
     let due_at = kind.due(state).map(|due| due.timestamp_micros());
-    let same = revision == row.revision && bytes == row.state && due_at == row.due_at;
-    (!same).then(|| record::Model { revision, state: bytes, due_at, ..row.clone() })
+    let before = mended(row.revision);
+    let same = revision | before == row.revision && bytes == row.state && due_at == row.due_at;
+    (!same).then(|| record::Model { revision: revision | mended_again(before), state: bytes, due_at, ..row.clone() })
 }
 
 /// Folds records again, with their rows locked, and writes what is different.
@@ -197,7 +200,7 @@ async fn mend(inner: &Inner, tx: &DatabaseTransaction, ids: &[Uuid], out: &mut R
         let history = histories.get(&row.record).into_iter().flatten().map(Vec::as_slice);
         let Ok(state) = fold_changes(kind.as_ref(), history) else { continue };
         if let Some(fresh) = fresh(kind.as_ref(), &row, &state) {
-            if fresh.revision == row.revision {
+            if shape(fresh.revision) == shape(row.revision) {
                 out.differing.push(row.name.clone());
             }
             records.push(as_written(fresh));

@@ -2,9 +2,9 @@
 
 use crate::{
     bulk::among,
-    job::{Job, Work},
+    job::{Found, Job, Work},
     journal::Inner,
-    kind::{AnyKind, AnyState},
+    kind::{AnyKind, AnyState, mended},
     store::{Backend, StoreError},
     tables::{record, request},
     view::Before,
@@ -27,6 +27,8 @@ pub(crate) struct Slot {
     pub state: Option<AnyState>,
     pub version: u64,
     pub head: Vec<u8>,
+    /// How often its snapshot had been made again when it was read.
+    pub mended: i32,
     pub frozen: Option<String>,
     pub existed: bool,
     pub touched: bool,
@@ -41,6 +43,7 @@ impl Slot {
             state: None,
             version: 0,
             head: Vec::new(),
+            mended: 0,
             frozen: None,
             existed: false,
             touched: false,
@@ -77,16 +80,31 @@ fn slots_of(inner: &Inner, jobs: &[Job]) -> HashMap<Uuid, Slot> {
 }
 
 /// The present state of every record of the batch as it is known here: it may be older than what another replica wrote.
-pub(crate) async fn load_known(inner: &Inner, jobs: &[Job]) -> Result<HashMap<Uuid, Slot>, StoreError> {
+pub(crate) async fn load_known(inner: &Inner, jobs: &mut [Job]) -> Result<HashMap<Uuid, Slot>, StoreError> {
     let mut slots = slots_of(inner, jobs);
-    let unknown = remember(inner, &mut slots);
+    let (mut found, mut unknown) = (newest(jobs), remember(inner, &mut slots));
     let db = inner.store.reader();
+    let read: Vec<record::Model> = unknown.iter().filter_map(|id| found.get_mut(id)?.take()).collect();
+    unknown.retain(|id| !found.contains_key(id));
+    fill(inner, db, &mut slots, read).await?;
     for ids in unknown.chunks(crate::limits::BIND_VARIABLES) {
         let query = record::Entity::find();
         let query = query.filter(among(inner.store.engine(), record::Column::Record, ids.iter().copied()));
         fill(inner, db, &mut slots, query.all(db).await?).await?;
     }
     Ok(slots)
+}
+
+/// What was read of records while their jobs came, by the newest reading of each.
+fn newest(jobs: &mut [Job]) -> Found {
+    let version = |row: &Option<record::Model>| row.as_ref().map(|row| row.version);
+    let mut newest = Found::new();
+    for (id, row) in jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.found)) {
+        if newest.get(&id).is_none_or(|known| version(known) < version(&row)) {
+            newest.insert(id, row);
+        }
+    }
+    newest
 }
 
 /// The present state of every record of the batch. On PostgreSQL the rows are locked in the order of their ids before the
@@ -121,6 +139,7 @@ fn remember(inner: &Inner, slots: &mut HashMap<Uuid, Slot>) -> Vec<Uuid> {
                 slot.before = Some(known.state.clone());
                 slot.version = known.version;
                 slot.head.clone_from(&known.head);
+                slot.mended = known.mended;
                 slot.existed = true;
             }
             None => unknown.push(*id),
@@ -148,6 +167,7 @@ async fn fill(
         };
         slot.version = row.version.cast_unsigned();
         slot.head = row.head;
+        slot.mended = mended(row.revision);
         slot.frozen = slot.frozen.take().or(row.frozen);
         slot.existed = true;
     }

@@ -56,7 +56,7 @@ pub mod record {
         pub version: i64,
         /// Hash of the newest change.
         pub head: Vec<u8>,
-        /// Revision of the state's shape.
+        /// Revision of the state's shape, and how often a rebuild has made the state again.
         pub revision: i32,
         /// The state.
         pub state: Vec<u8>,

@@ -19,7 +19,7 @@ use crate::{
     panics,
     relay::Outgoing,
     slots::{Slot, load_known, load_locked, load_requests},
-    store::{Backend, StoreError, storage},
+    store::{Backend, StoreError, lacks_a_value, storage},
     tables::{change, feed, request},
 };
 use chrono::{DateTime, Utc};
@@ -92,7 +92,10 @@ async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
             }
             Vec::new()
         }
-        Err(error) if lost_a_race(&error) => jobs.into_iter().filter_map(|job| job.again(inner)).collect(),
+        Err(error) if lost_a_race(&error) => {
+            forget(inner, &jobs);
+            jobs.into_iter().filter_map(|job| job.again(inner)).collect()
+        }
         Err(error) => {
             failed(inner, jobs, &error);
             Vec::new()
@@ -121,13 +124,14 @@ fn undecided() -> Refusal {
 fn lost_a_race(error: &StoreError) -> bool {
     let text = error.to_string();
     matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
+        || lacks_a_value(error)
         || text.contains("deadlock detected")
         || text.contains("could not serialize")
 }
 
 /// Decides by what is known and writes what came of it by one statement. Returns the jobs that must be decided under lock.
-async fn at_once(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
-    let slots = match load_known(inner, &jobs).await {
+async fn at_once(inner: &Inner, mut jobs: Vec<Job>) -> Vec<Job> {
+    let slots = match load_known(inner, &mut jobs).await {
         Ok(slots) => slots,
         Err(error) => {
             failed(inner, jobs, &error);
@@ -203,9 +207,7 @@ impl Committed {
             // A relay that is behind is no reason to wait: its sweep finds what was not handed over.
             let _ = outbox.try_send(self.outgoing);
         }
-        for slot in self.slots {
-            inner.remember(slot.name.id.0, slot.name, slot.version, slot.head, slot.state);
-        }
+        self.slots.into_iter().for_each(|slot| inner.remember(slot));
         inner.committed.send_modify(|count| *count += self.changes);
     }
 }

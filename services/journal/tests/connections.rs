@@ -7,7 +7,7 @@ use fixture::Fixture;
 use futures::future::try_join_all;
 use hansa_journal::{
     Connection, Store, is_away,
-    limits::{POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES},
+    limits::{POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES, SQLITE_READER_KIB, SQLITE_WRITER_KIB},
 };
 use hansa_tests::{SOON, eventually};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
@@ -117,5 +117,17 @@ async fn a_connection_that_the_server_ended_is_replaced() {
             Err(error) => assert!(is_away(&error), "{error}"),
         }
         assert!(Instant::now() < deadline, "a new connection is made");
+    }
+}
+
+#[tokio::test]
+async fn of_a_file_so_many_pages_are_kept() {
+    let f = Fixture::sqlite().await;
+    let store = f.journal.store();
+    for (connection, kept) in [(store.reader(), SQLITE_READER_KIB), (store.writer(), SQLITE_WRITER_KIB)] {
+        let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA cache_size");
+        let row = connection.query_one_raw(asked).await.unwrap().unwrap();
+        // SQLite counts pages where it is positive, and KiB where it is not.
+        assert_eq!(row.try_get_by_index::<i32>(0).unwrap(), -kept.cast_signed());
     }
 }

@@ -3,7 +3,8 @@
 
 mod fixture;
 
-use fixture::{Fixture, enter, name, rename, request, rows, steward, tenant};
+use fixture::{Fixture, enter, enter_in, name, rename, request, rows, steward, tenant};
+use hansa_journal::Backend;
 use hansa_kernel::{Reason, envelope};
 use hansa_register_domain::City;
 use sea_orm::ConnectionTrait;
@@ -20,6 +21,7 @@ on_both!(
     pl_4_what_was_acknowledged_is_there_after_a_restart,
     a_snapshot_of_another_revision_is_folded_again,
     a_rebuild_finds_what_differs_and_mends_it,
+    what_a_rebuild_mended_is_not_undone_by_who_remembers_it,
     pl_1_a_feed_can_be_followed_without_gaps,
 );
 
@@ -96,7 +98,7 @@ async fn pl_3_every_change_is_chained_and_signed(f: Fixture) {
 
 async fn pl_4_many_writers_lose_nothing(f: Fixture) {
     let other = f.again().await;
-    let alone = f.journal.store().backend() == hansa_journal::Backend::Sqlite;
+    let alone = f.journal.store().backend() == Backend::Sqlite;
     f.journal.submit(enter("a", "start"), false).await.unwrap();
     let writers = (0..40u128).map(|n| {
         // One file has one writing process; a server has several.
@@ -156,6 +158,30 @@ async fn a_rebuild_finds_what_differs_and_mends_it(f: Fixture) {
     let spoilt = f.journal.rebuild(|_| ()).await.unwrap();
     assert_eq!(spoilt.differing, ["named"]);
     assert_eq!(rows(&f.journal).await, good);
+}
+
+async fn what_a_rebuild_mended_is_not_undone_by_who_remembers_it(f: Fixture) {
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    f.journal.submit(enter_in("BE", "b", "Brussels"), false).await.unwrap();
+    let spoil = format!(
+        "UPDATE records SET state = (SELECT state FROM records WHERE name = '{}') WHERE name = '{}'",
+        name("b"),
+        name("a")
+    );
+    f.journal.store().reader().execute_unprepared(&spoil).await.unwrap();
+    let writer = f.again().await;
+    writer.submit(rename("a", "Lugdunum"), false).await.unwrap();
+    // A server has several processes, and another may be the one that rebuilds.
+    let alone = f.journal.store().backend() == Backend::Sqlite;
+    let mender = if alone { writer.clone() } else { f.journal.clone() };
+    assert_eq!(mender.rebuild(|_| ()).await.unwrap().differing, [name("a").to_string()]);
+    for called in ["Lyon", "Lugdunum", "Lyon"] {
+        writer.submit(rename("a", called), false).await.unwrap();
+        let nothing = mender.rebuild(|_| ()).await.unwrap();
+        assert_eq!((nothing.differing, nothing.broken), (Vec::new(), Vec::new()), "after the name {called}");
+    }
+    let last = writer.load::<City>(&name("a")).await.unwrap().unwrap();
+    assert_eq!((last.version, last.state.display_name()), (5, "Lyon"));
 }
 
 async fn pl_1_a_feed_can_be_followed_without_gaps(f: Fixture) {

@@ -4,9 +4,15 @@
 mod fixture;
 
 use fixture::{Fixture, enter, name, rename, tenant};
-use hansa_journal::limits::{CHANGE_BYTES, COMMAND_RECORDS, PAGE_MOST, QUEUED_COMMANDS};
+use hansa_journal::limits::{CHANGE_BYTES, COMMAND_RECORDS, PAGE_MOST, PULSE_PERIOD, QUEUED_COMMANDS, STREAM_AGE};
 use hansa_kernel::{Reason, limits::RECORD_CHANGES};
 use sea_orm::ConnectionTrait;
+
+/// A pulse may fail, and the next one too.
+#[test]
+fn a_stream_keeps_more_than_two_pulses() {
+    assert!(PULSE_PERIOD * 3 <= STREAM_AGE);
+}
 
 #[tokio::test]
 async fn a_command_touches_a_bounded_number_of_records() {

@@ -26,7 +26,7 @@ impl NetworkService for Networks {
         let act = self.0.open(request)?;
         let name = RecordName::new("networks", new_id());
         let command = self.0.make(&act, name, |_: Option<&Network>, asked, _, _| network::found(asked));
-        self.0.done(&act, command).await
+        self.0.done(&act, command.fresh()).await
     }
 
     async fn get_network(&self, request: Request<GetNetworkRequest>) -> Result<Response<proto::Network>, Status> {

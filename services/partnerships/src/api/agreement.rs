@@ -44,7 +44,7 @@ impl AgreementService for Agreements {
         let command = self.0.make(&act, name, move |_: Option<&Agreement>, asked, caller, at| {
             agreement::propose(asked, caller, &facts, old.as_ref(), at)
         });
-        self.0.done(&act, command).await
+        self.0.done(&act, command.fresh()).await
     }
 
     async fn get_agreement(&self, request: Request<GetAgreementRequest>) -> Answer {

@@ -65,7 +65,7 @@ impl StrategyService for Strategies {
             RecordName::new(Strategy::COLLECTION, id),
             move |_: Option<&Strategy>, asked, caller, _| strategy::create(asked, id, ground, caller),
         );
-        self.0.done(&act, command).await
+        self.0.done(&act, command.fresh()).await
     }
 
     async fn get_strategy(&self, request: Request<GetStrategyRequest>) -> Result<Response<proto::Strategy>, Status> {
