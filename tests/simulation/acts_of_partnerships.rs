@@ -292,7 +292,14 @@ impl Mind<'_> {
             return self.guidelines(a, side);
         }
         let side = sides.iter().find(|side| side.party.signature.is_none()).unwrap_or(any);
-        order!(self, a, side.as_(Role::Mayor), Agreement.SignAgreement, SignAgreementRequest { place: self.text() })
+        let ceremony = a.requirements.is_some_and(|needs| needs.ceremony) && !(self.errs && self.chance(1, 12));
+        order!(
+            self,
+            a,
+            side.as_(Role::Mayor),
+            Agreement.SignAgreement,
+            SignAgreementRequest { place: self.text(), in_ceremony: ceremony }
+        )
     }
 
     fn guidelines(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {

@@ -1,7 +1,7 @@
 //! The simulated world: a node and its files, those who call it, and a scheduler that decides what comes next.
 
 use crate::{
-    acts::{City, Known, Mind, Order, SECRET, STRANGER},
+    acts::{Known, Mind, Order, SECRET, STRANGER},
     broker::Brokers,
     ledger::{Follower, Ledger, Mark, Named, query},
     life::Life,
@@ -10,11 +10,7 @@ use chrono::{DateTime, Duration, TimeZone, Utc};
 use hansa_journal::{Clock, ManualClock};
 use hansa_kernel::{Reason, RecordName, TenantId};
 use hansa_partnerships_domain::agreement::Agreement;
-use hansa_proto::{
-    partnerships::{self as p, AgreementState, AgreementStep},
-    register::RegimeClass,
-    strategy::GoalAim,
-};
+use hansa_proto::partnerships::{self as p, AgreementState};
 use hansa_tests::Dice;
 use sea_orm::ConnectionTrait;
 use std::{
@@ -29,10 +25,12 @@ use tonic::{Code, Status};
 const STEPS: usize = 100;
 /// How often in a hundred commands and steps the node is cut off in the midst of one.
 const CUT_OFF: u64 = 7;
-/// Commands before any seed begins: enough for agreements to be in force.
-const BEGINNING: usize = 150;
 /// Rounds after which everything must have come to rest.
 const ROUNDS: usize = 300;
+
+mod beginning;
+
+pub use beginning::Beginning;
 
 /// What happened, step by step.
 pub type Log = Arc<Mutex<Vec<String>>>;
@@ -58,14 +56,6 @@ pub struct World {
 /// How often each kind of change stands in the histories that were looked at.
 pub type Kinds = Arc<Mutex<BTreeMap<String, u64>>>;
 
-/// A world that has begun, from which each seed goes on.
-pub struct Beginning {
-    folder: tempfile::TempDir,
-    known: Known,
-    ledger: Ledger,
-    words: u64,
-}
-
 /// A folder in memory where there is such a thing: what is simulated is the end of a process and not of a machine, so
 /// nothing is gained by waiting for a disk.
 fn folder() -> tempfile::TempDir {
@@ -73,92 +63,7 @@ fn folder() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-impl Beginning {
-    /// Eight cities, three of which have joined, two agreements, an old tie, and a strategy.
-    pub fn new() -> Self {
-        let folder = folder();
-        fs::write(folder.path().join("node.key"), hex::encode([7; 32])).unwrap();
-        let steward = hansa_journal::NodeKeys::from_secret(&[7; 32]).tenant();
-        let cities =
-            [("1", "DE"), ("2", "TN"), ("3", "FR"), ("4", "NO"), ("5", "EC"), ("6", "PT"), ("7", "DE"), ("8", "FR")];
-        let cities: Vec<City> = cities.into_iter().map(|(key, country)| City::new(key, country)).collect();
-        let known = Known {
-            steward,
-            cities: cities.clone(),
-            agreements: Vec::new(),
-            strategies: Vec::new(),
-            deleted: BTreeMap::new(),
-        };
-        let clock = ManualClock::at(Utc.with_ymd_and_hms(2026, 1, 12, 9, 0, 0).unwrap());
-        let life = Some(Life::begin(folder.path(), &clock, None));
-        let mut world = World {
-            // No seed's own: two worlds that roll the same give the same request ids.
-            dice: Dice::of(u64::MAX),
-            folder,
-            clock,
-            known,
-            ledger: Ledger::default(),
-            brokers: None,
-            life,
-            words: 0,
-            faults: false,
-            log: Log::default(),
-            focus: None,
-            latest: DateTime::UNIX_EPOCH,
-            kinds: Kinds::default(),
-        };
-        world.order(|mind| mind.import_cities(&cities)).unwrap();
-        let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ClosedAutocracy)];
-        world.order(|mind| mind.regimes(&regimes)).unwrap();
-        for city in &cities[..3] {
-            world.order(|mind| mind.join(city)).unwrap();
-        }
-        world.settle();
-        while world.known.agreements.len() < 3 {
-            world.order(|mind| mind.propose());
-        }
-        world.order(|mind| mind.import());
-        world.attested();
-        world.order(|mind| mind.draft()).unwrap();
-        let (strategy, tenant) = world.known.strategies[0].clone();
-        for goal in [("climate", GoalAim::GlobalChallenges), ("economy", GoalAim::EconomicAttractiveness)] {
-            world.order(|mind| mind.goal(&strategy, tenant, goal)).unwrap();
-        }
-        world.order(|mind| mind.adopt(&strategy, tenant)).unwrap();
-        for _ in 0..BEGINNING {
-            world.command();
-        }
-        world.settle();
-        crate::checks::all(&world);
-        let copy = self::folder();
-        fs::copy(world.folder.path().join("node.key"), copy.path().join("node.key")).unwrap();
-        for journal in &world.life().journals {
-            let file = copy.path().join(format!("{}.db", journal.service()));
-            let all = format!("VACUUM INTO '{}'", file.display());
-            world.life().look(journal.store().reader().execute_unprepared(&all)).unwrap();
-        }
-        let World { known, ledger, words, .. } = world;
-        Self { folder: copy, known, ledger, words }
-    }
-}
-
 impl World {
-    /// An agreement with a city that has not joined comes as far as that one's signature; then it joins, and may say its word.
-    fn attested(&mut self) {
-        let named = self.order(|mind| mind.propose_to_one_who_is_absent()).unwrap();
-        for _ in 0..ROUNDS {
-            let agreement = self.agreement(&named.name).unwrap();
-            if agreement.attestations.iter().any(|one| one.step() == AgreementStep::Signature) {
-                let absent = agreement.partner.unwrap_or_default().city;
-                let city = self.known.cities.iter().find(|city| city.name == absent).unwrap().clone();
-                self.order(|mind| mind.join(&city)).unwrap();
-                return;
-            }
-            self.order(|mind| mind.on_agreement(&agreement));
-        }
-        panic!("the signature of {} is never attested", named.name);
-    }
-
     /// The world of a seed.
     pub fn of(beginning: &Beginning, seed: u64, log: Log, kinds: Kinds) -> Self {
         let mut dice = Dice::of(seed);

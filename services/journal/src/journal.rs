@@ -278,12 +278,14 @@ impl Journal {
         if self.inner.store.backend() == Backend::Sqlite {
             return Ok(Found::new());
         }
-        let id = |command: &Box<dyn AnyCommand>| command.name().id.0;
+        let id = |command: &dyn AnyCommand| command.name().id.0;
         let (fresh, others): (Vec<_>, Vec<_>) = commands.iter().partition(|command| command.is_fresh());
-        let unknown = BTreeSet::from_iter(others.into_iter().map(id).filter(|id| !self.inner.cache.contains_key(id)));
+        let unknown = BTreeSet::from_iter(
+            others.into_iter().map(|one| id(one.as_ref())).filter(|id| !self.inner.cache.contains_key(id)),
+        );
         let read = unknown.into_iter().map(|id| async move { Ok((id, self.inner.lookup.get(id).await?)) });
         let mut found = Found::from_iter(try_join_all(read).await?);
-        found.extend(fresh.into_iter().map(|command| (id(command), None)));
+        found.extend(fresh.into_iter().map(|one| (id(one.as_ref()), None)));
         Ok(found)
     }
 
