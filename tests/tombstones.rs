@@ -4,8 +4,8 @@
 use hansa_proto::{
     changes::{ListChangesRequest, ListRecordChangesRequest},
     partnerships::{
-        AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, DeleteAgreementRequest, GetAgreementRequest,
-        ImportAgreementRequest, ListAgreementsRequest,
+        AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, CreateAgreementRequest, DeleteAgreementRequest,
+        GetAgreementRequest, ImportAgreementRequest, ListAgreementsRequest,
     },
     register::{
         BatchImportCitiesRequest, CityRow, DeleteCityRequest, GetCityRequest, ImportOutcome, ListCitiesRequest,
@@ -43,7 +43,7 @@ async fn deleted(mut platform: Platform) {
     let regimes = [("DE", RegimeClass::LiberalDemocracy), ("TN", RegimeClass::ElectoralAutocracy)];
     cities::enter(&platform, &CITIES, &regimes).await;
     let dresden = a_tie(&platform).await;
-    a_city(&platform).await;
+    a_city(&platform, &dresden).await;
     a_draft(&platform, &dresden.mayor).await;
     platform.stop();
 }
@@ -147,8 +147,10 @@ async fn a_tie(platform: &Platform) -> cities::City {
 }
 
 /// An entry that was an error. Other services forget the city.
-async fn a_city(platform: &Platform) {
+async fn a_city(platform: &Platform, partner: &cities::City) {
     let (steward, quito) = (platform.steward(), cities::name("4"));
+    let proposed = cities::proposal(&partner.city, &quito);
+    let first = partner.office.agreements().create_agreement(proposed.clone()).await.unwrap().into_inner();
     let dresden = platform.caller(None, &[hansa_kernel::Role::Observer]);
     let delete = |name: &str| DeleteCityRequest {
         name: name.into(),
@@ -189,6 +191,15 @@ async fn a_city(platform: &Platform) {
         (refused.code() == Code::NotFound && rule(&refused) == "CT-1").then_some(())
     })
     .await;
+    // What was granted before is granted again, whatever has become of what it named (PL-4).
+    let again = partner.office.agreements().create_agreement(proposed.clone()).await.unwrap().into_inner();
+    assert_eq!(again, first);
+    let other = CreateAgreementRequest { partner: cities::name("3"), ..proposed.clone() };
+    let other = partner.office.agreements().create_agreement(other).await.unwrap_err();
+    assert_eq!((other.code(), rule(&other)), (Code::InvalidArgument, "PL-4".into()));
+    let anew = CreateAgreementRequest { request_id: request_id(), ..proposed };
+    let anew = partner.office.agreements().create_agreement(anew).await.unwrap_err();
+    assert_eq!((anew.code(), rule(&anew)), (Code::NotFound, "CT-1".into()));
 }
 
 /// A draft that is given up. To strangers it never was there.

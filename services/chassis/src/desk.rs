@@ -218,6 +218,17 @@ impl Desk {
             .once(act.key)
     }
 
+    /// What the same request led to when it was made before.
+    ///
+    /// # Errors
+    /// Where its id was used for another request; where the database is away.
+    pub(crate) async fn first_answer<R: Record, Q>(&self, act: &Act<Q>) -> Refused<Option<Receipt<R>>> {
+        match &act.key {
+            Some(key) => self.journal.first_answer(key).await,
+            None => Ok(None),
+        }
+    }
+
     /// Decides a command.
     ///
     /// # Errors

@@ -55,6 +55,26 @@ impl Desk {
         Ok((self.resolve(shown).await?, page.next(found.next)))
     }
 
+    /// What a request that was made before led to, where it is refused now before a rule hears of it: what it looks up may be
+    /// gone since. Otherwise as it is decided (PL-4).
+    ///
+    /// # Errors
+    /// As it is refused.
+    pub async fn once<R: Shown, Q>(
+        &self,
+        act: &Act<Q>,
+        decided: impl Future<Output = Result<Response<R::Resource>, Status>>,
+    ) -> Result<Response<R::Resource>, Status> {
+        let refused = match decided.await {
+            Ok(answer) => return Ok(answer),
+            Err(refused) => refused,
+        };
+        match ask(self.first_answer::<R, Q>(act).await)? {
+            Some(receipt) => self.answer(act, receipt.state.shown(&receipt.name, &receipt.etag, &act.caller)).await,
+            None => Err(refused),
+        }
+    }
+
     /// Decides a command, and shows what came of it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use crate::{
     erasure::Erasing,
     kind::{AnyState, Step, bury, steps, typed},
     limits::CHANGE_BYTES,
+    tables::request,
 };
 use ed25519_dalek::SigningKey;
 use hansa_kernel::{
@@ -35,6 +36,20 @@ pub struct RequestKey {
     pub id: Uuid,
     /// HMAC of the method and the request, keyed by the node; it tells nothing of the content.
     pub fingerprint: [u8; 16],
+}
+
+impl RequestKey {
+    /// Whether it stands for what was asked under this id before.
+    ///
+    /// # Errors
+    /// Where it stands for something else.
+    pub(crate) fn is_of(&self, before: &request::Model) -> Refused<()> {
+        if before.fingerprint == self.fingerprint {
+            return Ok(());
+        }
+        Err(Refusal::because(Reason::RequestIdReused, "PL-4", "this request id was used for another request")
+            .missing("request_id", "a new UUID for a new request"))
+    }
 }
 
 /// Who signs a change beside the node: a tenant, with a key that the node holds for it.

@@ -3,7 +3,7 @@
 //! what was asked stay here, ready for the next statement; whichever did not goes back to the pool, which looks at it.
 
 use crate::{
-    limits::{CONNECTION_IDLE, CONNECTION_KEPT},
+    limits::{CONNECTION_IDLE, CONNECTION_KEPT, POSTGRES_WAIT},
     store::StoreError,
 };
 use async_trait::async_trait;
@@ -12,8 +12,8 @@ use sea_orm::{
     Statement,
     sea_query::Values,
     sqlx::{
-        self, AssertSqlSafe, Database, Executor, IntoArguments, Pool, Postgres, Sqlite, pool::PoolConnection,
-        query::Query,
+        self, AssertSqlSafe, Connection as _, Database, Executor, IntoArguments, Pool, Postgres, Sqlite,
+        pool::PoolConnection, query::Query,
     },
 };
 use sea_query_sqlx::SqlxValues;
@@ -21,7 +21,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
 /// Where statements that stand alone are sent: each sees what was committed before it, and is a transaction of its own.
 #[derive(Clone, Debug)]
@@ -56,7 +59,7 @@ impl Connection {
 struct Kept<DB: Database> {
     pool: Pool<DB>,
     /// One for each statement that may run at once.
-    places: Semaphore,
+    places: Arc<Semaphore>,
     /// How long a statement waits for a place at a server. A file is always there.
     patience: Option<Duration>,
     idle: Mutex<Vec<Idle<DB>>>,
@@ -71,12 +74,34 @@ struct Idle<DB: Database> {
     used: Instant,
 }
 
-/// A connection that does a statement. Where it is not kept afterwards, since the statement failed or whoever asked waits no
-/// more, it goes back to the pool.
-struct Held<'a, DB: Database> {
-    connection: PoolConnection<DB>,
+/// A connection that does a statement, and its place. Where it is not kept afterwards, since the statement failed or whoever
+/// asked waits no more, it goes back to the pool.
+struct Held<DB: Database> {
+    /// There until it is kept or dropped.
+    busy: Option<(PoolConnection<DB>, OwnedSemaphorePermit)>,
     taken: Instant,
-    _place: SemaphorePermit<'a>,
+}
+
+impl<DB: Database> Held<DB> {
+    fn connection(&mut self) -> &mut DB::Connection {
+        &mut self.busy.as_mut().expect("it is dropped or kept once").0
+    }
+}
+
+impl<DB: Database> Drop for Held<DB> {
+    /// The database may still be at what nobody waits for any more. The place is free again when it is done with it: whoever
+    /// hangs up again and again would otherwise take one connection after the other.
+    fn drop(&mut self) {
+        if let (Some((mut connection, place)), Ok(runtime)) = (self.busy.take(), Handle::try_current()) {
+            runtime.spawn(async move {
+                if !matches!(tokio::time::timeout(POSTGRES_WAIT, connection.ping()).await, Ok(Ok(()))) {
+                    // The pool would wait for it without end.
+                    drop(connection.detach());
+                }
+                drop(place);
+            });
+        }
+    }
 }
 
 impl<DB: Database> std::fmt::Debug for Kept<DB> {
@@ -87,7 +112,7 @@ impl<DB: Database> std::fmt::Debug for Kept<DB> {
 
 impl<DB: Database> Kept<DB> {
     fn of(pool: &Pool<DB>, most: u32, patience: Option<Duration>) -> Arc<Self> {
-        let places = Semaphore::new(usize::try_from(most).unwrap_or(1));
+        let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1)));
         Arc::new(Self { pool: pool.clone(), places, patience, idle: Mutex::default() })
     }
 
@@ -96,7 +121,7 @@ impl<DB: Database> Kept<DB> {
     }
 
     /// A connection that was well a moment ago.
-    async fn take(&self) -> Result<Held<'_, DB>, StoreError> {
+    async fn take(&self) -> Result<Held<DB>, StoreError> {
         match self.patience {
             Some(patience) => tokio::time::timeout(patience, self.taken())
                 .await
@@ -105,8 +130,8 @@ impl<DB: Database> Kept<DB> {
         }
     }
 
-    async fn taken(&self) -> Result<Held<'_, DB>, StoreError> {
-        let place = self.places.acquire().await;
+    async fn taken(&self) -> Result<Held<DB>, StoreError> {
+        let place = self.places.clone().acquire_owned().await;
         let place = place.map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed))?;
         self.let_go();
         let kept = self.idle().pop();
@@ -114,7 +139,7 @@ impl<DB: Database> Kept<DB> {
             Some(Idle { connection, taken, .. }) => (connection, taken),
             None => (self.pool.acquire().await.map_err(not_acquired)?, Instant::now()),
         };
-        Ok(Held { connection, taken, _place: place })
+        Ok(Held { busy: Some((connection, place)), taken })
     }
 
     /// Gives back what nobody had use for in a while: transactions may have, and a server may have gone meanwhile. The pool
@@ -124,9 +149,10 @@ impl<DB: Database> Kept<DB> {
     }
 
     /// Keeps a connection that did what was asked. Now and then the pool gets it back: it ends those that are old.
-    fn keep(&self, Held { connection, taken, _place }: Held<'_, DB>) {
+    fn keep(&self, mut held: Held<DB>) {
         self.let_go();
-        if taken.elapsed() < CONNECTION_KEPT {
+        let taken = held.taken;
+        if let Some((connection, _place)) = held.busy.take().filter(|_| taken.elapsed() < CONNECTION_KEPT) {
             self.idle().push(Idle { connection, taken, used: Instant::now() });
         }
     }
@@ -142,21 +168,22 @@ where
 {
     async fn execute(&self, statement: Statement) -> Result<ExecResult, StoreError> {
         let mut held = self.take().await?;
-        let done = query(statement).execute(&mut *held.connection).await.map_err(|e| DbErr::Exec(because(e)))?;
+        let done = query(statement).execute(held.connection()).await.map_err(|e| DbErr::Exec(because(e)))?;
         self.keep(held);
         Ok(done.into())
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, StoreError> {
         let mut held = self.take().await?;
-        let done = held.connection.execute(AssertSqlSafe(sql.to_owned())).await.map_err(|e| DbErr::Exec(because(e)))?;
+        let done =
+            held.connection().execute(AssertSqlSafe(sql.to_owned())).await.map_err(|e| DbErr::Exec(because(e)))?;
         self.keep(held);
         Ok(done.into())
     }
 
     async fn rows(&self, statement: Statement) -> Result<Vec<QueryResult>, StoreError> {
         let mut held = self.take().await?;
-        let rows = query(statement).fetch_all(&mut *held.connection).await.map_err(|e| DbErr::Query(because(e)))?;
+        let rows = query(statement).fetch_all(held.connection()).await.map_err(|e| DbErr::Query(because(e)))?;
         self.keep(held);
         Ok(rows.into_iter().map(QueryResult::from).collect())
     }
@@ -243,7 +270,9 @@ mod tests {
         assert_eq!(kept.places.available_permits(), SQLITE_READERS as usize);
         // Nobody takes back what was not said to have done its work.
         drop(kept.take().await.unwrap());
-        assert_eq!((kept.idle().len(), kept.places.available_permits()), (0, SQLITE_READERS as usize));
+        let all = kept.places.acquire_many(SQLITE_READERS).await.unwrap();
+        assert!(kept.idle().is_empty());
+        drop(all);
     }
 
     #[tokio::test]

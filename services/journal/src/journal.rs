@@ -2,24 +2,25 @@
 
 use crate::{
     clock::Clock,
-    command::{AnyCommand, Command, Receipt},
+    command::{AnyCommand, Command, Receipt, RequestKey},
     erasure::Erasure,
     job::{Done, Found, Job, Work},
     keys::NodeKeys,
     kind::{AnyKind, AnyState, KindOf, shared},
-    limits::{CACHED_STATES, COMMAND_RECORDS, QUEUED_COMMANDS},
+    limits::{CACHED_STATES, COMMAND_RECORDS, LOOKUP_FEW, QUEUED_COMMANDS},
     lookup::Lookup,
+    metrics,
     queue::Queues,
     relay::Outgoing,
     slots::Slot,
-    store::{Backend, Store, StoreError},
-    tables::{feed, mirror, record},
+    store::{Backend, Store, StoreError, storage},
+    tables::{feed, mirror, record, request},
     trace,
     view::View,
     writer,
 };
 use futures::future::try_join_all;
-use hansa_kernel::{Reason, Record, RecordName, Refusal};
+use hansa_kernel::{Reason, Record, RecordId, RecordName, Refusal};
 use moka::sync::Cache;
 use sea_orm::{ColumnTrait, EntityTrait, QuerySelect};
 use std::{
@@ -260,6 +261,18 @@ impl Journal {
         out
     }
 
+    /// What a request led to when it was made before; `None` where it was not.
+    ///
+    /// # Errors
+    /// Where its id was used for another request; where the database is away.
+    pub async fn first_answer<R: Record>(&self, key: &RequestKey) -> Result<Option<Receipt<R>>, Refusal> {
+        let row = request::Entity::find_by_id((key.tenant.0, key.id)).one(self.store().reader()).await;
+        let Some(row) = row.map_err(|e| storage(&e))? else { return Ok(None) };
+        key.is_of(&row)?;
+        let (name, version) = (RecordName::new(R::COLLECTION, RecordId(row.record)), row.version.cast_unsigned());
+        self.settled(Done { name, version, head: Vec::new(), state: None, repeated: true }).await.map(Some)
+    }
+
     async fn enqueue(&self, commands: Vec<Box<dyn AnyCommand>>, validate_only: bool) -> Result<Answer, Refusal> {
         let place = self.places.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => {
@@ -268,8 +281,15 @@ impl Journal {
             }
             TryAcquireError::Closed => closed(),
         })?;
-        let found = self.look_up(&commands).await?;
-        self.send(Work::Commands { commands, validate_only }, found, place)
+        let found = self.look_up(&commands).await;
+        let work = Work::Commands { commands, validate_only };
+        match found {
+            Ok(found) => self.send(work, found, place),
+            Err(refusal) => {
+                metrics::answered(self.inner.service, &work, &Err(refusal.clone()));
+                Err(refusal)
+            }
+        }
     }
 
     /// Reads the records that are not known here, while the writer has others in hand. A file's writer reads them under its
@@ -283,8 +303,12 @@ impl Journal {
         let unknown = BTreeSet::from_iter(
             others.into_iter().map(|one| id(one.as_ref())).filter(|id| !self.inner.cache.contains_key(id)),
         );
-        let read = unknown.into_iter().map(|id| async move { Ok((id, self.inner.lookup.get(id).await?)) });
-        let mut found = Found::from_iter(try_join_all(read).await?);
+        let mut found = Found::new();
+        // Many have a statement of their own, when it is their turn.
+        if unknown.len() <= LOOKUP_FEW {
+            let read = unknown.into_iter().map(|id| async move { Ok((id, self.inner.lookup.get(id).await?)) });
+            found.extend(try_join_all(read).await?);
+        }
         found.extend(fresh.into_iter().map(|one| (id(one.as_ref()), None)));
         Ok(found)
     }

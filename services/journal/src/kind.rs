@@ -101,6 +101,7 @@ pub(crate) struct KindOf<R> {
 
 impl<R: Record> KindOf<R> {
     pub(crate) fn new() -> Self {
+        const { assert!(R::REVISION < 1 << 24, "its revision must leave room for that of all snapshots") }
         Self { views: Vec::new(), record: PhantomData }
     }
 

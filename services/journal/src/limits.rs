@@ -48,10 +48,8 @@ pub const PAGE_DEFAULT: u64 = 100;
 pub const PAGE_MOST: u64 = 1_000;
 /// How long SQLite waits for a lock.
 pub const SQLITE_BUSY: Duration = Duration::from_secs(10);
-/// What a connection that reads a file keeps of its pages, in KiB. The operating system keeps more of them.
-pub const SQLITE_READER_KIB: u32 = 4_000;
-/// The same of the one that writes: enough for the inner pages of a million records' trees.
-pub const SQLITE_WRITER_KIB: u32 = 16_000;
+/// What a connection to a file keeps of its pages, in KiB. The operating system keeps more of them.
+pub const SQLITE_CACHE_KIB: u32 = 4_000;
 /// Rows that SQLite has ready before it waits until they are taken.
 pub const SQLITE_ROWS: usize = 1_000;
 /// How often the write-ahead log is tried to be emptied after an erasure; each try waits for readers as long as for a lock.

@@ -23,7 +23,7 @@ use std::{
 
 /// A row's revision; nothing where a rebuild has made the snapshot again since it was read, which stops the statement, since no
 /// row is without one.
-const AS_READ: &str = "CASE WHEN records.revision >> 28 = excluded.revision >> 28 THEN excluded.revision END";
+const AS_READ: &str = "CASE WHEN records.revision >> 28 & 7 = excluded.revision >> 28 & 7 THEN excluded.revision END";
 
 /// The rows that a batch writes, beside records and views.
 #[derive(Default)]

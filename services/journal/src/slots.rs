@@ -60,15 +60,27 @@ impl Slot {
     }
 }
 
-pub(crate) fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
-    let mut names = BTreeMap::new();
-    for job in jobs {
-        match &job.work {
-            Work::Commands { commands, .. } => names.extend(commands.iter().map(|c| (c.name().id.0, c.name().clone()))),
-            Work::Timer { name, .. } => drop(names.insert(name.id.0, name.clone())),
-        }
+/// The records that a job is about.
+fn called(job: &Job) -> Vec<&RecordName> {
+    match &job.work {
+        Work::Commands { commands, .. } => commands.iter().map(|command| command.name()).collect(),
+        Work::Timer { name, .. } => vec![name],
     }
-    names
+}
+
+pub(crate) fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
+    jobs.iter().flat_map(called).map(|name| (name.id.0, name.clone())).collect()
+}
+
+/// Jobs that may be decided together, and those that call one of their records by another name: an id stands for one name, and
+/// whoever asks for another must not spoil it for those who ask for the right one.
+pub(crate) fn by_one_name(mut jobs: Vec<Job>) -> (Vec<Job>, Vec<Job>) {
+    let mut known: HashMap<Uuid, &RecordName> = HashMap::with_capacity(jobs.len());
+    let mut agrees = |job| called(job).into_iter().all(|name| *known.entry(name.id.0).or_insert(name) == name);
+    let agree: Vec<bool> = jobs.iter().map(&mut agrees).collect();
+    let mut agree = agree.into_iter();
+    let others = jobs.extract_if(.., |_| !agree.next().unwrap_or(true)).collect();
+    (jobs, others)
 }
 
 fn slots_of(inner: &Inner, jobs: &[Job]) -> HashMap<Uuid, Slot> {
@@ -97,7 +109,7 @@ pub(crate) async fn load_known(inner: &Inner, jobs: &mut [Job]) -> Result<HashMa
 
 /// What was read of records while their jobs came, by the newest reading of each.
 fn newest(jobs: &mut [Job]) -> Found {
-    let version = |row: &Option<record::Model>| row.as_ref().map(|row| row.version);
+    let version = |row: &Option<record::Model>| row.as_ref().map(|row| (row.version, mended(row.revision)));
     let mut newest = Found::new();
     for (id, row) in jobs.iter_mut().flat_map(|job| std::mem::take(&mut job.found)) {
         if newest.get(&id).is_none_or(|known| version(known) < version(&row)) {
@@ -124,6 +136,10 @@ pub(crate) async fn load_locked(
             .order_by_asc(record::Column::Record);
         let rows = if alone { query.all(tx).await? } else { query.lock_exclusive().all(tx).await? };
         fill(inner, tx, &mut slots, rows).await?;
+    }
+    if !alone {
+        // Whoever waits behind with what was read before this is not to lose the same race.
+        slots.values().filter(|slot| slot.frozen.is_none()).for_each(|slot| inner.remember(slot.clone()));
     }
     Ok(slots)
 }

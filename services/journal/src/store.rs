@@ -4,7 +4,7 @@ use crate::{
     connection::Connection,
     limits::{
         CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WAIT, POSTGRES_WRITES, SCRUB_TRIES,
-        SQLITE_BUSY, SQLITE_READER_KIB, SQLITE_READERS, SQLITE_ROWS, SQLITE_WRITER_KIB,
+        SQLITE_BUSY, SQLITE_CACHE_KIB, SQLITE_READERS, SQLITE_ROWS,
     },
     migrations::migrate,
 };
@@ -53,7 +53,7 @@ impl Store {
     /// # Errors
     /// Where the file cannot be opened or migrated.
     pub async fn sqlite<M: MigratorTrait>(file: &Path) -> Result<Self, StoreError> {
-        let connect = |connections: u32, kept: u32| {
+        let connect = |connections: u32| {
             let file = file.to_owned();
             let mut options = ConnectOptions::new("sqlite://hansa.db?mode=rwc");
             options.max_connections(connections).min_connections(1).sqlx_logging(false);
@@ -68,7 +68,7 @@ impl Store {
                     .pragma("journal_mode", "WAL")
                     .pragma("synchronous", "FULL")
                     .pragma("secure_delete", "ON")
-                    .pragma("cache_size", format!("-{kept}"))
+                    .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
             });
             // SQLite takes a transaction back by itself where the disk fails, and sqlx then still counts it as open: what
             // follows would be a part of it, acknowledged and never committed. Such a connection is not used again.
@@ -80,9 +80,9 @@ impl Store {
             });
             Database::connect(options)
         };
-        let pool = connect(1, SQLITE_WRITER_KIB).await?;
+        let pool = connect(1).await?;
         migrate::<M>(&pool).await?;
-        let reader = Connection::to_file(&connect(SQLITE_READERS, SQLITE_READER_KIB).await?, SQLITE_READERS);
+        let reader = Connection::to_file(&connect(SQLITE_READERS).await?, SQLITE_READERS);
         let store = Self { writer: Connection::pooled(&pool), pool, reader, backend: Backend::Sqlite };
         store.scrub().await;
         Ok(store)
@@ -208,12 +208,14 @@ pub fn is_away(error: &StoreError) -> bool {
     }
 }
 
-/// Whether a row lacks a value that each of its table has.
-pub(crate) fn lacks_a_value(error: &StoreError) -> bool {
+/// Whether a record's row lacks its revision: somebody has made its state again meanwhile.
+pub(crate) fn lacks_a_revision(error: &StoreError) -> bool {
     let (DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error))) = error else {
         return false;
     };
-    matches!(&**error, sqlx::Error::Database(said) if said.kind() == sqlx::error::ErrorKind::NotNullViolation)
+    let sqlx::Error::Database(said) = &**error else { return false };
+    let of_records = said.table() == Some("records") || said.message().ends_with("records.revision");
+    said.kind() == sqlx::error::ErrorKind::NotNullViolation && of_records
 }
 
 /// A failure of the database as a caller sees it. What the database said is logged, never answered.

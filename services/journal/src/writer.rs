@@ -18,8 +18,8 @@ use crate::{
     output::{Output, seals_in},
     panics,
     relay::Outgoing,
-    slots::{Slot, load_known, load_locked, load_requests},
-    store::{Backend, StoreError, lacks_a_value, storage},
+    slots::{Slot, by_one_name, load_known, load_locked, load_requests},
+    store::{Backend, StoreError, lacks_a_revision, storage},
     tables::{change, feed, request},
 };
 use chrono::{DateTime, Utc};
@@ -80,6 +80,13 @@ pub(crate) async fn run(inner: Arc<Inner>, mut queue: mpsc::UnboundedReceiver<Jo
 
 /// Returns the jobs that must be tried again, because another replica wrote the same records.
 async fn attempt(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
+    let (jobs, others) = by_one_name(jobs);
+    let mut again = attempt_together(inner, jobs).await;
+    again.extend(others);
+    again
+}
+
+async fn attempt_together(inner: &Inner, jobs: Vec<Job>) -> Vec<Job> {
     let first = jobs.iter().all(|job| job.tries == 0);
     let jobs = if first && inner.store.backend() == Backend::Postgres { at_once(inner, jobs).await } else { jobs };
     if jobs.is_empty() {
@@ -124,7 +131,7 @@ fn undecided() -> Refusal {
 fn lost_a_race(error: &StoreError) -> bool {
     let text = error.to_string();
     matches!(error.sql_err(), Some(SqlErr::UniqueConstraintViolation(_)))
-        || lacks_a_value(error)
+        || lacks_a_revision(error)
         || text.contains("deadlock detected")
         || text.contains("could not serialize")
 }
@@ -186,11 +193,11 @@ async fn decide_and_commit(inner: &Inner, jobs: &[Job]) -> Result<Vec<Result<Vec
     writes.run(&tx).await?;
     erasure::erase(&tx, &erasures, now).await?;
     tx.commit().await?;
+    committed.tell(inner);
     if !erasures.is_empty() {
         // Before anyone is answered: what is said to be erased is gone from the files as well.
         inner.store.scrub().await;
     }
-    committed.tell(inner);
     Ok(answers)
 }
 
@@ -282,14 +289,7 @@ impl Batch<'_> {
             return Ok(None);
         };
         let Some(row) = self.requests.get(&(key.tenant.0, key.id)) else { return Ok(None) };
-        if row.fingerprint != key.fingerprint {
-            return Err(Refusal::because(
-                Reason::RequestIdReused,
-                "PL-4",
-                "this request id was used for another request",
-            )
-            .missing("request_id", "a new UUID for a new request"));
-        }
+        key.is_of(row)?;
         let current = self.slots.get(&row.record).filter(|slot| slot.version.cast_signed() == row.version);
         let name = match current {
             Some(slot) => slot.name.clone(),

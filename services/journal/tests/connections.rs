@@ -7,7 +7,7 @@ use fixture::Fixture;
 use futures::future::try_join_all;
 use hansa_journal::{
     Connection, Store, is_away,
-    limits::{POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES, SQLITE_READER_KIB, SQLITE_WRITER_KIB},
+    limits::{POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES, SQLITE_CACHE_KIB},
 };
 use hansa_tests::{SOON, eventually};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
@@ -91,6 +91,30 @@ async fn what_nobody_waits_for_any_more_answers_nobody_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_any_more_keeps_its_place_until_it_is_done() {
+    let (f, lock) = (Fixture::postgres().await, Lock(4713));
+    let tx = lock.held(f.journal.store()).await;
+    let left = (0..POSTGRES_READS).map(|_| {
+        let reader = f.journal.store().reader().clone();
+        tokio::spawn(async move { reader.query_all_raw(lock.wait()).await })
+    });
+    let left = Vec::from_iter(left);
+    lock.awaited(&tx, POSTGRES_READS).await;
+    for one in left {
+        one.abort();
+        assert!(one.await.unwrap_err().is_cancelled());
+    }
+    let reader = f.journal.store().reader().clone();
+    let next = tokio::spawn(async move { number(&reader, "SELECT 7").await });
+    for n in 0..50 {
+        assert_eq!(number(&tx, &format!("SELECT {n}")).await.unwrap(), n);
+    }
+    assert!(!next.is_finished(), "it waits for a place");
+    tx.commit().await.unwrap();
+    assert_eq!(next.await.unwrap().unwrap(), 7);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_statement_that_fails_spoils_nothing() {
     let f = Fixture::postgres().await;
     let reader = f.journal.store().reader();
@@ -124,10 +148,10 @@ async fn a_connection_that_the_server_ended_is_replaced() {
 async fn of_a_file_so_many_pages_are_kept() {
     let f = Fixture::sqlite().await;
     let store = f.journal.store();
-    for (connection, kept) in [(store.reader(), SQLITE_READER_KIB), (store.writer(), SQLITE_WRITER_KIB)] {
+    for connection in [store.reader(), store.writer()] {
         let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA cache_size");
         let row = connection.query_one_raw(asked).await.unwrap().unwrap();
         // SQLite counts pages where it is positive, and KiB where it is not.
-        assert_eq!(row.try_get_by_index::<i32>(0).unwrap(), -kept.cast_signed());
+        assert_eq!(row.try_get_by_index::<i32>(0).unwrap(), -SQLITE_CACHE_KIB.cast_signed());
     }
 }

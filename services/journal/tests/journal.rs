@@ -4,9 +4,9 @@
 mod fixture;
 
 use fixture::{Fixture, enter, enter_in, name, rename, request, rows, steward, tenant};
-use hansa_journal::Backend;
-use hansa_kernel::{Reason, envelope};
-use hansa_register_domain::City;
+use hansa_journal::Command;
+use hansa_kernel::{Reason, RecordName, Refusal, envelope};
+use hansa_register_domain::{City, Office};
 use sea_orm::ConnectionTrait;
 use std::collections::BTreeSet;
 
@@ -98,7 +98,7 @@ async fn pl_3_every_change_is_chained_and_signed(f: Fixture) {
 
 async fn pl_4_many_writers_lose_nothing(f: Fixture) {
     let other = f.again().await;
-    let alone = f.journal.store().backend() == Backend::Sqlite;
+    let alone = f.journal.store().backend() == hansa_journal::Backend::Sqlite;
     f.journal.submit(enter("a", "start"), false).await.unwrap();
     let writers = (0..40u128).map(|n| {
         // One file has one writing process; a server has several.
@@ -171,9 +171,8 @@ async fn what_a_rebuild_mended_is_not_undone_by_who_remembers_it(f: Fixture) {
     f.journal.store().reader().execute_unprepared(&spoil).await.unwrap();
     let writer = f.again().await;
     writer.submit(rename("a", "Lugdunum"), false).await.unwrap();
-    // A server has several processes, and another may be the one that rebuilds.
-    let alone = f.journal.store().backend() == Backend::Sqlite;
-    let mender = if alone { writer.clone() } else { f.journal.clone() };
+    // Another process than the one that rebuilds: a file has one, but what stops it must do so there as well.
+    let mender = &f.journal;
     assert_eq!(mender.rebuild(|_| ()).await.unwrap().differing, [name("a").to_string()]);
     for called in ["Lyon", "Lugdunum", "Lyon"] {
         writer.submit(rename("a", called), false).await.unwrap();
@@ -199,4 +198,27 @@ async fn pl_1_a_feed_can_be_followed_without_gaps(f: Fixture) {
     }
     let expected: Vec<String> = (0..10).map(|i| name(&format!("c{i}")).to_string()).collect();
     assert_eq!(seen, expected, "in the order of commit, each once");
+}
+
+/// On one thread both are asked before the writer sees the first.
+#[tokio::test(flavor = "current_thread")]
+async fn who_calls_a_record_by_another_name_spoils_nothing_for_others() {
+    let f = Fixture::sqlite().await;
+    f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
+    let wrong = RecordName::new("offices", name("a").id);
+    let bogus = |name: RecordName| {
+        let author = fixture::author(&steward());
+        let absent = name.clone();
+        Command::new(name, author, move |_: Option<&Office>, _| Err(Refusal::not_found(&absent)))
+    };
+    for called in ["Lugdunum", "Lyon"] {
+        let (renamed, refused, again) = tokio::join!(
+            f.journal.submit(rename("a", called), false),
+            f.journal.submit(bogus(wrong.clone()), false),
+            f.journal.submit(rename("a", "Paris"), false),
+        );
+        assert_eq!(renamed.unwrap().state.display_name(), called);
+        assert!(refused.is_err());
+        assert_eq!(again.unwrap().state.display_name(), "Paris");
+    }
 }

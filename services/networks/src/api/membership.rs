@@ -26,15 +26,19 @@ type Answer = Result<Response<proto::Membership>, Status>;
 impl MembershipService for Memberships {
     async fn apply_for_membership(&self, request: Request<ApplyForMembershipRequest>) -> Answer {
         let act = self.0.open(request)?;
-        let network = ask(super::network(&self.0, &act.request.network).await)?;
-        let ground = ask(ground(&self.0, &network, &act.request.city).await)?;
-        let id = membership::id_of(network.name.id, ask(RecordName::parse(&act.request.city, "cities", "city"))?.id);
-        ask(ground.is_own(&act.caller))?;
-        let command =
-            self.0.make(&act, RecordName::new(Membership::COLLECTION, id), move |before, asked, caller, _| {
-                membership::apply(before, asked, &ground, caller)
-            });
-        self.0.done(&act, command).await
+        let applied = async {
+            let network = ask(super::network(&self.0, &act.request.network).await)?;
+            let ground = ask(ground(&self.0, &network, &act.request.city).await)?;
+            let id =
+                membership::id_of(network.name.id, ask(RecordName::parse(&act.request.city, "cities", "city"))?.id);
+            ask(ground.is_own(&act.caller))?;
+            let command =
+                self.0.make(&act, RecordName::new(Membership::COLLECTION, id), move |before, asked, caller, _| {
+                    membership::apply(before, asked, &ground, caller)
+                });
+            self.0.done(&act, command).await
+        };
+        self.0.once::<Membership, _>(&act, applied).await
     }
 
     async fn get_membership(&self, request: Request<GetMembershipRequest>) -> Answer {

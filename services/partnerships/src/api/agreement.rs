@@ -31,20 +31,24 @@ impl Agreements {
         let seen = old.filter(|old| old.state.relation(&act.caller) != Relation::Stranger);
         Ok(seen.map(|old| (*old.state).clone()))
     }
+
+    async fn propose(&self, act: &Act<CreateAgreementRequest>) -> Answer {
+        let cities = ask(facts::named(&act.request.initiator, &act.request.partner))?;
+        let facts = ask(facts::of(self.0.journal(), &cities).await)?;
+        let old = self.predecessor(act).await?;
+        let name = RecordName::new(COLLECTION, new_id());
+        let command = self.0.make(act, name, move |_: Option<&Agreement>, asked, caller, at| {
+            agreement::propose(asked, caller, &facts, old.as_ref(), at)
+        });
+        self.0.done(act, command.fresh()).await
+    }
 }
 
 #[tonic::async_trait]
 impl AgreementService for Agreements {
     async fn create_agreement(&self, request: Request<CreateAgreementRequest>) -> Answer {
         let act = self.0.open(request)?;
-        let cities = ask(facts::named(&act.request.initiator, &act.request.partner))?;
-        let facts = ask(facts::of(self.0.journal(), &cities).await)?;
-        let old = self.predecessor(&act).await?;
-        let name = RecordName::new(COLLECTION, new_id());
-        let command = self.0.make(&act, name, move |_: Option<&Agreement>, asked, caller, at| {
-            agreement::propose(asked, caller, &facts, old.as_ref(), at)
-        });
-        self.0.done(&act, command.fresh()).await
+        self.0.once::<Agreement, _>(&act, self.propose(&act)).await
     }
 
     async fn get_agreement(&self, request: Request<GetAgreementRequest>) -> Answer {
@@ -83,7 +87,7 @@ impl AgreementService for Agreements {
     }
 
     async fn revise_terms(&self, request: Request<ReviseTermsRequest>) -> Answer {
-        self.informed(self.0.open(request)?, agreement::revise_terms).await
+        self.informed(&self.0.open(request)?, agreement::revise_terms).await
     }
 
     async fn put_forward_rationale(&self, request: Request<PutForwardRationaleRequest>) -> Answer {
@@ -111,14 +115,14 @@ impl AgreementService for Agreements {
     }
 
     async fn override_guidelines(&self, request: Request<OverrideGuidelinesRequest>) -> Answer {
-        self.informed(self.0.open(request)?, |state, asked, caller, facts, _| {
+        self.informed(&self.0.open(request)?, |state, asked, caller, facts, _| {
             agreement::override_guidelines(state, asked, caller, facts)
         })
         .await
     }
 
     async fn sign_agreement(&self, request: Request<SignAgreementRequest>) -> Answer {
-        self.informed(self.0.open(request)?, agreement::sign).await
+        self.informed(&self.0.open(request)?, agreement::sign).await
     }
 
     async fn decline_agreement(&self, request: Request<DeclineAgreementRequest>) -> Answer {

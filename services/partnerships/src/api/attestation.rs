@@ -44,13 +44,16 @@ impl Agreements {
 impl AttestationService for Agreements {
     async fn import_agreement(&self, request: Request<ImportAgreementRequest>) -> Answer {
         let act = self.0.open(request)?;
-        let cities = ask(facts::named(&act.request.initiator, &act.request.partner))?;
-        let facts = ask(facts::of(self.0.journal(), &cities).await)?;
-        let id = agreement::import_id(&act.request.origin.clone().unwrap_or_default());
-        let command = self.0.make(&act, RecordName::new(COLLECTION, id), move |before, asked, caller, at| {
-            agreement::import_new(before, asked, caller, &facts, at)
-        });
-        self.0.done(&act, command).await
+        let imported = async {
+            let cities = ask(facts::named(&act.request.initiator, &act.request.partner))?;
+            let facts = ask(facts::of(self.0.journal(), &cities).await)?;
+            let id = agreement::import_id(&act.request.origin.clone().unwrap_or_default());
+            let command = self.0.make(&act, RecordName::new(COLLECTION, id), move |before, asked, caller, at| {
+                agreement::import_new(before, asked, caller, &facts, at)
+            });
+            self.0.done(&act, command).await
+        };
+        self.0.once::<Agreement, _>(&act, imported).await
     }
 
     async fn batch_import_agreements(
@@ -63,12 +66,15 @@ impl AttestationService for Agreements {
 
     async fn claim_agreement(&self, request: Request<ClaimAgreementRequest>) -> Answer {
         let act = self.0.open(request)?;
-        ask(self.is_side(&named::<Agreement>("name", &act.request.name)?, &act.caller).await)?;
-        self.informed(act, |state, asked, caller, facts, _| agreement::claim(state, asked, caller, facts)).await
+        let claimed = async {
+            ask(self.is_side(&named::<Agreement>("name", &act.request.name)?, &act.caller).await)?;
+            self.informed(&act, |state, asked, caller, facts, _| agreement::claim(state, asked, caller, facts)).await
+        };
+        self.0.once::<Agreement, _>(&act, claimed).await
     }
 
     async fn attest_step(&self, request: Request<AttestStepRequest>) -> Answer {
-        self.informed(self.0.open(request)?, agreement::attest_step).await
+        self.informed(&self.0.open(request)?, agreement::attest_step).await
     }
 
     async fn confirm_attestation(&self, request: Request<ConfirmAttestationRequest>) -> Answer {

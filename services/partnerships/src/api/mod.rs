@@ -21,7 +21,7 @@ type Informed<Q> = fn(&Agreement, &Q, &Caller, &Facts, Moment) -> Decision<Chang
 impl Agreements {
     /// One agreement, and a rule that needs to know the cities. Where they are not known, that is said only to a caller who
     /// may see the agreement.
-    async fn informed<Q>(&self, act: Act<Q>, rule: Informed<Q>) -> Answer
+    async fn informed<Q>(&self, act: &Act<Q>, rule: Informed<Q>) -> Answer
     where
         Q: WriteRequest + Send + Sync + 'static,
     {
@@ -30,13 +30,13 @@ impl Agreements {
         let facts = facts::of_record(self.0.journal(), &name).await;
         let subject = name.clone();
         let command =
-            self.0.on(&act, name, act.request.etag(), move |state: &Agreement, asked: &Q, caller: &Caller, at| {
+            self.0.on(act, name, act.request.etag(), move |state: &Agreement, asked: &Q, caller: &Caller, at| {
                 match &facts {
                     Ok(facts) => rule(state, asked, caller, facts, at),
                     Err(_) if state.relation(caller) == Relation::Stranger => Err(Refusal::not_found(&subject)),
                     Err(refusal) => Err(refusal.clone()),
                 }
             });
-        self.0.done(&act, command).await
+        self.0.done(act, command).await
     }
 }

@@ -139,13 +139,16 @@ impl CityService for Cities {
     async fn merge_cities(&self, request: Request<MergeCitiesRequest>) -> Result<Response<proto::City>, Status> {
         let act = self.0.open(request)?;
         let asked = &act.request;
-        self.across(&act, (&asked.name, &asked.etag), &asked.predecessors, "predecessors", succession::merge).await
+        let merged =
+            self.across(&act, (&asked.name, &asked.etag), &asked.predecessors, "predecessors", succession::merge);
+        self.0.once::<City, _>(&act, merged).await
     }
 
     async fn split_city(&self, request: Request<SplitCityRequest>) -> Result<Response<proto::City>, Status> {
         let act = self.0.open(request)?;
         let asked = &act.request;
-        self.across(&act, (&asked.name, &asked.etag), &asked.successors, "successors", succession::split).await
+        let split = self.across(&act, (&asked.name, &asked.etag), &asked.successors, "successors", succession::split);
+        self.0.once::<City, _>(&act, split).await
     }
 
     async fn delete_city(&self, request: Request<DeleteCityRequest>) -> Result<Response<()>, Status> {

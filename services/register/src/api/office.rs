@@ -1,7 +1,7 @@
 //! International relations offices: CT-5.
 
 use super::cities;
-use hansa_chassis::{Desk, ask, bounded};
+use hansa_chassis::{Act, Desk, ask, bounded};
 use hansa_kernel::{RecordName, Refusal};
 use hansa_proto::{
     WriteRequest,
@@ -28,6 +28,12 @@ impl OfficeService for Offices {
 
     async fn update_office(&self, request: Request<UpdateOfficeRequest>) -> Result<Response<proto::Office>, Status> {
         let act = self.0.open(request)?;
+        self.0.once::<Office, _>(&act, self.update(&act)).await
+    }
+}
+
+impl Offices {
+    async fn update(&self, act: &Act<UpdateOfficeRequest>) -> Result<Response<proto::Office>, Status> {
         let asked = act.request.office.clone().unwrap_or_default();
         let city = ask(RecordName::parse(&asked.city, "cities", "office.city"))?;
         let name = RecordName::new("offices", office::id_of(city.id));
@@ -42,7 +48,7 @@ impl OfficeService for Offices {
         }
         let command = self
             .0
-            .make(&act, name, move |office, asked, caller, _| office::update(office, (city.id, &entry), asked, caller));
-        self.0.done(&act, command.if_head(act.request.etag())).await
+            .make(act, name, move |office, asked, caller, _| office::update(office, (city.id, &entry), asked, caller));
+        self.0.done(act, command.if_head(act.request.etag())).await
     }
 }

@@ -99,7 +99,7 @@ impl TenantService for Tenants {
 
     async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> Result<Response<proto::Tenant>, Status> {
         let act = self.0.open(request)?;
-        self.create(&act).await
+        self.0.once::<Tenant, _>(&act, self.create(&act)).await
     }
 
     async fn rotate_tenant_key(
@@ -107,6 +107,6 @@ impl TenantService for Tenants {
         request: Request<RotateTenantKeyRequest>,
     ) -> Result<Response<proto::Tenant>, Status> {
         let act = self.0.open(request)?;
-        self.rotate(&act).await
+        self.0.once::<Tenant, _>(&act, self.rotate(&act)).await
     }
 }

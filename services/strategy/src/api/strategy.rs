@@ -130,14 +130,17 @@ impl StrategyService for Strategies {
     ) -> Result<Response<proto::Strategy>, Status> {
         let act = self.0.open(request)?;
         let name = named::<Strategy>("name", &act.request.name)?;
-        let draft = ask(self.0.journal().load::<Strategy>(&name).await)?;
-        let draft = ask(draft.ok_or_else(|| Refusal::not_found(&name)))?;
-        let city = super::city_name(draft.state.city(), "city")?.id;
-        let election = ask(portfolio::next_election(self.0.journal(), city).await)?;
-        let others = self.give_way(&act, (city, &name)).await?;
-        let command = self.0.on(&act, name, &act.request.etag, move |state, asked, caller, at| {
-            strategy::adopt(state, asked, election, caller, at)
-        });
-        self.0.done_with(&act, command, others).await
+        let adopted = async {
+            let draft = ask(self.0.journal().load::<Strategy>(&name).await)?;
+            let draft = ask(draft.ok_or_else(|| Refusal::not_found(&name)))?;
+            let city = super::city_name(draft.state.city(), "city")?.id;
+            let election = ask(portfolio::next_election(self.0.journal(), city).await)?;
+            let others = self.give_way(&act, (city, &name)).await?;
+            let command = self.0.on(&act, name, &act.request.etag, move |state, asked, caller, at| {
+                strategy::adopt(state, asked, election, caller, at)
+            });
+            self.0.done_with(&act, command, others).await
+        };
+        self.0.once::<Strategy, _>(&act, adopted).await
     }
 }
