@@ -25,7 +25,7 @@ pub struct Act<Q> {
     rpc: Arc<str>,
     seals: Vec<Sealed>,
     hash: [u8; 32],
-    key: Option<RequestKey>,
+    pub(crate) key: Option<RequestKey>,
     trace: Option<String>,
 }
 
@@ -216,17 +216,6 @@ impl Desk {
             })
             .sealed(act.seals.clone(), act.hash)
             .once(act.key)
-    }
-
-    /// What the same request led to when it was made before.
-    ///
-    /// # Errors
-    /// Where its id was used for another request; where the database is away.
-    pub(crate) async fn first_answer<R: Record, Q>(&self, act: &Act<Q>) -> Refused<Option<Receipt<R>>> {
-        match &act.key {
-            Some(key) => self.journal.first_answer(key).await,
-            None => Ok(None),
-        }
     }
 
     /// Decides a command.

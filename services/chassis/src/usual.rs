@@ -69,7 +69,8 @@ impl Desk {
             Ok(answer) => return Ok(answer),
             Err(refused) => refused,
         };
-        match ask(self.first_answer::<R, Q>(act).await)? {
+        let Some(key) = &act.key else { return Err(refused) };
+        match ask(self.journal().first_answer::<R>(key).await)? {
             Some(receipt) => self.answer(act, receipt.state.shown(&receipt.name, &receipt.etag, &act.caller)).await,
             None => Err(refused),
         }

@@ -22,7 +22,7 @@ const SNAPSHOT: i32 = 1 << 24;
 /// The bits of a stored revision from here on count how often a rebuild has made the snapshot again. Whoever remembers it from
 /// before must not write by it.
 const MENDED_FROM: u32 = 28;
-const MENDED: i32 = 7 << MENDED_FROM;
+pub(crate) const MENDED: i32 = 7 << MENDED_FROM;
 
 /// How often a snapshot has been made again, as its revision has it; the count begins anew after eight times.
 pub(crate) fn mended(revision: i32) -> i32 {

@@ -5,7 +5,7 @@ use crate::{
     bulk::Writes,
     erasure::Erasing,
     journal::Inner,
-    kind::{AnyKind, Collectors, Step},
+    kind::{AnyKind, Collectors, MENDED, Step},
     relay::Outgoing,
     slots::Slot,
     store::Backend,
@@ -18,12 +18,14 @@ use hansa_kernel::{
 use sea_orm::{IntoActiveModel, Set};
 use std::{
     collections::HashSet,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, LazyLock, atomic::Ordering},
 };
 
 /// A row's revision; nothing where a rebuild has made the snapshot again since it was read, which stops the statement, since no
 /// row is without one.
-const AS_READ: &str = "CASE WHEN records.revision >> 28 & 7 = excluded.revision >> 28 & 7 THEN excluded.revision END";
+static AS_READ: LazyLock<String> = LazyLock::new(|| {
+    format!("CASE WHEN records.revision & {MENDED} = excluded.revision & {MENDED} THEN excluded.revision END")
+});
 
 /// The rows that a batch writes, beside records and views.
 #[derive(Default)]
@@ -109,7 +111,7 @@ impl Output {
             }
         }
         self.beside.iter().for_each(|row| row.write(&mut writes));
-        writes.upsert_but(records, (record::Column::Revision, AS_READ));
+        writes.upsert_but(records, (record::Column::Revision, AS_READ.as_str()));
         views.write(&mut writes);
         writes.insert(self.seals);
         writes.insert(self.feed);

@@ -72,15 +72,22 @@ pub(crate) fn names(jobs: &[Job]) -> BTreeMap<Uuid, RecordName> {
     jobs.iter().flat_map(called).map(|name| (name.id.0, name.clone())).collect()
 }
 
-/// Jobs that may be decided together, and those that call one of their records by another name: an id stands for one name, and
-/// whoever asks for another must not spoil it for those who ask for the right one.
-pub(crate) fn by_one_name(mut jobs: Vec<Job>) -> (Vec<Job>, Vec<Job>) {
+/// Jobs that may be decided together, the first always among them, and those that call a record of these by another name: an
+/// id stands for one name, and whoever asks for another must not spoil it for those who ask for the right one.
+pub(crate) fn by_one_name(jobs: Vec<Job>) -> (Vec<Job>, Vec<Job>) {
     let mut known: HashMap<Uuid, &RecordName> = HashMap::with_capacity(jobs.len());
-    let mut agrees = |job| called(job).into_iter().all(|name| *known.entry(name.id.0).or_insert(name) == name);
+    let mut agrees = |job| {
+        let names = called(job);
+        let agrees = names.iter().all(|name| known.get(&name.id.0).is_none_or(|known| known == name));
+        if agrees {
+            known.extend(names.into_iter().map(|name| (name.id.0, name)));
+        }
+        agrees
+    };
     let agree: Vec<bool> = jobs.iter().map(&mut agrees).collect();
-    let mut agree = agree.into_iter();
-    let others = jobs.extract_if(.., |_| !agree.next().unwrap_or(true)).collect();
-    (jobs, others)
+    let (together, others): (Vec<_>, Vec<_>) = jobs.into_iter().zip(agree).partition(|(_, agrees)| *agrees);
+    let alone = |jobs: Vec<(Job, bool)>| jobs.into_iter().map(|(job, _)| job).collect();
+    (alone(together), alone(others))
 }
 
 fn slots_of(inner: &Inner, jobs: &[Job]) -> HashMap<Uuid, Slot> {

@@ -221,4 +221,7 @@ async fn who_calls_a_record_by_another_name_spoils_nothing_for_others() {
         assert!(refused.is_err());
         assert_eq!(again.unwrap().state.display_name(), "Paris");
     }
+    // One that is at odds with itself is refused, and the writer goes on.
+    assert!(f.journal.submit_together(rename("a", "Lyon"), vec![bogus(wrong).into()], false).await.is_err());
+    assert_eq!(f.journal.submit(rename("a", "Lyon"), false).await.unwrap().state.display_name(), "Lyon");
 }

@@ -30,7 +30,7 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// Eight cities, three of which have joined, two agreements, an old tie, and a strategy.
+    /// Eight cities, four of which have joined, agreements, one of them attested and about to be signed, an old tie, and a strategy.
     pub fn new() -> Self {
         let folder = folder();
         fs::write(folder.path().join("node.key"), hex::encode([7; 32])).unwrap();
