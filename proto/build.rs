@@ -1,4 +1,4 @@
-//! Generates the contract from `hansa/**/*.proto`, without protoc.
+//! Generates the Rust code of the contract from `hansa/**/*.proto`, without protoc.
 
 use std::{
     env,
@@ -9,9 +9,13 @@ use std::{
 
 #[path = "build/derive.rs"]
 mod derive;
+#[path = "build/handlers.rs"]
+mod handlers;
+#[path = "build/names.rs"]
+mod names;
 
-/// Messages of agreements whose whole content a record's state keeps as it came.
-const KEPT: &[&str] =
+/// Messages that the state of an agreement contains whole; they need serde.
+const STORED: &[&str] =
     &["Activity", "AgreementOrigin", "Committee", "CommitteeMember", "Delegation", "Guidelines", "JointText"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -23,16 +27,17 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let mut compiler = protox::Compiler::new(["third_party", "."])?;
     compiler.include_imports(true).include_source_info(true).open_files(&files)?;
-    // protox's own encoding keeps the options (google.api.http), prost's loses them.
+    // protox encodes the options (google.api.http) too; prost would lose them.
     fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let descriptors = compiler.file_descriptor_set();
-    fs::write(out.join("derived.rs"), derive::derive(&descriptors))?;
+    fs::write(out.join("derived.rs"), formatted(derive::derive(&descriptors))?)?;
+    fs::write(out.join("handlers.rs"), formatted(handlers::handlers(&descriptors))?)?;
 
     let serde = "#[derive(serde::Serialize, serde::Deserialize)]";
     let grpc = env::var_os("CARGO_FEATURE_GRPC").is_some();
     let mut config = tonic_prost_build::Config::new();
     config.enable_type_names().disable_comments([".google"]);
-    // By name: the prefix alone would reach the oneofs too, whose messages have no serde.
+    // By name: a prefix would also match the oneofs, whose messages have no serde.
     for file in descriptors.file.iter().filter(|file| file.package().starts_with("hansa.")) {
         for of in &file.enum_type {
             config.enum_attribute(format!(".{}.{}", file.package(), of.name()), serde);
@@ -42,8 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         config.message_attribute(shared, serde);
     }
     config.enum_attribute(".hansa", "#[allow(missing_docs)]");
-    for kept in KEPT {
-        config.message_attribute(format!(".hansa.partnerships.v1.{kept}"), serde);
+    for stored in STORED {
+        config.message_attribute(format!(".hansa.partnerships.v1.{stored}"), serde);
     }
     tonic_prost_build::configure()
         .build_client(grpc)
@@ -67,4 +72,9 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Formats generated code, so that a reader of a compiler error can read it.
+fn formatted(tokens: proc_macro2::TokenStream) -> syn::Result<String> {
+    Ok(prettyplease::unparse(&syn::parse2(tokens)?))
 }

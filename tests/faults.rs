@@ -117,7 +117,7 @@ async fn r_8_servers_go_and_come_back() {
     println!("serves without NATS after {:.1} s", start.elapsed().as_secs_f64());
     cities::enter(&platform, &[(OWN, "Own", "DE")], &[]).await;
     let (well, said) = doctor(&platform);
-    assert!(!well && said.contains("nobody answers"), "the doctor names the broker: {said}");
+    assert!(!well && said.contains("no server responds"), "the doctor names the broker: {said}");
     servers.revive("nats");
     let mut dice = Dice::new("servers go and come back");
     let mut load = Load::on(&platform).await;

@@ -27,7 +27,6 @@ HELPLESS = {
     "UNAVAILABLE": "its RetryInfo says when to send it again",
     "FROZEN": "the operator alone can help; docs/runbook.md says how",
     "INTERNAL": "a fault of the program, which no caller can mend",
-    ("services/journal/src/writer.rs", "undecided"): "a command that lost three times is sent again, as ABORTED means",
 }
 MADE = "<!-- Made by `make rules` from the sources and docs/rules.toml. Do not edit: `.ci/run` compares. -->\n"
 

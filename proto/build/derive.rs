@@ -1,48 +1,50 @@
-//! Writes the trait implementations that every message of the contract gets (see `src/lib.rs`), so that none is forgotten.
+//! Generates the trait implementations that every message of the contract gets (see `src/lib.rs`), so that none is forgotten.
 
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet, field_descriptor_proto::Label};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
+use crate::names::{camel, has, in_oneof, member, oneof_path, path};
+use proc_macro2::TokenStream;
+use prost_types::{
+    DescriptorProto, FieldDescriptorProto, FileDescriptorSet,
+    field_descriptor_proto::{Label, Type},
 };
+use quote::{ToTokens, quote};
+use std::collections::{BTreeMap, BTreeSet};
 
 const TEXT: &str = ".hansa.type.v1.LocalizedText";
 
-/// The Rust source of all implementations.
-pub fn derive(set: &FileDescriptorSet) -> String {
-    let messages: BTreeMap<String, &DescriptorProto> = set
+/// The messages of the contract by full name.
+type Messages<'a> = BTreeMap<String, &'a DescriptorProto>;
+
+/// Generates the implementations of all messages.
+pub fn derive(set: &FileDescriptorSet) -> TokenStream {
+    let messages: Messages<'_> = set
         .file
         .iter()
         .filter(|file| file.package().starts_with("hansa."))
         .flat_map(|file| file.message_type.iter().map(move |m| (format!(".{}.{}", file.package(), m.name()), m)))
         .collect();
     let with_texts = with_texts(&messages);
-    let mut out = String::new();
+    let mut out = TokenStream::new();
     for (name, message) in &messages {
-        texts(&mut out, name, message, &with_texts);
+        out.extend(texts(name, message, &with_texts));
         if has(message, "request_id") && has(message, "validate_only") {
-            write_request(&mut out, name, message, &messages);
+            out.extend(write_request(name, message, &messages));
         }
         if has(message, "name") && has(message, "etag") && !name.ends_with("Request") {
-            masked(&mut out, name, message);
+            out.extend(masked(name, message));
         }
         if has(message, "page_size") && has(message, "page_token") {
-            paged(&mut out, name);
+            out.extend(paged(name));
         }
         if name.ends_with("Change") && message.oneof_decl.iter().any(|o| o.name() == "change") {
-            change_set(&mut out, name, message, &with_texts);
-            onto(&mut out, name, message, &messages);
+            out.extend(change_set(name, message, &with_texts));
+            out.extend(apply_to(name, message, &messages));
         }
     }
     out
 }
 
-fn has(message: &DescriptorProto, field: &str) -> bool {
-    message.field.iter().any(|f| f.name() == field)
-}
-
-/// The messages in which a text stands at any depth.
-fn with_texts(messages: &BTreeMap<String, &DescriptorProto>) -> BTreeSet<String> {
+/// Returns the messages that contain a text at any depth.
+fn with_texts(messages: &Messages<'_>) -> BTreeSet<String> {
     let mut found = BTreeSet::from([TEXT.to_owned()]);
     loop {
         let before = found.len();
@@ -57,193 +59,178 @@ fn with_texts(messages: &BTreeMap<String, &DescriptorProto>) -> BTreeSet<String>
     }
 }
 
-/// `.hansa.type.v1.Actor` as a path in the crate.
-fn path(name: &str) -> String {
-    let parts: Vec<&str> = name.trim_start_matches('.').split('.').collect();
-    let parts: Vec<String> = parts.iter().map(|p| ident(p)).collect();
-    format!("crate::{}", parts.join("::"))
-}
-
-fn ident(name: &str) -> String {
-    if matches!(name, "type" | "ref" | "match" | "move" | "use") { format!("r#{name}") } else { name.to_owned() }
-}
-
-fn snake(name: &str) -> String {
-    let mut out = String::new();
-    for (i, c) in name.char_indices() {
-        if c.is_uppercase() && i > 0 {
-            out.push('_');
+fn texts(name: &str, message: &DescriptorProto, with_texts: &BTreeSet<String>) -> TokenStream {
+    let own = (name == TEXT).then(|| quote!(visit(self);));
+    let fields = message.field.iter().filter(|f| with_texts.contains(f.type_name()) && !in_oneof(f)).map(|f| {
+        let field = member(f.name());
+        match f.label() {
+            Label::Repeated => quote!(for text in &mut self.#field { text.visit_texts(visit); }),
+            _ => quote!(if let Some(text) = &mut self.#field { text.visit_texts(visit); }),
         }
-        out.extend(c.to_lowercase());
-    }
-    out
-}
-
-fn camel(name: &str) -> String {
-    name.split('_')
-        .map(|part| part.chars().take(1).flat_map(char::to_uppercase).chain(part.chars().skip(1)).collect::<String>())
-        .collect()
-}
-
-fn oneof_path(message: &str, oneof: &str) -> String {
-    let (package, name) = message.rsplit_once('.').expect("a full name has a package");
-    format!("{}::{}::{}", path(package), snake(name), camel(oneof))
-}
-
-fn in_oneof(field: &FieldDescriptorProto) -> bool {
-    field.oneof_index.is_some() && !field.proto3_optional()
-}
-
-fn texts(out: &mut String, name: &str, message: &DescriptorProto, with_texts: &BTreeSet<String>) {
-    let mut body = String::new();
-    if name == TEXT {
-        body.push_str("visit(self);");
-    }
-    for field in message.field.iter().filter(|f| with_texts.contains(f.type_name()) && !in_oneof(f)) {
-        let verb = if field.label() == Label::Repeated { "for text in &mut" } else { "if let Some(text) = &mut" };
-        let _ = writeln!(body, "{verb} self.{} {{ text.visit_texts(visit); }}", ident(field.name()));
-    }
-    for (index, oneof) in message.oneof_decl.iter().enumerate() {
-        let arms: String = message
+    });
+    let oneofs = message.oneof_decl.iter().enumerate().filter_map(|(index, oneof)| {
+        let (field, set) = (member(oneof.name()), oneof_path(name, oneof.name()));
+        let arms: Vec<_> = message
             .field
             .iter()
             .filter(|f| in_oneof(f) && f.oneof_index() as usize == index && with_texts.contains(f.type_name()))
-            .map(|f| {
-                format!(
-                    "Some({}::{}(text)) => text.visit_texts(visit),",
-                    oneof_path(name, oneof.name()),
-                    camel(f.name())
-                )
-            })
+            .map(|f| camel(f.name()))
             .collect();
-        if !arms.is_empty() {
-            let _ = write!(body, "match &mut self.{} {{ {arms} _ => {{}} }}", ident(oneof.name()));
+        let is_empty = arms.is_empty();
+        (!is_empty)
+            .then(|| quote!(match &mut self.#field { #(Some(#set::#arms(text)) => text.visit_texts(visit),)* _ => {} }))
+    });
+    let body = quote!(#own #(#fields)* #(#oneofs)*);
+    let (of, text) = (path(name), path(TEXT));
+    quote! {
+        impl crate::Texts for #of {
+            #[allow(unused_variables)]
+            fn visit_texts(&mut self, visit: &mut dyn FnMut(&mut #text)) { #body }
         }
     }
-    let visit = if body.is_empty() { "_visit" } else { "visit" };
-    let _ = writeln!(
-        out,
-        "impl crate::Texts for {} {{ fn visit_texts(&mut self, {visit}: &mut dyn FnMut(&mut {})) {{ {body} }} }}",
-        path(name),
-        path(TEXT)
-    );
 }
 
-fn write_request(out: &mut String, name: &str, message: &DescriptorProto, all: &BTreeMap<String, &DescriptorProto>) {
-    // An update names its record in the resource that it brings.
+fn write_request(name: &str, message: &DescriptorProto, all: &Messages<'_>) -> TokenStream {
+    // An Update request names its record in the resource.
     let resource = message.field.iter().find(|f| {
         f.label() != Label::Repeated && all.get(f.type_name()).is_some_and(|of| has(of, "name") && has(of, "etag"))
     });
     let within = |field: &str| {
-        resource
-            .map_or("\"\"".to_owned(), |r| format!("self.{}.as_ref().map_or(\"\", |r| &r.{field})", ident(r.name())))
+        let field = member(field);
+        resource.map_or(quote!(""), |r| {
+            let resource = member(r.name());
+            quote!(self.#resource.as_ref().map_or("", |r| &r.#field))
+        })
     };
     let etag = match (has(message, "etag"), resource) {
-        (true, None) => "&self.etag".to_owned(),
-        (true, Some(_)) => format!("if self.etag.is_empty() {{ {} }} else {{ &self.etag }}", within("etag")),
+        (true, None) => quote!(&self.etag),
+        (true, Some(_)) => {
+            let within = within("etag");
+            quote!(if self.etag.is_empty() { #within } else { &self.etag })
+        }
         (false, _) => within("etag"),
     };
     let (field, target) = match resource {
-        _ if has(message, "name") => ("name".to_owned(), "&self.name".to_owned()),
+        _ if has(message, "name") => ("name".to_owned(), quote!(&self.name)),
         Some(resource) => (format!("{}.name", resource.name()), within("name")),
-        None => ("name".to_owned(), "\"\"".to_owned()),
+        None => ("name".to_owned(), quote!("")),
     };
-    let _ = writeln!(
-        out,
-        "impl crate::WriteRequest for {} {{ fn request_id(&self) -> &str {{ &self.request_id }} \
-         fn validate_only(&self) -> bool {{ self.validate_only }} fn etag(&self) -> &str {{ {etag} }} \
-         fn target(&self) -> (&'static str, &str) {{ (\"{field}\", {target}) }} \
-         fn without_id(mut self) -> Self {{ self.request_id.clear(); self }} }}",
-        path(name)
-    );
+    let of = path(name);
+    quote! {
+        impl crate::WriteRequest for #of {
+            fn request_id(&self) -> &str { &self.request_id }
+            fn validate_only(&self) -> bool { self.validate_only }
+            fn etag(&self) -> &str { #etag }
+            fn target(&self) -> (&'static str, &str) { (#field, #target) }
+            fn without_id(mut self) -> Self { self.request_id.clear(); self }
+        }
+    }
 }
 
-/// How a resource is written field by field. Fields of a oneof are left out: a mask cannot name one of them alone.
-fn masked(out: &mut String, name: &str, message: &DescriptorProto) {
-    use prost_types::field_descriptor_proto::Type;
-    let fields = || message.field.iter().filter(|f| !in_oneof(f));
-    let copies: String =
-        fields().map(|f| format!("\"{}\" => self.{1}.clone_from(&from.{1}),", f.name(), ident(f.name()))).collect();
-    let enums: String = fields()
-        .filter(|f| f.r#type() == Type::Enum && f.label() != Label::Repeated && !f.proto3_optional())
-        .map(|f| {
-            let of = path(f.type_name());
-            format!("if {of}::try_from(self.{}).is_err() {{ return Some(\"{}\"); }}\n", ident(f.name()), f.name())
-        })
-        .collect();
-    let _ = writeln!(
-        out,
-        "impl crate::Masked for {} {{ fn copy_field(&mut self, path: &str, from: &Self) -> bool {{ match path {{ {copies} _ => return false }} true }} \
-         fn unknown_enum(&self) -> Option<&'static str> {{ {enums} None }} \
-         fn named(mut self, name: String, etag: String) -> Self {{ self.name = name; self.etag = etag; self }} }}",
-        path(name)
-    );
+/// Generates how a resource is written field by field. Fields of a oneof are left out: a mask cannot name one of them alone.
+fn masked(name: &str, message: &DescriptorProto) -> TokenStream {
+    let fields: Vec<_> = message.field.iter().filter(|f| !in_oneof(f)).collect();
+    let (names, members): (Vec<_>, Vec<_>) = fields.iter().map(|f| (f.name(), member(f.name()))).unzip();
+    let is_enum =
+        |f: &&&FieldDescriptorProto| f.r#type() == Type::Enum && f.label() != Label::Repeated && !f.proto3_optional();
+    let enums = fields.iter().filter(is_enum).map(|f| {
+        let (of, name, field) = (path(f.type_name()), f.name(), member(f.name()));
+        quote!(if #of::try_from(self.#field).is_err() { return Some(#name); })
+    });
+    let of = path(name);
+    quote! {
+        impl crate::Masked for #of {
+            fn copy_field(&mut self, path: &str, from: &Self) -> bool {
+                match path {
+                    #(#names => self.#members.clone_from(&from.#members),)*
+                    _ => return false,
+                }
+                true
+            }
+            fn unknown_enum(&self) -> Option<&'static str> { #(#enums)* None }
+            fn named(mut self, name: String, etag: String) -> Self { self.name = name; self.etag = etag; self }
+        }
+    }
 }
 
-fn paged(out: &mut String, name: &str) {
-    let _ = writeln!(
-        out,
-        "impl crate::Paged for {} {{ fn page_size(&self) -> i32 {{ self.page_size }} fn page_token(&self) -> &str {{ &self.page_token }} }}",
-        path(name)
-    );
+/// Generates the page parameters of a list request. The query begins with the type, so that equal filters of two lists differ.
+fn paged(name: &str) -> TokenStream {
+    let of = path(name);
+    let type_name = name.trim_start_matches('.');
+    quote! {
+        impl crate::Paged for #of {
+            fn page_size(&self) -> i32 { self.page_size }
+            fn page_token(&self) -> &str { &self.page_token }
+            fn query(&self) -> Vec<u8> {
+                let mut query = Vec::from(#type_name);
+                let filters = Self { page_size: 0, page_token: String::new(), ..self.clone() };
+                query.extend(prost::Message::encode_to_vec(&filters));
+                query
+            }
+        }
+    }
 }
 
-/// How changes write what they say onto the resource that they are of: each field that both have.
-fn onto(out: &mut String, name: &str, message: &DescriptorProto, all: &BTreeMap<String, &DescriptorProto>) {
+/// Generates how changes are merged into the resource of their record: each field that both have.
+fn apply_to(name: &str, message: &DescriptorProto, all: &Messages<'_>) -> TokenStream {
     let of = name.trim_end_matches("Change");
-    let Some(resource) = all.get(of).filter(|of| has(of, "name") && has(of, "etag")) else { return };
-    let same = |field: &FieldDescriptorProto| {
+    let Some(resource) = all.get(of).filter(|of| has(of, "name") && has(of, "etag")) else { return TokenStream::new() };
+    let same = |field: &&FieldDescriptorProto| {
         let twin = |r: &FieldDescriptorProto| {
             (r.name(), r.r#type(), r.type_name(), r.label(), r.proto3_optional())
                 == (field.name(), field.r#type(), field.type_name(), field.label(), field.proto3_optional())
         };
         !in_oneof(field) && resource.field.iter().any(|r| !in_oneof(r) && twin(r))
     };
-    let arms: String = message
-        .field
-        .iter()
-        .filter(|f| in_oneof(f))
-        .map(|variant| {
-            let change = all.get(variant.type_name());
-            let fields = change.into_iter().flat_map(|change| change.field.iter()).filter(|field| same(field));
-            let copies: String = fields.map(|f| format!("resource.{0}.clone_from(&m.{0});", ident(f.name()))).collect();
-            let bound = if copies.is_empty() { "_" } else { "m" };
-            format!("Self::{}({bound}) => {{ {copies} }}", camel(variant.name()))
-        })
-        .collect();
-    let _ = writeln!(
-        out,
-        "impl crate::Onto<{0}> for {1} {{ fn write_onto(&self, resource: &mut {0}) {{ let _ = &resource; match self {{ {arms} }} }} }}",
-        path(of),
-        oneof_path(name, "change")
-    );
+    let arms = message.field.iter().filter(|f| in_oneof(f)).map(|variant| {
+        let change = all.get(variant.type_name());
+        let fields: Vec<_> = change
+            .into_iter()
+            .flat_map(|change| change.field.iter())
+            .filter(same)
+            .map(|field| member(field.name()))
+            .collect();
+        let bound = if fields.is_empty() { quote!(_) } else { quote!(m) };
+        let variant = camel(variant.name());
+        quote!(Self::#variant(#bound) => { #(resource.#fields.clone_from(&m.#fields);)* })
+    });
+    let (of, set) = (path(of), oneof_path(name, "change"));
+    quote! {
+        impl crate::ApplyTo<#of> for #set {
+            fn apply_to(&self, resource: &mut #of) { let _ = &resource; match self { #(#arms)* } }
+        }
+    }
 }
 
-fn change_set(out: &mut String, name: &str, message: &DescriptorProto, with_texts: &BTreeSet<String>) {
-    let set = oneof_path(name, "change");
-    let variants: Vec<(String, &str)> =
-        message.field.iter().filter(|f| in_oneof(f)).map(|f| (camel(f.name()), f.type_name())).collect();
-    let each = |arm: &dyn Fn(&str, &str) -> String| variants.iter().map(|(v, t)| arm(v, t)).collect::<String>();
-    let names = each(&|v, t| format!("Self::{v}(_) => \"{}\",", t.trim_start_matches('.')));
-    let payloads = each(&|v, _| format!("Self::{v}(m) => prost::Message::encode_to_vec(m),"));
-    let decodes =
-        each(&|v, t| format!("\"{}\" => Self::{v}(prost::Message::decode(payload)?),", t.trim_start_matches('.')));
-    let types = each(&|_, t| format!("\"{}\",", t.trim_start_matches('.')));
-    let texts = each(&|v, t| {
-        if with_texts.contains(t) { format!("Self::{v}(m) => m.visit_texts(visit),") } else { String::new() }
-    });
-    let visit = if texts.is_empty() { "_visit" } else { "visit" };
-    let _ = writeln!(
-        out,
-        "impl crate::ChangeSet for {set} {{ const TYPES: &'static [&'static str] = &[{types}]; \
-         fn type_name(&self) -> &'static str {{ match self {{ {names} }} }} \
-         fn payload(&self) -> Vec<u8> {{ match self {{ {payloads} }} }} \
-         fn decode(type_name: &str, payload: &[u8]) -> Result<Option<Self>, prost::DecodeError> {{ Ok(Some(match type_name {{ {decodes} _ => return Ok(None) }})) }} }} \
-         impl crate::Texts for {set} {{ #[allow(unreachable_patterns)] fn visit_texts(&mut self, {visit}: &mut dyn FnMut(&mut {})) {{ match self {{ {texts} _ => {{}} }} }} }}",
-        path(TEXT)
-    );
-    for (variant, of) in &variants {
-        let of = path(of);
-        let _ = writeln!(out, "impl From<{of}> for {set} {{ fn from(m: {of}) -> Self {{ Self::{variant}(m) }} }}");
+fn change_set(name: &str, message: &DescriptorProto, with_texts: &BTreeSet<String>) -> TokenStream {
+    let (set, text) = (oneof_path(name, "change"), path(TEXT));
+    let fields: Vec<_> = message.field.iter().filter(|f| in_oneof(f)).collect();
+    let variants: Vec<_> = fields.iter().map(|f| camel(f.name())).collect();
+    let types: Vec<_> = fields.iter().map(|f| f.type_name().trim_start_matches('.')).collect();
+    let paths: Vec<TokenStream> = fields.iter().map(|f| path(f.type_name())).collect();
+    let texts = fields
+        .iter()
+        .zip(&variants)
+        .filter(|(f, _)| with_texts.contains(f.type_name()))
+        .map(|(_, variant)| variant.to_token_stream());
+    quote! {
+        impl crate::ChangeSet for #set {
+            const TYPES: &'static [&'static str] = &[#(#types,)*];
+            fn type_name(&self) -> &'static str { match self { #(Self::#variants(_) => #types,)* } }
+            fn payload(&self) -> Vec<u8> { match self { #(Self::#variants(m) => prost::Message::encode_to_vec(m),)* } }
+            fn decode(type_name: &str, payload: &[u8]) -> Result<Option<Self>, prost::DecodeError> {
+                Ok(Some(match type_name {
+                    #(#types => Self::#variants(prost::Message::decode(payload)?),)*
+                    _ => return Ok(None),
+                }))
+            }
+        }
+        impl crate::Texts for #set {
+            #[allow(unreachable_patterns, unused_variables)]
+            fn visit_texts(&mut self, visit: &mut dyn FnMut(&mut #text)) {
+                match self { #(Self::#texts(m) => m.visit_texts(visit),)* _ => {} }
+            }
+        }
+        #(impl From<#paths> for #set { fn from(m: #paths) -> Self { Self::#variants(m) } })*
     }
 }

@@ -1,6 +1,7 @@
-//! The contract of Hansa as Rust: messages, and with the feature `grpc` clients and servers. No logic stands here.
+//! The contract of Hansa as Rust code: messages, and with the feature `grpc` clients, servers and handler traits. It contains no
+//! logic.
 //!
-//! The traits below are implemented by the build for every message they fit, so that none can be forgotten.
+//! The build implements the traits below for every message that they fit.
 #![allow(
     clippy::assigning_clones,
     clippy::doc_lazy_continuation,
@@ -9,7 +10,7 @@
     missing_docs,
     rustdoc::all
 )]
-#![allow(clippy::match_single_binding, clippy::single_match)] // a set of one change, or of none with texts
+#![allow(clippy::match_single_binding, clippy::single_match, reason = "generated code")]
 
 include!(concat!(env!("OUT_DIR"), "/contract.rs"));
 include!(concat!(env!("OUT_DIR"), "/derived.rs"));
@@ -21,64 +22,81 @@ pub use hansa::register::v1 as register;
 pub use hansa::strategy::v1 as strategy;
 pub use hansa::r#type::v1 as types;
 
+/// One handler trait per gRPC service, and the adapters that serve them.
+#[cfg(feature = "grpc")]
+pub mod handlers {
+    /// The largest messages that a gRPC service accepts and sends.
+    #[derive(Clone, Copy, Debug)]
+    pub struct MessageSizes {
+        /// Largest request, in bytes.
+        pub request_bytes: usize,
+        /// Largest response, in bytes.
+        pub response_bytes: usize,
+    }
+
+    include!(concat!(env!("OUT_DIR"), "/handlers.rs"));
+}
+
 /// The encoded descriptors of the whole contract, with comments and options: for reflection, transcoding and tests.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-/// Reaches every text of a message, at any depth: to seal them on the way in and to resolve them on the way out (PL-7).
+/// Visits every text of a message, at any depth: to seal texts of commands and to resolve them in responses (PL-7).
 pub trait Texts {
     /// Calls `visit` with each text.
     fn visit_texts(&mut self, visit: &mut dyn FnMut(&mut types::LocalizedText));
 }
 
-/// What every command carries beside its content (PL-4).
+/// What every write request contains besides its content (PL-4).
 pub trait WriteRequest {
-    /// A UUID chosen by the caller; a request that is sent twice has effect once.
+    /// Returns the request id: a UUID that makes the request idempotent, or an empty text.
     fn request_id(&self) -> &str;
-    /// Whether to answer as if it were done, and do nothing.
+    /// Returns whether the request is only validated.
     fn validate_only(&self) -> bool;
-    /// The head that the caller read, here or in the resource that it brings; empty where it does not care.
+    /// Returns the etag that the caller has read, from the request or from the resource in it; empty if it is not checked.
     fn etag(&self) -> &str;
-    /// The field that names the record that it is about, and the name; empty where it makes one.
+    /// Returns the field that names the record, and the name; empty if the request creates one.
     fn target(&self) -> (&'static str, &str);
-    /// The same request without its id: what a repetition is compared by.
+    /// Returns the request without its id: the content by which a reused id is detected.
     fn without_id(self) -> Self;
 }
 
-/// A resource whose fields can be written by name, as an update mask names them.
+/// A resource whose fields an update mask can name.
 pub trait Masked: Clone {
-    /// Takes one field over from another. `false` where there is no such field.
+    /// Copies one field from another resource. Returns `false` if there is no such field.
     fn copy_field(&mut self, path: &str, from: &Self) -> bool;
-    /// The first field that holds a number which its enum does not know.
+    /// Returns the first enum field whose number is unknown.
     fn unknown_enum(&self) -> Option<&'static str>;
-    /// The same, with its name and head.
+    /// Returns the resource with this name and etag.
     fn named(self, name: String, etag: String) -> Self;
 }
 
 /// A request for one page of a list.
 pub trait Paged {
-    /// As asked, not yet clamped.
+    /// Returns the requested page size, not yet clamped.
     fn page_size(&self) -> i32;
-    /// Empty for the first page.
+    /// Returns the page token; empty for the first page.
     fn page_token(&self) -> &str;
+    /// Returns the encoded request without paging: a page token is only valid for the same query.
+    fn query(&self) -> Vec<u8>;
 }
 
-/// Changes that write what they say onto the resource of their record: each field that both have, by name and type.
-pub trait Onto<R>: ChangeSet {
-    /// Writes it.
-    fn write_onto(&self, resource: &mut R);
+/// Changes that can be merged into the resource of their record: each field that both have, by name and type.
+pub trait ApplyTo<R>: ChangeSet {
+    /// Copies the fields of the change into the resource.
+    fn apply_to(&self, resource: &mut R);
 }
 
-/// The closed set of changes of one kind of record.
+/// The closed set of changes of one record type.
 pub trait ChangeSet: Texts + Clone + Send + Sync + Sized + 'static {
-    /// The full protobuf names of all members.
+    /// The full protobuf names of all changes.
     const TYPES: &'static [&'static str];
-    /// The full protobuf name of this one.
+    /// Returns the full protobuf name of this change.
     fn type_name(&self) -> &'static str;
-    /// Its bytes.
+    /// Returns the encoded change.
     fn payload(&self) -> Vec<u8>;
-    /// The change of that name; `None` where the set has no such name.
+    /// Decodes a change; `None` if the set does not contain the type.
     ///
     /// # Errors
-    /// Where the bytes are no such message.
+    /// If the payload cannot be decoded.
     fn decode(type_name: &str, payload: &[u8]) -> Result<Option<Self>, prost::DecodeError>;
 }

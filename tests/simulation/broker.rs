@@ -2,7 +2,7 @@
 //! the node.
 
 use async_trait::async_trait;
-use hansa_journal::subscription::{Delivery, JournalSource, Source};
+use hansa_journal::{Delivery, JournalError, JournalSource, Source};
 use hansa_kernel::{Reason, RecordName, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use hansa_tests::Dice;
@@ -118,9 +118,9 @@ fn shuffle<T>(of: &mut [T], dice: &mut Dice) {
 
 #[async_trait]
 impl Source for Unruly {
-    async fn next(&mut self, _after: i64) -> Result<Vec<Delivery>, Refusal> {
+    async fn next(&mut self, _after: i64) -> Result<Vec<Delivery>, JournalError> {
         if self.one_in(16) {
-            return Err(away());
+            return Err(away().into());
         }
         let read_to = self.broker.lock().unwrap().read_to;
         let new = self.owner.next(read_to).await?;
@@ -133,14 +133,14 @@ impl Source for Unruly {
         Ok(out.into_iter().map(|delivery| Delivery { position: 0, ..delivery }).collect())
     }
 
-    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, JournalError> {
         if self.one_in(16) {
-            return Err(away());
+            return Err(away().into());
         }
         self.owner.history(record, after).await
     }
 
-    async fn applied(&mut self) -> Result<(), Refusal> {
+    async fn acknowledge(&mut self) -> Result<(), JournalError> {
         let told = if self.honest() {
             Told::Heard
         } else {
@@ -154,7 +154,7 @@ impl Source for Unruly {
         match told {
             Told::Heard => self.broker.lock().unwrap().waiting.retain(|one| !self.taken.contains(&one.position)),
             Told::Lost => {}
-            Told::Refused => return Err(away()),
+            Told::Refused => return Err(away().into()),
             Told::Never => {
                 self.cut.notify_one();
                 std::future::pending::<()>().await;
@@ -163,7 +163,7 @@ impl Source for Unruly {
         Ok(())
     }
 
-    async fn rewind(&mut self) -> Result<(), Refusal> {
+    async fn rewind(&mut self) -> Result<(), JournalError> {
         let mut broker = self.broker.lock().unwrap();
         (broker.read_to, broker.waiting) = (0, Vec::new());
         Ok(())

@@ -10,7 +10,9 @@ use crate::{
 use chrono::DateTime;
 use hansa::node::SERVICES;
 use hansa_journal::{Clock, Journal, tables};
-use hansa_kernel::{Audience, Misfit, Record, RecordId, RecordName, Reference as _, Stamp, TenantId, envelope, time};
+use hansa_kernel::{
+    Audience, FoldError, Record, RecordId, RecordName, Reference as _, Stamp, TenantId, envelope, time,
+};
 use hansa_partnerships_domain::{agreement::Agreement, ties::Tie};
 use hansa_proto::{
     ChangeSet,
@@ -56,7 +58,8 @@ const FOLLOWS: [&str; 3] = ["AgreementSuperseded", "PartySucceeded", "AgreementE
 /// Looks at everything. Answers how many changes time made.
 pub fn all(world: &World) -> u64 {
     let (life, mut fired) = (world.life(), 0);
-    let all: BTreeMap<&str, Histories> = SERVICES.iter().map(|name| (*name, histories(life, name))).collect();
+    let all: BTreeMap<&str, Histories> =
+        SERVICES.iter().map(|service| (service.name, histories(life, service.name))).collect();
     for (service, histories) in &all {
         chains(life, service, histories);
         granted(world, service, histories);
@@ -192,7 +195,7 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
                 let now = time::instant("claimed_time", envelope.claimed_time.as_ref()).unwrap();
                 assert!(due <= now, "{envelope:?}: it was not yet due");
                 let steps = state.iter().flat_map(|state| state.on_due(due));
-                let step = |one: hansa_kernel::Happened<R::Change>| {
+                let step = |one: hansa_kernel::Emitted<R::Change>| {
                     (due.timestamp_micros(), one.change.type_name(), one.change.payload())
                 };
                 expected = steps.map(step).collect();
@@ -277,7 +280,7 @@ fn mirrored<S, C: ChangeSet>(
     owner: &Histories,
     reader: &str,
     collection: &str,
-    fold: impl Fn(Option<S>, &C, &Stamp) -> Result<S, Misfit>,
+    fold: impl Fn(Option<S>, &C, &Stamp) -> Result<S, FoldError>,
 ) where
     S: Serialize,
 {

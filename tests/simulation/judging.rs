@@ -20,7 +20,7 @@ impl World {
         assert!(!matches!(status.code(), Code::Internal | Code::Unavailable | Code::Unknown), "{status:?}");
         if order.foreign && ["agreements/", "strategies/"].iter().any(|kind| order.record.starts_with(kind)) {
             let name = RecordName::parse_any(&order.record, "record").unwrap();
-            let standing = self.life().look(self.life().journal(order.service()).standing(&name, STRANGER)).unwrap();
+            let standing = self.life().look(self.life().journal(order.service()).relation(&name, STRANGER)).unwrap();
             if standing.is_none_or(|relation| relation == Relation::Stranger) && !order.stale {
                 assert_eq!(status.code(), Code::NotFound, "{status:?}: a stranger learns nothing");
             }

@@ -2,11 +2,8 @@
 
 use crate::broker::{Brokers, Unruly};
 use hansa::node::Node;
-use hansa_chassis::{Config, Module, guard::Rpc, policy::Policy};
-use hansa_journal::{
-    Journal, ManualClock, Worker,
-    subscription::{JournalSource, Source, Subscription},
-};
+use hansa_chassis::{Config, Module, auth_layer::Rpc, policy::Policy};
+use hansa_journal::{Journal, JournalSource, ManualClock, Source, Subscription, Worker};
 use hansa_kernel::{Caller, Refusal};
 use hansa_tests::raw::Raw;
 use std::{
@@ -64,7 +61,7 @@ impl Life {
         let policy = POLICY.get_or_init(|| Arc::new(Module::policy(&node.modules).unwrap()));
         let source = |subscription: &Subscription, from: &'static str| -> anyhow::Result<Box<dyn Source>> {
             let owner = journals.iter().find(|journal| journal.service() == from).unwrap();
-            let honest = JournalSource::of(owner);
+            let honest = JournalSource::new(owner);
             Ok(match brokers {
                 None => Box::new(honest),
                 Some(brokers) => Box::new(Unruly::new(honest, brokers.of(subscription.name()), cut.clone())),

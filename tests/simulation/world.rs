@@ -334,7 +334,7 @@ impl World {
     fn follow(&mut self) {
         let tenants: Vec<TenantId> = self.known.cities.iter().filter_map(|city| city.tenant).collect();
         let tenant = if self.dice.below(4) == 0 { STRANGER } else { *self.dice.pick(&tenants) };
-        let service = *self.dice.pick(&hansa::node::SERVICES);
+        let service = self.dice.pick(&hansa::node::SERVICES).name;
         let page = 1 + self.dice.below(20);
         let mut follower = self.ledger.followers.remove(&(service, tenant)).unwrap_or_default();
         follower.read(self.life(), service, tenant, page);

@@ -344,7 +344,7 @@ async fn import(shared: Arc<Shared>, steward: Caller) {
                 match answer.rows.iter().find(|row| !done(row.outcome())) {
                     None => Ok(()),
                     // A row may fail for itself while the call succeeds.
-                    Some(row) if row.reason.contains("is away") => Err(Status::unavailable(row.reason.clone())),
+                    Some(row) if row.reason.contains("is unavailable") => Err(Status::unavailable(row.reason.clone())),
                     Some(row) => Err(Status::failed_precondition(format!("{row:?}"))),
                 }
             }

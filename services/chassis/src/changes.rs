@@ -1,91 +1,79 @@
-//! The service that lets tenants follow what happened, and erase their texts, over the journals of all services in this
-//! process.
+//! The change service: histories of records, feeds that tenants follow, and the erasure of texts, over the journals of all services in
+//! this process.
 
 use crate::{
-    desk::{Desk, new_id},
-    limits::{REQUEST_BYTES, RESPONSE_BYTES},
+    handler::{Handlers, new_id},
     page::Page,
-    policy::Policy,
-    status::to_status,
+    policy::{Policies, Policy},
+    status::{ApiError, ApiResult, to_status},
 };
 use futures::Stream;
-use hansa_journal::{Erasing, Erasure, FeedEntry, Journal, PastChange};
+use hansa_journal::{Erasing, Erasure, FeedEntry, Journal, JournalError, PastChange};
 use hansa_kernel::{
-    Disclosed, Record, RecordName, Refusal, Relation, TenantId, envelope, record::happened, time::timestamp,
+    Disclosed, Record, RecordName, Refusal, Refused, Relation, TenantId, envelope, record::emit, time::timestamp,
 };
-use hansa_proto::changes::{
-    EraseTextsRequest, EraseTextsResponse, FeedChange, ListChangesRequest, ListChangesResponse,
-    ListRecordChangesRequest, ListRecordChangesResponse, WatchChangesRequest, WatchChangesResponse,
-    change_service_server::{ChangeService, ChangeServiceServer},
+use hansa_proto::{
+    changes::{
+        EraseTextsRequest, EraseTextsResponse, FeedChange, ListChangesRequest, ListChangesResponse,
+        ListRecordChangesRequest, ListRecordChangesResponse, WatchChangesRequest, WatchChangesResponse,
+    },
+    handlers::ChangeServiceHandler,
+    types::Change,
 };
-use hansa_proto::types::Change;
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration, vec};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-/// How long a follower waits before it looks by itself: another replica may have committed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a stream waits before it reads the feed by itself, because another replica may have committed.
+const READ_PERIOD: Duration = Duration::from_secs(1);
+/// Entries that a stream reads together.
+const WATCH_PAGE: u64 = 100;
+/// Changes per page of `ListChanges`, by default and at most.
+const LIST_PAGE: (u64, u64) = (100, 1_000);
 
 /// The package and its policies.
-pub const POLICIES: &[(&str, &str)] = &[("hansa.changes.v1", include_str!("../policy/changes.cedar"))];
+pub const POLICIES: Policies = &[("hansa.changes.v1", include_str!("../policy/changes.cedar"))];
 
 /// Serves histories and feeds.
 #[derive(Clone, Debug)]
 pub struct Changes {
-    journals: Arc<HashMap<&'static str, Journal>>,
-    policy: Arc<Policy>,
-    stop: CancellationToken,
+    handlers: Arc<HashMap<&'static str, Handlers>>,
 }
 
 impl Changes {
-    /// Over some services' journals; streams end when `stop` is cancelled.
+    /// Creates the service over some journals, by service. Streams end when `drain` is cancelled.
     #[must_use]
-    pub fn new(journals: HashMap<&'static str, Journal>, policy: Arc<Policy>, stop: CancellationToken) -> Self {
-        Self { journals: Arc::new(journals), policy, stop }
+    pub fn new(journals: HashMap<&'static str, Journal>, policy: &Arc<Policy>, drain: &CancellationToken) -> Self {
+        let handlers = |journal| Handlers::new(journal, policy.clone(), drain.clone());
+        Self { handlers: Arc::new(journals.into_iter().map(|(name, journal)| (name, handlers(journal))).collect()) }
     }
 
-    /// The gRPC service over some services' journals; streams end when `stop` is cancelled.
-    #[must_use]
-    pub fn server(
-        journals: HashMap<&'static str, Journal>,
-        policy: Arc<Policy>,
-        stop: CancellationToken,
-    ) -> ChangeServiceServer<Self> {
-        ChangeServiceServer::new(Self::new(journals, policy, stop))
-            .max_decoding_message_size(REQUEST_BYTES)
-            .max_encoding_message_size(RESPONSE_BYTES)
+    fn service(&self, name: &str) -> Refused<&Handlers> {
+        name.strip_prefix("services/").and_then(|name| self.handlers.get(name)).ok_or_else(|| {
+            Refusal::field("service", "is not run by this process")
+                .help("Name a service such as services/partnerships.")
+        })
     }
 
-    fn journal(&self, service: &str) -> Result<&Journal, Refusal> {
-        service
-            .strip_prefix("services/")
-            .and_then(|name| self.journals.get(name))
-            .ok_or_else(|| Refusal::field("service", "is not run here").help("Name one such as services/partnerships."))
-    }
-
-    fn desk(&self, journal: &Journal) -> Desk {
-        Desk::new(journal.clone(), self.policy.clone())
-    }
-
-    fn tenant<Q>(&self, journal: &Journal, request: &Request<Q>) -> Result<TenantId, Status> {
-        Ok(self.desk(journal).caller(request)?.tenant)
-    }
-
-    /// The journal that holds a record, and how the caller stands to it, where the caller may see it.
-    async fn holder<Q>(&self, request: &Request<Q>, name: &RecordName) -> Result<(&Journal, Relation), Status> {
-        for journal in self.journals.values() {
-            let tenant = self.tenant(journal, request)?;
-            let standing = journal.standing(name, tenant).await.map_err(|r| to_status(&r))?;
-            if let Some(relation) = standing.filter(|relation| *relation != Relation::Stranger) {
-                return Ok((journal, relation));
+    /// Returns the service that owns a record, and the caller's relation to the record.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if there is no such record, or the caller may not see it.
+    async fn owner<Q>(&self, request: &Request<Q>, name: &RecordName) -> Result<(&Handlers, Relation), ApiError> {
+        for handlers in self.handlers.values() {
+            let tenant = handlers.queries.caller(request)?.tenant;
+            let relation = handlers.journal.relation(name, tenant).await?;
+            if let Some(relation) = relation.filter(|relation| *relation != Relation::Stranger) {
+                return Ok((handlers, relation));
             }
         }
-        Err(to_status(&Refusal::not_found(name)))
+        Err(Refusal::not_found(name).into())
     }
 }
 
-/// A change as a reader sees it that stands so to its record. `None` where nothing of it is the reader's to see.
-async fn readable(journal: &Journal, change: PastChange, relation: Relation) -> Result<Option<Change>, Refusal> {
+/// Returns a change as a reader with this relation to its record may see it; `None` if nothing of it is disclosed.
+async fn disclose(journal: &Journal, change: PastChange, relation: Relation) -> Result<Option<Change>, JournalError> {
     let PastChange { signed, envelope, received_at } = change;
     let record = RecordName::parse_any(&envelope.record, "record")?;
     let (collection, r#type) = (record.collection(), envelope.r#type);
@@ -118,130 +106,144 @@ async fn readable(journal: &Journal, change: PastChange, relation: Relation) -> 
     }))
 }
 
-/// What a tenant sees of a part of its feed.
-async fn feed_changes(
+/// Returns what a tenant may see of some entries of its feed.
+async fn disclose_entries(
     journal: &Journal,
     tenant: TenantId,
     entries: Vec<FeedEntry>,
-) -> Result<Vec<FeedChange>, Refusal> {
-    let mut standings: HashMap<String, Relation> = HashMap::new();
-    let mut out = Vec::with_capacity(entries.len());
+) -> Result<Vec<FeedChange>, JournalError> {
+    let mut relations: HashMap<String, Relation> = HashMap::new();
+    let mut changes = Vec::with_capacity(entries.len());
     for FeedEntry { position, change } in entries {
-        let relation = match standings.get(&change.envelope.record) {
+        let relation = match relations.get(&change.envelope.record) {
             Some(relation) => *relation,
             None => {
                 let name = RecordName::parse_any(&change.envelope.record, "record")?;
-                let relation = journal.standing(&name, tenant).await?.unwrap_or(Relation::Stranger);
-                *standings.entry(change.envelope.record.clone()).or_insert(relation)
+                let relation = journal.relation(&name, tenant).await?.unwrap_or(Relation::Stranger);
+                *relations.entry(change.envelope.record.clone()).or_insert(relation)
             }
         };
-        if let Some(change) = readable(journal, change, relation).await? {
-            out.push(FeedChange { position, change: Some(change) });
+        if let Some(change) = disclose(journal, change, relation).await? {
+            changes.push(FeedChange { position, change: Some(change) });
         }
     }
-    Ok(out)
+    Ok(changes)
 }
 
-#[tonic::async_trait]
-impl ChangeService for Changes {
+/// The position of a stream in a feed.
+struct Watch {
+    journal: Journal,
+    tenant: TenantId,
+    committed: watch::Receiver<i64>,
+    drain: CancellationToken,
+    after: u64,
+    /// Changes that have been read and not yet sent.
+    ready: vec::IntoIter<FeedChange>,
+}
+
+impl Watch {
+    /// Waits for the next change. Returns `None` when the process drains.
+    async fn next(&mut self) -> Result<Option<FeedChange>, JournalError> {
+        loop {
+            if let Some(change) = self.ready.next() {
+                return Ok(Some(change));
+            }
+            self.committed.mark_unchanged();
+            let entries = self.journal.feed(self.tenant, self.after, WATCH_PAGE).await?;
+            match entries.last() {
+                Some(last) => {
+                    self.after = last.position;
+                    self.ready = disclose_entries(&self.journal, self.tenant, entries).await?.into_iter();
+                }
+                None => tokio::select! {
+                    () = self.drain.cancelled() => return Ok(None),
+                    _ = tokio::time::timeout(READ_PERIOD, self.committed.changed()) => {}
+                },
+            }
+        }
+    }
+}
+
+impl ChangeServiceHandler for Changes {
+    type Error = ApiError;
+    type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
+
     async fn list_record_changes(
         &self,
         request: Request<ListRecordChangesRequest>,
-    ) -> Result<Response<ListRecordChangesResponse>, Status> {
-        let asked = request.get_ref();
-        let name = RecordName::parse_any(&asked.record, "record").map_err(|r| to_status(&r))?;
-        let page = Page::of(asked, &format!("changes {name}")).map_err(|r| to_status(&r))?;
+    ) -> ApiResult<ListRecordChangesResponse> {
+        let query = request.get_ref();
+        let name = RecordName::parse_any(&query.record, "record")?;
+        let page = Page::of(query)?;
         let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0);
-        let (journal, relation) = self.holder(&request, &name).await?;
-        let past = journal.history(name.id, after, page.size).await.map_err(|r| to_status(&r))?;
-        let more = past.len() as u64 == page.size;
-        // By the last that was read, whether it is shown or not.
-        let next_page_token =
-            page.next(past.last().filter(|_| more).map(|last| vec![last.envelope.version.to_string()]));
+        let (Handlers { journal, .. }, relation) = self.owner(&request, &name).await?;
+        let past = journal.history(name.id, after, page.size).await?;
+        let has_more = past.len() as u64 == page.size;
+        // The token names the last change that was read, whether or not it is disclosed.
+        let last = past.last().filter(|_| has_more).map(|last| vec![last.envelope.version.to_string()]);
+        let next_page_token = page.next_token(last);
         let mut changes = Vec::with_capacity(past.len());
         for change in past {
-            changes.extend(readable(journal, change, relation).await.map_err(|r| to_status(&r))?);
+            changes.extend(disclose(journal, change, relation).await?);
         }
         Ok(Response::new(ListRecordChangesResponse { changes, next_page_token }))
     }
 
-    async fn erase_texts(&self, request: Request<EraseTextsRequest>) -> Result<Response<EraseTextsResponse>, Status> {
-        let name = RecordName::parse_any(&request.get_ref().record, "record").map_err(|r| to_status(&r))?;
-        let (journal, relation) = self.holder(&request, &name).await?;
-        let desk = self.desk(journal);
-        let tenant = desk.permit(&request, relation, name.as_str())?.tenant;
-        let act = desk.open(request)?;
-        let what = journal.erasable(&name, tenant, &act.request.seals).await.map_err(|r| to_status(&r))?;
-        let erasing = Erasing { record: name.id, tenant, seals: what.seals.clone() };
+    async fn erase_texts(&self, request: Request<EraseTextsRequest>) -> ApiResult<EraseTextsResponse> {
+        let name = RecordName::parse_any(&request.get_ref().record, "record")?;
+        let (Handlers { commands, queries, journal, .. }, relation) = self.owner(&request, &name).await?;
+        let tenant = queries.permit(&request, relation, name.as_str())?.tenant;
+        let context = commands.accept(request)?;
+        let erased = journal.erasable(&name, tenant, &context.request.seals).await?;
+        let erasing = Erasing { record: name.id, tenant, seals: erased.seals.clone() };
         let erasure = RecordName::new(Erasure::COLLECTION, new_id());
-        let command = desk.make(&act, erasure, move |_: Option<&Erasure>, _, _, _| match what.seals.is_empty() {
-            true => Ok(Vec::new()),
-            false => happened(what.clone()),
-        });
-        let receipt = journal.submit_if_any(command.fresh().erasing(erasing), act.validate_only).await;
-        let answer = receipt.map_err(|r| to_status(&r))?.map_or_else(EraseTextsResponse::default, |receipt| {
+        let command =
+            commands.create(&context, erasure, move |_: Option<&Erasure>, _, _, _| match erased.seals.is_empty() {
+                true => Ok(Vec::new()),
+                false => emit(erased.clone()),
+            });
+        let receipt = journal.submit_if_any(command.new_record().erasing(erasing), context.validate_only).await?;
+        let response = receipt.map_or_else(EraseTextsResponse::default, |receipt| {
             let erased_count = i32::try_from(receipt.state.count()).unwrap_or(i32::MAX);
             EraseTextsResponse { erasure: receipt.name.to_string(), erased_count }
         });
-        Ok(Response::new(answer))
+        Ok(Response::new(response))
     }
 
-    async fn list_changes(
-        &self,
-        request: Request<ListChangesRequest>,
-    ) -> Result<Response<ListChangesResponse>, Status> {
-        let asked = request.get_ref();
-        let journal = self.journal(&asked.service).map_err(|r| to_status(&r))?;
-        let tenant = self.tenant(journal, &request)?;
-        let size =
-            u64::try_from(asked.page_size).map_err(|_| to_status(&Refusal::field("page_size", "is negative")))?;
-        let size = if size == 0 { 100 } else { size.min(1_000) };
-        let mut after = asked.after_position;
+    async fn list_changes(&self, request: Request<ListChangesRequest>) -> ApiResult<ListChangesResponse> {
+        let query = request.get_ref();
+        let Handlers { queries, journal, .. } = self.service(&query.service)?;
+        let tenant = queries.caller(&request)?.tenant;
+        let size = u64::try_from(query.page_size).map_err(|_| Refusal::field("page_size", "is negative"))?;
+        let size = if size == 0 { LIST_PAGE.0 } else { size.min(LIST_PAGE.1) };
+        let mut after = query.after_position;
         loop {
-            let entries = journal.feed(tenant, after, size).await.map_err(|r| to_status(&r))?;
+            let entries = journal.feed(tenant, after, size).await?;
             let more = entries.len() as u64 == size;
             after = entries.last().map_or(after, |last| last.position);
-            let changes = feed_changes(journal, tenant, entries).await.map_err(|r| to_status(&r))?;
-            // A caller goes on from what it was shown: a part of which nothing is shown is passed over here.
+            let changes = disclose_entries(journal, tenant, entries).await?;
+            // The caller continues from the last change that it got, so entries of which nothing is disclosed are skipped here.
             if !changes.is_empty() || !more {
                 return Ok(Response::new(ListChangesResponse { changes, more }));
             }
         }
     }
 
-    type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
-
-    async fn watch_changes(
-        &self,
-        request: Request<WatchChangesRequest>,
-    ) -> Result<Response<Self::WatchChangesStream>, Status> {
-        let journal = self.journal(&request.get_ref().service).map_err(|r| to_status(&r))?.clone();
-        let tenant = self.tenant(&journal, &request)?;
-        let after = request.get_ref().after_position;
-        let committed = journal.committed();
-        let state = (journal, committed, after, Vec::<FeedChange>::new().into_iter(), self.stop.clone());
-        let stream = futures::stream::try_unfold(
-            state,
-            move |(journal, mut committed, mut after, mut ready, stop)| async move {
-                loop {
-                    if let Some(change) = ready.next() {
-                        let next = WatchChangesResponse { change: Some(change) };
-                        return Ok(Some((next, (journal, committed, after, ready, stop))));
-                    }
-                    committed.mark_unchanged();
-                    let entries = journal.feed(tenant, after, 100).await.map_err(|r| to_status(&r))?;
-                    if entries.is_empty() {
-                        tokio::select! {
-                            () = stop.cancelled() => return Ok(None),
-                            _ = tokio::time::timeout(LOOK_AGAIN, committed.changed()) => {}
-                        }
-                        continue;
-                    }
-                    after = entries.last().map_or(after, |last| last.position);
-                    ready = feed_changes(&journal, tenant, entries).await.map_err(|r| to_status(&r))?.into_iter();
-                }
-            },
-        );
+    async fn watch_changes(&self, request: Request<WatchChangesRequest>) -> ApiResult<Self::WatchChangesStream> {
+        let query = request.get_ref();
+        let Handlers { queries, journal, drain, .. } = self.service(&query.service)?;
+        let watch = Watch {
+            tenant: queries.caller(&request)?.tenant,
+            committed: journal.committed(),
+            journal: journal.clone(),
+            drain: drain.clone(),
+            after: query.after_position,
+            ready: Vec::new().into_iter(),
+        };
+        let stream = futures::stream::try_unfold(watch, |mut watch| async move {
+            let next = watch.next().await.map_err(|error| to_status(&Refusal::from(error)))?;
+            Ok(next.map(|change| (WatchChangesResponse { change: Some(change) }, watch)))
+        });
         Ok(Response::new(Box::pin(stream)))
     }
 }

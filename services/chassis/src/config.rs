@@ -1,6 +1,6 @@
-//! Configuration: defaults, then a file, then `HANSA_...` variables, then the command line.
+//! The configuration. Its layers, from low to high precedence: defaults, a file, `HANSA_...` variables, the command line.
 
-use crate::discovery::may_be_asked;
+use crate::issuer_address;
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
@@ -11,39 +11,42 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How a node runs. Without any of it: embedded, in one data folder, on loopback.
+/// The audience of the embedded issuer's tokens.
+pub const AUDIENCE: &str = "hansa";
+
+/// The configuration of a node. By default it runs embedded, in one data folder, and listens on loopback.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The data folder: the node's key, and in the embedded shape a database a service.
+    /// The data folder. It contains the node's key and, in the embedded shape, one database file per service.
     pub data: PathBuf,
-    /// The node's key, where it is not `node.key` in the data folder: all processes of a node share it.
+    /// The file of the node's key. Defaults to `node.key` in the data folder. All processes of a node share one key.
     pub node_key: Option<PathBuf>,
-    /// Where the gRPC server listens.
+    /// The address on which the gRPC server listens.
     pub listen: SocketAddr,
-    /// `postgres://...`: a schema a service, instead of files.
+    /// The address of PostgreSQL, `postgres://...`, with one schema per service. Defaults to SQLite files.
     pub database: Option<String>,
-    /// `nats://...`: changes travel by JetStream, instead of in process. PostgreSQL needs it.
+    /// The address of NATS, `nats://...`. Required with PostgreSQL. Without it, changes travel within the process.
     pub nats: Option<String>,
-    /// How many servers of a NATS cluster keep each stream.
+    /// The number of servers of a NATS cluster that store each stream.
     pub nats_replicas: usize,
-    /// Whether the server describes itself to anyone who asks.
+    /// Whether the server offers reflection to anyone.
     pub reflection: bool,
-    /// Certificate chain (PEM) of the server; with `tls_key` it speaks TLS.
+    /// The certificate chain of the server (PEM). Together with `tls_key` it enables TLS.
     pub tls_certificate: Option<PathBuf>,
-    /// Private key (PEM) of the server.
+    /// The private key of the server (PEM).
     pub tls_key: Option<PathBuf>,
-    /// Certificates (PEM) of those who may connect; with it every client must show one.
+    /// The certificate authorities of clients (PEM). If it is set, every client needs a certificate.
     pub tls_client_ca: Option<PathBuf>,
-    /// Whether plain text is served to others than this machine. A token would travel unprotected.
+    /// Whether to listen on other addresses than loopback without TLS. Tokens then travel unprotected.
     pub plaintext: bool,
-    /// What is logged: a filter such as `info,hansa_journal=debug`.
+    /// The log filter, such as `info,hansa_journal=debug`.
     pub log: String,
-    /// Whether logs are JSON.
+    /// Whether to log JSON.
     pub log_json: bool,
-    /// An OTLP collector (gRPC) for traces, metrics and logs: http://host:4317.
+    /// The address of an OTLP collector (gRPC) for traces, metrics and logs, such as http://host:4317.
     pub otlp: Option<String>,
-    /// Which part of the traces that begin here is exported, from 0 to 1. A caller's own trace is followed as it says.
+    /// The share of traces that are exported, from 0 to 1. If a caller sends a trace context, its sampling decision applies instead.
     pub trace_ratio: f64,
     /// Other issuers whose tokens are accepted.
     pub issuers: Vec<IssuerConfig>,
@@ -53,29 +56,28 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IssuerConfig {
-    /// Its name, as its tokens state it: with OpenID Connect its address.
+    /// The name in its tokens; with OpenID Connect this is its address.
     pub issuer: String,
-    /// File with its key set (JWKS). Without one the issuer is asked at its address, which must be https, or on this machine.
+    /// The file with its key set (JWKS). Without a file, the keys are fetched from the address, which must be https or on this machine.
     #[serde(default)]
     pub jwks: Option<PathBuf>,
-    /// What its tokens must name as their audience.
+    /// The audience that its tokens must contain.
     #[serde(default = "default_audience")]
     pub audience: String,
-    /// The claim that names the tenant: a UUID or `tenants/{uuid}`. What begins with `/` is a JSON pointer, for claims that
-    /// stand within others.
+    /// The claim that contains the tenant: a UUID or `tenants/{uuid}`. A value that starts with `/` is a JSON pointer to a nested claim.
     #[serde(default = "default_tenant_claim")]
     pub tenant_claim: String,
-    /// The claim that lists the roles, such as `mayor`; a JSON pointer as well, such as `/realm_access/roles`. Roles that
-    /// this node does not know are passed over.
+    /// The claim that lists the roles, such as `mayor`. It may be a JSON pointer, such as `/realm_access/roles`. Unknown roles are
+    /// ignored.
     #[serde(default = "default_roles_claim")]
     pub roles_claim: String,
-    /// The tenants (`tenants/{uuid}`) for which it may speak; empty for all.
+    /// The tenants (`tenants/{uuid}`) for which it may issue tokens; empty for all.
     #[serde(default)]
     pub tenants: Vec<String>,
 }
 
 fn default_audience() -> String {
-    crate::token::AUDIENCE.into()
+    AUDIENCE.into()
 }
 
 fn default_tenant_claim() -> String {
@@ -87,9 +89,9 @@ fn default_roles_claim() -> String {
 }
 
 impl IssuerConfig {
-    /// An issuer with everything else at its default.
+    /// Creates the configuration of an issuer with default values.
     #[must_use]
-    pub fn of(issuer: &str) -> Self {
+    pub fn new(issuer: &str) -> Self {
         Self {
             issuer: issuer.into(),
             jwks: None,
@@ -124,31 +126,31 @@ impl Default for Config {
     }
 }
 
-/// Why a configuration cannot be used.
+/// Why a configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// It cannot be read.
-    #[error("the configuration cannot be read: {0}")]
+    /// It cannot be parsed.
+    #[error("cannot read the configuration: {0}")]
     Unreadable(#[from] Box<figment::Error>),
-    /// Its parts do not fit together.
+    /// Its settings contradict each other.
     #[error("{0}")]
     Contradiction(&'static str),
 }
 
-/// Variables of the command line, which are no settings.
+/// Environment variables of the command line that are not settings.
 const COMMAND_LINE: [&str; 6] = ["config", "token", "server", "ca", "client_certificate", "client_key"];
 
 impl Config {
-    /// Reads the configuration. `overrides` are what the command line said.
+    /// Reads the configuration. `overrides` are the settings of the command line.
     ///
     /// # Errors
-    /// Where a part is unknown or malformed, or parts contradict each other.
+    /// If a setting is unknown or malformed, or settings contradict each other.
     pub fn read(file: Option<&Path>, overrides: impl Serialize) -> Result<Self, ConfigError> {
         let config: Self = Self::layers(file, overrides).extract().map_err(Box::new)?;
         config.checked()
     }
 
-    /// Where the settings are from, the last wins.
+    /// Returns the layers of the configuration; the last one wins.
     pub(crate) fn layers(file: Option<&Path>, overrides: impl Serialize) -> Figment {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
         if let Some(file) = file {
@@ -160,23 +162,23 @@ impl Config {
     fn checked(self) -> Result<Self, ConfigError> {
         if self.database.is_some() && self.nats.is_none() {
             return Err(ConfigError::Contradiction(
-                "PostgreSQL needs NATS: its commits cannot be followed in process. Give --nats as well.",
+                "PostgreSQL requires NATS, because commits of other processes cannot be followed in process. Add --nats.",
             ));
         }
         if self.tls_certificate.is_some() != self.tls_key.is_some() {
-            return Err(ConfigError::Contradiction("TLS needs both a certificate and its key."));
+            return Err(ConfigError::Contradiction("TLS requires both a certificate and its key."));
         }
         if self.tls_client_ca.is_some() && self.tls_certificate.is_none() {
-            return Err(ConfigError::Contradiction("client certificates need a server certificate."));
+            return Err(ConfigError::Contradiction("client certificates require a server certificate."));
         }
         if self.tls_certificate.is_none() && !self.listen.ip().is_loopback() && !self.plaintext {
             return Err(ConfigError::Contradiction(
-                "plain text is served on loopback alone. Give a certificate, or set plaintext where something before this server speaks TLS.",
+                "without TLS the server only listens on loopback. Add a certificate, or set plaintext if a proxy in front of the server terminates TLS.",
             ));
         }
-        if self.issuers.iter().any(|one| one.jwks.is_none() && !may_be_asked(&one.issuer)) {
+        if self.issuers.iter().any(|one| one.jwks.is_none() && !issuer_address::is_safe(&one.issuer)) {
             return Err(ConfigError::Contradiction(
-                "an issuer without a key set is asked at its address: that must begin with https://, or be on this machine.",
+                "an issuer without a key set needs an address that begins with https://, or is on this machine, so that its keys can be fetched.",
             ));
         }
         Ok(self)
@@ -190,7 +192,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn nothing_is_needed_and_the_command_line_wins() {
+    fn the_defaults_suffice_and_the_command_line_wins() {
         assert_eq!(Config::read(None, json!({})).unwrap(), Config::default());
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("hansa.toml");
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_that_contradict_each_other_are_refused() {
+    fn contradictory_settings_are_refused() {
         for bad in [
             json!({"database": "postgres://x"}),
             json!({"tls_key": "x"}),
@@ -215,7 +217,7 @@ mod tests {
         }
         assert!(Config::read(None, json!({"listen": "0.0.0.0:7400", "plaintext": true})).is_ok());
         let config = Config::read(None, json!({"issuers": [{"issuer": "https://id.example.org"}]})).unwrap();
-        assert_eq!(config.issuers, [IssuerConfig::of("https://id.example.org")]);
+        assert_eq!(config.issuers, [IssuerConfig::new("https://id.example.org")]);
         assert!(Config::read(None, json!({"issuers": [{"issuer": "x", "jwks": "keys.json"}]})).is_ok());
     }
 }

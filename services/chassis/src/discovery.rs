@@ -1,15 +1,15 @@
-//! The keys of an issuer that is found by its address alone (OpenID Connect Discovery 1.0): fetched when they are first
-//! needed, again each hour, and when a token names a key that is not known yet.
+//! The keys of an issuer that is configured by its address alone (OpenID Connect Discovery 1.0). They are fetched when they are first
+//! needed, again every hour, and when a token names an unknown key.
 
 use crate::{
-    keyset::KeySet,
+    issuer_address,
+    jwks::KeySet,
     limits::{ISSUER_ANSWER_BYTES, ISSUER_KEYS_FRESH, ISSUER_KEYS_STALE, ISSUER_PAUSE, ISSUER_RETRY, ISSUER_WAIT},
 };
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use hansa_journal::Clock;
-use http::Uri;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -19,38 +19,37 @@ use hyper_util::{
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use std::{
-    net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
-/// Asks issuers. It follows no redirection, and trusts whom the operating system trusts: an issuer in a city's own network
-/// often stands under the city's own authority.
+/// The HTTP client. It follows no redirects, and trusts the certificate authorities of the operating system, because an issuer in a
+/// city's network often has a certificate of the city's own authority.
 type Http = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-/// What of the issuer's description is needed.
+/// The required part of the discovery document.
 #[derive(Deserialize)]
-struct Description {
+struct DiscoveryDocument {
     issuer: String,
     jwks_uri: String,
 }
 
-/// What is known of the keys.
+/// The fetched keys.
 #[derive(Default)]
-struct Known {
+struct FetchedKeys {
     keys: KeySet,
     fetched: Option<DateTime<Utc>>,
     tried: Option<DateTime<Utc>>,
 }
 
-/// An issuer that is asked for its keys.
+/// An issuer whose keys are fetched from its address.
 pub struct Discovered {
     issuer: String,
     http: Http,
     clock: Arc<dyn Clock>,
-    known: RwLock<Known>,
-    /// One asks, whoever else misses a key waits for the answer.
-    turn: tokio::sync::Mutex<()>,
+    fetched: RwLock<FetchedKeys>,
+    /// Held while the keys are fetched, so that concurrent callers with an unknown key wait for one fetch.
+    fetching: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Discovered {
@@ -59,49 +58,44 @@ impl std::fmt::Debug for Discovered {
     }
 }
 
-/// Whether an issuer may be asked at an address: by TLS, or on this machine.
-#[must_use]
-pub fn may_be_asked(address: &str) -> bool {
-    let Ok(uri) = address.parse::<Uri>() else { return false };
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    let here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    !host.is_empty() && (uri.scheme_str() == Some("https") || (uri.scheme_str() == Some("http") && here))
-}
-
 fn http() -> anyhow::Result<Http> {
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-        .context("the operating system names no certificate authority")?
+        .context("the operating system has no certificate authorities")?
         .https_or_http()
         .enable_http1()
         .build();
     Ok(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector))
 }
 
+/// Returns whether an instant is at least `than` ago, or never was.
 fn older(than: Duration, at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     at.is_none_or(|at| now - at >= TimeDelta::from_std(than).unwrap_or(TimeDelta::MAX))
 }
 
 impl Discovered {
-    /// An issuer of that address. It is not asked yet.
+    /// Creates the issuer of an address, without fetching its keys.
     ///
     /// # Errors
-    /// Where the address is none that may be asked.
-    pub fn of(issuer: &str, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        ensure!(may_be_asked(issuer), "the issuer {issuer} cannot be asked: its address must begin with https://");
-        let (known, turn) = (RwLock::default(), tokio::sync::Mutex::default());
-        Ok(Self { issuer: issuer.to_owned(), http: http()?, clock, known, turn })
+    /// If the address is not safe.
+    pub fn new(issuer: &str, clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
+        ensure!(
+            issuer_address::is_safe(issuer),
+            "cannot fetch keys from the issuer {issuer}: its address must begin with https://"
+        );
+        let (fetched, fetching) = (RwLock::default(), tokio::sync::Mutex::default());
+        Ok(Self { issuer: issuer.to_owned(), http: http()?, clock, fetched, fetching })
     }
 
-    /// The issuer's key of that id for that algorithm.
+    /// Returns the issuer's key with this id for this algorithm. Fetches the keys if they are old or the key is unknown.
     pub async fn key(&self, kid: &str, algorithm: Algorithm) -> Option<DecodingKey> {
         match self.find(kid, algorithm) {
             Some(key) => {
-                // It is time to ask again. One caller does so; the others go on with what is known.
-                if self.may_ask(true)
-                    && let Ok(_turn) = self.turn.try_lock()
+                // If the keys are old, one caller fetches them; the others use the known ones.
+                if self.may_fetch(true)
+                    && let Ok(_guard) = self.fetching.try_lock()
                 {
-                    self.ask().await;
+                    self.try_fetch().await;
                     return self.find(kid, algorithm);
                 }
                 Some(key)
@@ -113,92 +107,66 @@ impl Discovered {
         }
     }
 
-    /// Asks for the keys, unless that has just been done.
+    /// Fetches the keys, unless that has just been tried.
     pub async fn refresh(&self) {
-        // First the turn: who is asking already is waited for.
-        let _turn = self.turn.lock().await;
-        if self.may_ask(false) {
-            self.ask().await;
+        // Wait for a fetch that is under way.
+        let _guard = self.fetching.lock().await;
+        if self.may_fetch(false) {
+            self.try_fetch().await;
         }
     }
 
     fn find(&self, kid: &str, algorithm: Algorithm) -> Option<DecodingKey> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.fetched.read().unwrap_or_else(PoisonError::into_inner);
         let stale = older(ISSUER_KEYS_STALE, known.fetched, self.clock.now());
         if stale { None } else { known.keys.find(kid, algorithm) }
     }
 
-    /// Tokens that name keys which are not there must not make a node ask without end. Where no key is known at all, the
-    /// issuer was away and is looked for more often.
-    fn may_ask(&self, found: bool) -> bool {
+    /// Returns whether enough time has passed since the last attempt: tokens with unknown keys must not cause unlimited fetches. While
+    /// no key is known, the issuer was unavailable, and attempts are more frequent.
+    fn may_fetch(&self, found: bool) -> bool {
         let now = self.clock.now();
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.fetched.read().unwrap_or_else(PoisonError::into_inner);
         let pause = if known.fetched.is_some() { ISSUER_PAUSE } else { ISSUER_RETRY };
         older(pause, known.tried, now) && (!found || older(ISSUER_KEYS_FRESH, known.fetched, now))
     }
 
-    async fn ask(&self) {
+    async fn try_fetch(&self) {
         let now = self.clock.now();
-        self.known.write().unwrap_or_else(PoisonError::into_inner).tried = Some(now);
+        self.fetched.write().unwrap_or_else(PoisonError::into_inner).tried = Some(now);
         let fetched = tokio::time::timeout(ISSUER_WAIT, self.fetch()).await;
         match fetched.map_err(anyhow::Error::from).and_then(|keys| keys) {
             Ok(keys) => {
-                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+                let mut known = self.fetched.write().unwrap_or_else(PoisonError::into_inner);
                 (known.keys, known.fetched) = (keys, Some(now));
             }
-            Err(error) => tracing::warn!(issuer = self.issuer, error = format!("{error:#}"), "an issuer is away"),
+            Err(error) => {
+                tracing::warn!(issuer = self.issuer, error = format!("{error:#}"), "cannot fetch the keys of an issuer")
+            }
         }
     }
 
     async fn fetch(&self) -> anyhow::Result<KeySet> {
         let at = format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let description = self.get(&at).await?;
-        let Description { issuer, jwks_uri } = serde_json::from_slice(&description).context("its description")?;
-        ensure!(issuer == self.issuer, "it calls itself {issuer}");
-        // An issuer elsewhere sends nobody to this machine.
-        let local = self.issuer.starts_with("http:");
+        let document = self.get(&at).await?;
+        let DiscoveryDocument { issuer, jwks_uri } =
+            serde_json::from_slice(&document).context("the discovery document is malformed")?;
+        ensure!(issuer == self.issuer, "the discovery document names the issuer {issuer}");
+        // A remote issuer must not direct the node to an address on this machine.
+        let is_local = self.issuer.starts_with("http:");
         ensure!(
-            may_be_asked(&jwks_uri) && (local || jwks_uri.starts_with("https:")),
-            "its keys lie at no safe address"
+            issuer_address::is_safe(&jwks_uri) && (is_local || jwks_uri.starts_with("https:")),
+            "the address of the keys is not safe"
         );
-        KeySet::read(&self.get(&jwks_uri).await?).context("its keys")
+        KeySet::parse(&self.get(&jwks_uri).await?).context("the key set is malformed")
     }
 
     async fn get(&self, address: &str) -> anyhow::Result<Bytes> {
-        let answer = self.http.get(address.parse()?).await.with_context(|| format!("{address} is away"))?;
+        let answer = self.http.get(address.parse()?).await.with_context(|| format!("{address} is unreachable"))?;
         if answer.status() != http::StatusCode::OK {
-            bail!("{address} answers {}", answer.status());
+            bail!("{address} responds with {}", answer.status());
         }
         let body = Limited::new(answer.into_body(), ISSUER_ANSWER_BYTES).collect().await;
         Ok(body.map_err(|error| anyhow::anyhow!("{address}: {error}"))?.to_bytes())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn issuers_are_asked_by_tls_or_on_this_machine() {
-        for good in [
-            "https://id.example.org",
-            "https://id.example.org/realms/x",
-            "http://127.0.0.1:1",
-            "http://[::1]:1/x",
-            "http://localhost",
-        ] {
-            assert!(may_be_asked(good), "{good}");
-        }
-        for bad in [
-            "",
-            "id.example.org",
-            "http://id.example.org",
-            "http://127.0.0.1.example.org",
-            "ftp://localhost",
-            "http://10.0.0.1",
-            "/x",
-        ] {
-            assert!(!may_be_asked(bad), "{bad}");
-        }
     }
 }

@@ -1,42 +1,34 @@
-//! The running gear of a service: configuration, telemetry, tokens, policy, the gRPC server, limits, drain.
+//! What every service runs on: configuration, telemetry, tokens, policies, limits, the gRPC server, and the handlers that all rpcs
+//! have in common.
 //!
-//! A service is a [`Module`]: it says what it mounts. Which modules run together, and on what, is decided by the binary.
+//! A service describes itself with a [`ServiceBuilder`]. The binary decides which services run together, and on what.
 #![allow(clippy::result_large_err)]
 
-mod calls;
+pub mod auth_layer;
 pub mod changes;
 pub mod config;
-pub mod desk;
+pub mod config_report;
 pub mod discovery;
-pub mod guard;
-pub mod keyset;
+pub mod handler;
+pub mod issuer_address;
+pub mod jwks;
 pub mod limits;
+pub mod load_shed;
 mod metrics;
 pub mod module;
 pub mod page;
 pub mod panics;
-pub mod places;
 pub mod policy;
+pub mod role;
+mod rpc_metrics;
 pub mod server;
-pub mod settings;
 pub mod status;
 pub mod telemetry;
 pub mod token;
-pub mod usual;
 
 pub use config::Config;
-pub use desk::{Act, Desk};
-pub use module::Module;
+pub use handler::{CommandContext, CommandHandler, Handlers, QueryHandler, new_id, parse_name};
+pub use module::{Module, ServiceBuilder, ServiceContext, ServiceType};
 pub use page::Page;
-pub use status::{ask, to_status};
-pub use usual::{named, timeless};
-
-/// A gRPC service with the limits on messages that all have.
-#[macro_export]
-macro_rules! bounded {
-    ($service:expr) => {
-        $service
-            .max_decoding_message_size($crate::limits::REQUEST_BYTES)
-            .max_encoding_message_size($crate::limits::RESPONSE_BYTES)
-    };
-}
+pub use policy::Policies;
+pub use status::{ApiError, ApiResult, to_status};

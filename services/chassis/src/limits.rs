@@ -1,68 +1,71 @@
-//! Limits of the gRPC server; tonic's own defaults leave most of these open. Each is enforced at one place and tested.
+//! The limits of the gRPC server; tonic leaves most of them open by default. Each is enforced in one place and has a test.
 
+use hansa_proto::handlers::MessageSizes;
 use std::time::Duration;
 
-/// Largest message that is read.
+/// Largest request message.
 pub const REQUEST_BYTES: usize = 4 * 1024 * 1024;
-/// Largest message that is sent.
+/// Largest response message.
 pub const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
-/// Most HTTP/2 streams of one connection: a gateway may bring the calls of everyone. Beyond it a client waits by itself.
+/// Both, for the gRPC services.
+pub const MESSAGE_SIZES: MessageSizes = MessageSizes { request_bytes: REQUEST_BYTES, response_bytes: RESPONSE_BYTES };
+/// Most HTTP/2 streams per connection. A gateway may multiplex all callers over one connection. The client waits for a free stream.
 pub const CONNECTION_STREAMS: u32 = 1_024;
-/// How much is read of a call that is refused before it is read.
+/// How much of the body of a refused call is read and discarded.
 pub const REFUSED_BYTES: usize = 64 * 1024;
-/// How long what a refused call brings is waited for.
+/// How long the body of a refused call is awaited.
 pub const REFUSED_WAIT: Duration = Duration::from_millis(250);
-/// Most calls at once in the whole process; beyond it a caller is told at once to try again.
+/// Most concurrent calls per process. More are refused with a hint to retry.
 pub const PROCESS_CALLS: usize = 1_024;
-/// Most calls at once of one tenant; fewer where fewer are free.
+/// Most concurrent calls per tenant; fewer if fewer permits are free.
 pub const TENANT_CALLS: usize = 128;
-/// Most streams at once in the whole process.
+/// Most concurrent streams per process.
 pub const PROCESS_STREAMS: usize = 4_096;
-/// Most streams at once of one tenant; fewer where fewer are free.
+/// Most concurrent streams per tenant; fewer if fewer permits are free.
 pub const TENANT_STREAMS: usize = 100;
-/// When a caller is told to try again that was refused for a limit, or because a part is away.
+/// The delay before a retry that a refusal suggests, after a limit or an unavailable component.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Longest that a unary call may take; a caller may ask for less.
+/// Longest duration of a unary call; a caller may set a shorter deadline.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// Largest list of headers.
+/// Largest header list.
 pub const HEADER_BYTES: u32 = 16 * 1024;
-/// How often an idle connection is asked whether it is alive.
+/// How often an idle connection is pinged.
 pub const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long it may take to say so.
+/// How long the reply to a ping may take.
 pub const KEEPALIVE_ANSWER: Duration = Duration::from_secs(10);
-/// How long the first wait for a database is that is away at the start; each is twice as long as the one before.
+/// The first pause between attempts to reach an unavailable database at the start; each later pause is twice as long.
 pub const START_PAUSE: Duration = Duration::from_millis(250);
-/// How long such a wait is at most. There is no end to them: who supervises the process decides when it was too long.
-pub const START_PAUSE_MOST: Duration = Duration::from_secs(5);
-/// How long running calls may take to end after SIGTERM.
+/// The longest such pause. The attempts never end; the supervisor of the process decides how long is too long.
+pub const START_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long open calls may take to end after SIGTERM.
 pub const DRAIN: Duration = Duration::from_secs(20);
-/// How long connections on which nothing runs any more may take to close then. Some never answer.
+/// How long idle connections may take to close after that. Some clients never respond.
 pub const DRAIN_CONNECTIONS: Duration = Duration::from_secs(2);
-/// How long the last spans, logs and metrics may take to leave.
+/// How long the export of the last spans, logs and metrics may take.
 pub const TELEMETRY_FLUSH: Duration = Duration::from_secs(3);
-/// Tokens that are remembered as verified.
+/// Verified tokens in the cache.
 pub const VERIFIED_TOKENS: u64 = 10_000;
-/// Longest a verified token is trusted without looking again.
+/// How long a verified token stays in the cache.
 pub const VERIFIED_FOR: Duration = Duration::from_secs(60);
-/// Longest token that is looked at.
+/// Longest accepted token.
 pub const TOKEN_BYTES: usize = 8 * 1024;
-/// Largest description or key set of an issuer that is read.
+/// Largest discovery document or key set of an issuer.
 pub const ISSUER_ANSWER_BYTES: usize = 256 * 1024;
-/// Most keys of an issuer that are looked at.
+/// Most keys that are read from a key set.
 pub const ISSUER_KEYS: usize = 100;
-/// How long an issuer may take to give its keys.
+/// How long fetching the keys of an issuer may take.
 pub const ISSUER_WAIT: Duration = Duration::from_secs(5);
-/// How long keys of an issuer are used before it is asked again.
+/// How long keys are used before they are fetched again.
 pub const ISSUER_KEYS_FRESH: Duration = Duration::from_secs(3_600);
-/// How long they are used at most while the issuer is away.
+/// How long keys are used at most while the issuer is unavailable.
 pub const ISSUER_KEYS_STALE: Duration = Duration::from_secs(24 * 3_600);
-/// How long an issuer is not asked again, whatever keys tokens name.
+/// Shortest time between two fetches, whatever unknown keys tokens name.
 pub const ISSUER_PAUSE: Duration = Duration::from_secs(60);
-/// The same while none of its keys is known, because it was away.
+/// Shortest time between two fetches while no key is known, because the issuer was unavailable.
 pub const ISSUER_RETRY: Duration = Duration::from_secs(5);
-/// Bits of an RSA key that is accepted.
+/// Accepted sizes of RSA keys, in bits.
 pub const RSA_BITS: std::ops::RangeInclusive<usize> = 2_048..=8_192;
-/// Records a page, where the caller does not say.
+/// Records per page, by default.
 pub const PAGE_DEFAULT: u64 = 50;
-/// Records a page, at most.
-pub const PAGE_MOST: u64 = 1_000;
+/// Records per page, at most.
+pub const PAGE_MAX: u64 = 1_000;

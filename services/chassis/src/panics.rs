@@ -1,4 +1,5 @@
-//! A panic is a mistake in the program. It becomes an answer, a line in the log and a count; the process goes on.
+//! Panics in rpc handlers: a panic, which is a defect of the program, becomes an INTERNAL status, a log line and a metric. The process
+//! continues.
 
 use crate::{metrics, status::to_status};
 use bytes::Bytes;
@@ -16,35 +17,33 @@ use std::{
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-/// Has every panic of the process logged and counted. What it says is logged only where it was written in the program: what
-/// it was made of at run time may hold a person's words.
-pub fn report() {
+/// Installs a hook that logs and counts every panic of the process. It logs the message only if it is a literal, because a formatted
+/// message may contain personal data.
+pub fn install_hook() {
     std::panic::set_hook(Box::new(log));
 }
 
 fn log(panic: &PanicHookInfo<'_>) {
     metrics::panicked();
-    let said = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(made at run time, withheld)");
+    let message = panic.payload().downcast_ref::<&'static str>().copied().unwrap_or("(formatted message, withheld)");
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let trace = Backtrace::capture();
     let trace = if trace.status() == BacktraceStatus::Captured { trace.to_string() } else { String::new() };
     if tracing::dispatcher::has_been_set() {
-        tracing::error!(place, said, trace, "a panic");
+        tracing::error!(place, message, trace, "a panic");
     } else {
-        eprintln!("a panic at {place}: {said}\n{trace}");
+        eprintln!("a panic at {place}: {message}\n{trace}");
     }
 }
 
-/// What a caller is told.
-fn broken() -> Status {
-    to_status(
-        &Refusal::because(Reason::Internal, "PL-4", "the platform made a mistake").help(
-            "Send the same again, with the same request_id; if it stays so, tell the node's operator when it was.",
-        ),
-    )
+/// Returns the status that the caller gets.
+fn internal_error() -> Status {
+    to_status(&Refusal::because(Reason::Internal, "PL-4", "internal error").help(
+        "Retry with the same request_id. If the error persists, report the time of the call to the node's operator.",
+    ))
 }
 
-/// Stands around everything else.
+/// The outermost layer.
 #[derive(Clone, Copy, Debug)]
 pub struct CatchPanics;
 
@@ -56,7 +55,7 @@ impl<S> Layer<S> for CatchPanics {
     }
 }
 
-/// A service whose panics are answers.
+/// A service whose panics become statuses.
 #[derive(Clone, Debug)]
 pub struct Caught<S>(S);
 
@@ -75,20 +74,20 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The one that was found to be ready is the one that is called.
-        let ready = self.0.clone();
-        let mut inner = std::mem::replace(&mut self.0, ready);
+        // Call the instance whose readiness was polled, not the new clone.
+        let clone = self.0.clone();
+        let mut inner = std::mem::replace(&mut self.0, clone);
         let called = async move { inner.call(request).await };
         Box::pin(async move {
             match AssertUnwindSafe(called).catch_unwind().await {
-                Ok(answer) => Ok(answer?.map(|body| Body::new(CaughtBody { body, broken: false }))),
-                Err(_) => Ok(broken().into_http()),
+                Ok(response) => Ok(response?.map(|body| Body::new(CaughtBody { body, broken: false }))),
+                Err(_) => Ok(internal_error().into_http()),
             }
         })
     }
 }
 
-/// A stream is made while it is sent: its panics are caught there.
+/// A response body whose panics are caught: a stream is computed while it is sent.
 struct CaughtBody {
     body: Body,
     broken: bool,
@@ -106,8 +105,8 @@ impl HttpBody for CaughtBody {
         catch_unwind(AssertUnwindSafe(|| body.poll_frame(cx))).unwrap_or_else(|_| {
             (self.broken, self.body) = (true, Body::empty());
             let mut trailers = http::HeaderMap::new();
-            let told = broken().add_header(&mut trailers);
-            Poll::Ready(Some(told.map(|()| Frame::trailers(trailers))))
+            let added = internal_error().add_header(&mut trailers);
+            Poll::Ready(Some(added.map(|()| Frame::trailers(trailers))))
         })
     }
 

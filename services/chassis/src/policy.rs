@@ -1,56 +1,64 @@
-//! Policies: which role may call which rpc in which relation to the record (PL-1, PL-2).
+//! Policies: which role may call which rpc with which relation to the record (PL-1, PL-2).
 //!
-//! They are written in Cedar, one file a service. The product of rpc, role and relation is finite, so at start-up it is
-//! worked out into a table: a call then costs a look-up, and an auditor can print the whole of it.
+//! They are written in Cedar, one file per service. The product of rpc, role and relation is finite, so the program computes it at
+//! its start as a table. A call then costs one lookup, and an auditor can print the whole table.
 
-use crate::token::role_name;
+use crate::role::role_name;
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, EntityUid, PolicySet, Request, Schema, ValidationMode, Validator,
 };
-use hansa_kernel::{Caller, Relation, Role};
+use hansa_kernel::{Access, Caller, Relation, Role};
 use prost_reflect::{DescriptorPool, MethodDescriptor};
-use std::{collections::HashMap, fmt::Write, str::FromStr, sync::LazyLock};
+use std::{
+    collections::HashMap,
+    fmt::Write,
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
 
-/// The contract, for looking up rpcs and messages by name.
+/// The policies of a service: packages of the contract, each with its Cedar text.
+pub type Policies = &'static [(&'static str, &'static str)];
+
+/// The descriptors of the contract.
 pub static CONTRACT: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(hansa_proto::DESCRIPTORS).expect("the build encoded the contract"));
 
-/// All roles that a token can name.
+/// Returns all roles that a token can name.
 pub fn roles() -> impl Iterator<Item = Role> {
     (1..).map_while(|number| Role::try_from(number).ok())
 }
 
-/// Why the policies cannot be used. The program does not start then.
+/// Why the policies cannot be used. The program then does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
-    /// The text is no policy.
-    #[error("the policies of {0} cannot be read: {1}")]
+    /// The text is not a policy.
+    #[error("the policies of {0} cannot be parsed: {1}")]
     Unreadable(String, String),
-    /// They name what is not there, or cannot hold.
-    #[error("the policies of {0} do not hold: {1}")]
+    /// They name an unknown rpc, role or relation, or contradict their schema.
+    #[error("the policies of {0} are invalid: {1}")]
     Invalid(String, String),
-    /// An rpc that nobody may call.
-    #[error("no policy permits anyone to call {0}")]
+    /// An rpc that no role may call.
+    #[error("no policy permits any role to call {0}")]
     Uncovered(String),
 }
 
-/// What is permitted on one rpc.
+/// The permissions of one rpc.
 #[derive(Clone, Debug)]
 struct Row {
-    /// Scope that a program's token must name, such as `partnerships.write`.
+    /// The scope that the token of a program must contain, such as `partnerships.write`.
     scope: String,
-    /// Whether the answer is a stream.
+    /// Whether the response is a stream.
     streams: bool,
     permitted: HashMap<(Role, Relation), bool>,
 }
 
-/// The table of all services that were added.
+/// The policy table of a process.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     rows: HashMap<String, Row>,
 }
 
-/// Whether an rpc changes anything: its request can be tried without effect.
+/// Returns whether an rpc writes: its request then has `validate_only`.
 fn writes(method: &MethodDescriptor) -> bool {
     method.input().get_field_by_name("validate_only").is_some()
 }
@@ -59,7 +67,7 @@ impl Policy {
     /// Adds the policies of one package, such as `hansa.partnerships.v1`.
     ///
     /// # Errors
-    /// Where the text is no policy, names an rpc, role or relation that is not there, or leaves an rpc uncovered.
+    /// If the text is not a policy, names an unknown rpc, role or relation, or leaves an rpc that no role may call.
     pub fn add(&mut self, package: &str, text: &str) -> Result<(), PolicyError> {
         let methods: Vec<MethodDescriptor> = CONTRACT
             .services()
@@ -74,7 +82,7 @@ impl Policy {
         if !outcome.validation_passed() {
             return Err(invalid(outcome.validation_errors().map(ToString::to_string).collect::<Vec<_>>().join("; ")));
         }
-        // Without the schema's action entities a policy on a group of actions would silently never match.
+        // Without the action entities of the schema, a policy on a group of actions would silently never match.
         let entities = schema.action_entities().map_err(|e| invalid(e.to_string()))?;
         for method in methods {
             let row = row(&method, area, &policies, &entities).map_err(invalid)?;
@@ -87,34 +95,38 @@ impl Policy {
         Ok(())
     }
 
-    /// Whether a caller may call an rpc on a record to which it stands so. An rpc without a policy may not be called.
+    /// Returns the relations in which a caller may call an rpc, as data for the writer.
     #[must_use]
-    pub fn permits(&self, path: &str, caller: &Caller, relation: Relation) -> bool {
-        self.rows.get(path).is_some_and(|row| {
-            in_scope(&row.scope, caller)
-                && caller.roles.iter().any(|role| row.permitted.get(&(*role, relation)) == Some(&true))
-        })
+    pub fn access(&self, path: &str, caller: &Caller) -> Access {
+        let row = self.rows.get(path).filter(|row| in_scope(&row.scope, caller));
+        Access::new(Arc::new(caller.clone()), |relation| row.is_some_and(|row| row.permits(caller, relation)))
     }
 
-    /// Whether a caller may call an rpc on any record at all.
+    /// Returns whether a caller with this relation to a record may call an rpc. An rpc without a policy may not be called.
+    #[must_use]
+    pub fn permits(&self, path: &str, caller: &Caller, relation: Relation) -> bool {
+        self.rows.get(path).is_some_and(|row| in_scope(&row.scope, caller) && row.permits(caller, relation))
+    }
+
+    /// Returns whether there is a relation in which a caller may call an rpc.
     #[must_use]
     pub fn may_call(&self, path: &str, caller: &Caller) -> bool {
         Relation::ALL.into_iter().any(|relation| self.permits(path, caller, relation))
     }
 
-    /// Whether an rpc is one of a service that was added.
+    /// Returns whether the table contains an rpc.
     #[must_use]
     pub fn knows(&self, path: &str) -> bool {
         self.rows.contains_key(path)
     }
 
-    /// Whether an rpc answers with a stream.
+    /// Returns whether an rpc responds with a stream.
     #[must_use]
     pub fn streams(&self, path: &str) -> bool {
         self.rows.get(path).is_some_and(|row| row.streams)
     }
 
-    /// The roles that may call an rpc in some relation: in that order a caller acts.
+    /// Returns the roles that may call an rpc in some relation, in the order in which a caller with several roles uses them.
     #[must_use]
     pub fn roles_for(&self, path: &str) -> Vec<Role> {
         let Some(row) = self.rows.get(path) else { return Vec::new() };
@@ -123,7 +135,7 @@ impl Policy {
         roles().filter(may).collect()
     }
 
-    /// All rpcs with what is permitted, sorted: rpc, role, relation. For auditors and tests.
+    /// Returns the whole table, sorted by rpc, role and relation, for auditors and tests.
     #[must_use]
     pub fn table(&self) -> Vec<(String, Role, Relation, bool)> {
         let mut out: Vec<_> = self
@@ -138,6 +150,12 @@ impl Policy {
     }
 }
 
+impl Row {
+    fn permits(&self, caller: &Caller, relation: Relation) -> bool {
+        caller.roles.iter().any(|role| self.permitted.get(&(*role, relation)) == Some(&true))
+    }
+}
+
 fn in_scope(scope: &str, caller: &Caller) -> bool {
     caller.scopes.iter().any(|granted| granted == "*" || granted == scope)
 }
@@ -146,7 +164,7 @@ fn action(method: &MethodDescriptor) -> String {
     format!("{}.{}", method.parent_service().name(), method.name())
 }
 
-/// The schema that the policies of a package are checked against.
+/// Builds the Cedar schema that the policies of a package are validated against.
 fn schema(methods: &[MethodDescriptor]) -> String {
     let mut out = String::from("entity Role, Relation;\naction read, write;\n");
     for method in methods {
@@ -160,6 +178,7 @@ fn schema(methods: &[MethodDescriptor]) -> String {
     out
 }
 
+/// Evaluates the policies for all roles and relations of one rpc.
 fn row(method: &MethodDescriptor, area: &str, policies: &PolicySet, entities: &Entities) -> Result<Row, String> {
     let uid = |kind: &str, id: &str| EntityUid::from_str(&format!("{kind}::{id:?}")).map_err(|e| e.to_string());
     let act = uid("Action", &action(method))?;
@@ -225,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn policies_that_name_what_is_not_there_do_not_start() {
+    fn policies_with_unknown_names_are_refused() {
         let add = |text: &str| Policy::default().add(PACKAGE, text);
         assert!(matches!(add("permit("), Err(PolicyError::Unreadable(..))));
         let typo = r#"permit(principal, action == Action::"ChangeService.ListChange", resource);"#;

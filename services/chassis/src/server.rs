@@ -1,8 +1,8 @@
-//! The gRPC server: layers in a named order, limits on everything, health, reflection, a clean drain.
+//! The gRPC server: its layers and their order, limits, TLS, health, reflection and draining.
 
 use crate::{
+    auth_layer::{AuthLayer, StartupLayer},
     config::Config,
-    guard::{Away, Guard},
     limits::{CALL_DEADLINE, CONNECTION_STREAMS, DRAIN, DRAIN_CONNECTIONS, HEADER_BYTES, KEEPALIVE, KEEPALIVE_ANSWER},
     panics::CatchPanics,
 };
@@ -22,40 +22,40 @@ use tonic_health::{
     server::HealthReporter,
 };
 
-/// The name by which health tells whether the process is alive, whatever it waits for.
+/// The health service name that reports whether the process is alive, even if it is not ready.
 pub const LIVE: &str = "hansa.live";
 
-/// Serves routes until `stop` is cancelled, then lets running calls end.
+/// Serves routes until `stop` is cancelled, then waits up to `DRAIN` for open calls.
 ///
 /// # Errors
-/// Where a certificate cannot be read, or the server fails.
+/// If a certificate cannot be read, or the server fails.
 pub async fn serve(
     config: &Config,
     listener: TcpListener,
     mut routes: RoutesBuilder,
-    guard: Guard,
+    auth: AuthLayer,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (reporter, health) = health(ServingStatus::Serving).await;
     routes.add_service(health);
     if config.reflection {
-        // Clients in use speak either version of the protocol; grpcurl before 1.9 the older one alone.
+        // Both versions of the protocol: grpcurl before 1.9 only speaks the older one.
         let contract = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(hansa_proto::DESCRIPTORS)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-                // What a refusal carries, so that clients can show it.
+                // The details of refusals, so that clients can decode them.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        routes.add_service(contract().build_v1().context("the contract cannot be reflected")?);
-        routes.add_service(contract().build_v1alpha().context("the contract cannot be reflected")?);
+        routes.add_service(contract().build_v1().context("cannot start reflection")?);
+        routes.add_service(contract().build_v1alpha().context("cannot start reflection")?);
     }
     let draining = stop.clone();
-    let open = guard.clone();
-    // From the outside in: what panics, then who calls and whether there is room.
+    let open = auth.clone();
+    // From the outside in: catch panics, then shed load and authenticate.
     let serving = builder(config)?
         .layer(CatchPanics)
-        .layer(guard)
+        .layer(auth)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming(listener), async move {
             draining.cancelled().await;
@@ -63,12 +63,12 @@ pub async fn serve(
         });
     tokio::select! {
         outcome = serving => outcome.context("the server failed"),
-        () = drained(&open, &stop) => Ok(()),
+        () = drain(&open, &stop) => Ok(()),
     }
 }
 
-/// Serves health alone, which says NOT_SERVING, until it is `ready`: something that the node stands on is away at its start.
-/// Every other call is told so.
+/// Serves only health, with the status NOT_SERVING, until `ready` is cancelled: the node is waiting for its database. Every other call
+/// is refused with UNAVAILABLE.
 ///
 /// # Errors
 /// As `serve`.
@@ -77,7 +77,7 @@ pub async fn wait(config: &Config, listener: TcpListener, ready: CancellationTok
     let (_reporter, health) = health(ServingStatus::NotServing).await;
     routes.add_service(health);
     let waiting = builder(config)?
-        .layer(Away)
+        .layer(StartupLayer)
         .add_routes(routes.routes())
         .serve_with_incoming_shutdown(incoming(listener), ready.clone().cancelled_owned());
     let deadline = async {
@@ -90,7 +90,7 @@ pub async fn wait(config: &Config, listener: TcpListener, ready: CancellationTok
     }
 }
 
-/// Health as a probe asks for it: by no name whether calls are served, by `LIVE` whether the process is alive.
+/// Creates the health service. The empty name reports whether calls are served, `LIVE` whether the process is alive.
 async fn health(serving: ServingStatus) -> (HealthReporter, HealthServer<impl Health>) {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", serving).await;
@@ -98,8 +98,8 @@ async fn health(serving: ServingStatus) -> (HealthReporter, HealthServer<impl He
     (reporter, health)
 }
 
-/// The server's own setting counts for addresses alone, not for listeners: without this one, an answer of more than one packet
-/// waits 40 ms for the caller's delayed acknowledgement.
+/// Accepts connections without Nagle's algorithm. tonic's setting has no effect on a listener that is passed in; without this one, a
+/// response of several packets waits 40 ms for the caller's delayed acknowledgement.
 fn incoming(listener: TcpListener) -> TcpIncoming {
     TcpIncoming::from(listener).with_nodelay(Some(true))
 }
@@ -112,19 +112,19 @@ fn builder(config: &Config) -> anyhow::Result<Server> {
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_ANSWER));
     if let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) {
-        server = server.tls_config(tls(config, certificate, key)?).context("the certificate cannot be used")?;
+        server = server.tls_config(tls(config, certificate, key)?).context("cannot use the certificate")?;
     }
     Ok(server)
 }
 
-/// Ends when it is time to leave, whoever is still connected.
-async fn drained(open: &Guard, stop: &CancellationToken) {
+/// Returns when draining is over, even if connections are still open.
+async fn drain(open: &AuthLayer, stop: &CancellationToken) {
     stop.cancelled().await;
-    if timeout(DRAIN, open.none_left()).await.is_err() {
-        tracing::warn!("calls were still running when the time to drain was over");
+    if timeout(DRAIN, open.drained()).await.is_err() {
+        tracing::warn!("calls were still open after the drain period");
     } else {
         sleep(DRAIN_CONNECTIONS).await;
-        tracing::info!("connections were still open on which nothing ran");
+        tracing::info!("closed idle connections after the drain period");
     }
 }
 

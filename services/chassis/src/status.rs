@@ -1,15 +1,49 @@
-//! A refusal as gRPC sees it: google.rpc.Status with exactly one ErrorInfo.
+//! Refusals as gRPC statuses: `google.rpc.Status` with exactly one `ErrorInfo` (AIP-193), and the error type of rpc handlers.
 
 use crate::limits::RETRY_AFTER;
-use hansa_kernel::{Reason, Refusal, Refused, refusal::Missing};
+use hansa_journal::JournalError;
+use hansa_kernel::{Reason, Refusal, refusal::Missing};
 use std::collections::HashMap;
-use tonic::{Code, Status};
+use tonic::{Code, Response, Status};
 use tonic_types::{ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt};
 
-/// The domain of every ErrorInfo.
+/// The domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "hansa";
 
-/// The status of a refusal.
+/// The result of an rpc handler.
+pub type ApiResult<T> = Result<Response<T>, ApiError>;
+
+/// The error of an rpc handler. Refusals and errors of the journal convert into it, so that handlers use `?`.
+#[derive(Clone, Debug)]
+pub struct ApiError(Status);
+
+impl ApiError {
+    /// Returns the gRPC code.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code()
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self(to_status(&refusal))
+    }
+}
+
+impl From<JournalError> for ApiError {
+    fn from(error: JournalError) -> Self {
+        Refusal::from(error).into()
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        error.0
+    }
+}
+
+/// Converts a refusal into a status.
 #[must_use]
 pub fn to_status(refusal: &Refusal) -> Status {
     let reason = refusal.reason.as_str_name().trim_start_matches("REASON_");
@@ -29,7 +63,7 @@ pub fn to_status(refusal: &Refusal) -> Status {
             details.set_precondition_failure(refusal.missing.iter().map(violation).collect::<Vec<_>>());
         }
         Reason::Limit | Reason::Unavailable => {
-            if refusal.passing {
+            if refusal.retryable {
                 details.set_retry_info(Some(RETRY_AFTER));
             }
             if !refusal.missing.is_empty() {
@@ -40,14 +74,6 @@ pub fn to_status(refusal: &Refusal) -> Status {
         _ => {}
     }
     Status::with_error_details(code(refusal.reason), refusal.message.clone(), details)
-}
-
-/// A part of a request, or the refusal as gRPC says it.
-///
-/// # Errors
-/// The refusal.
-pub fn ask<T>(part: Refused<T>) -> Result<T, Status> {
-    part.map_err(|refusal| to_status(&refusal))
 }
 
 fn code(reason: Reason) -> Code {
@@ -84,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_is_to_be_tried_again_and_what_lasts_is_not() {
+    fn only_a_retryable_refusal_says_when_to_retry() {
         let delay = |refusal: &Refusal| to_status(refusal).get_details_retry_info().and_then(|info| info.retry_delay);
         let lasting = Refusal::because(Reason::Limit, "PL-3", "the record has too many changes");
         assert_eq!(delay(&lasting), None);
-        assert_eq!(delay(&lasting.passing()), Some(RETRY_AFTER));
+        assert_eq!(delay(&lasting.retryable()), Some(RETRY_AFTER));
         assert_eq!(delay(&Refusal::because(Reason::Unavailable, "PL-4", "away")), Some(RETRY_AFTER));
     }
 }

@@ -1,4 +1,4 @@
-//! Logs, traces and metrics. They hold no content and no secrets: records are named, never quoted.
+//! Logs, traces and metrics (OTLP). They contain no content and no secrets: records are named, never quoted.
 
 use crate::{config::Config, limits::TELEMETRY_FLUSH};
 use anyhow::Context;
@@ -14,10 +14,10 @@ use opentelemetry_sdk::{
 use std::io::IsTerminal;
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// What is never exported: the exporter's own noise would feed itself.
+/// Log targets that are never exported: exporting the exporter's own messages would cause a loop.
 const OWN_NOISE: &str = ",h2=off,hyper=off,hyper_util=off,tower=off,tonic=off,opentelemetry=off,opentelemetry_sdk=off,opentelemetry_otlp=off";
 
-/// What has been started, to be ended in order.
+/// The running exporters.
 #[derive(Debug, Default)]
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
@@ -25,14 +25,14 @@ pub struct Telemetry {
     metrics: Option<SdkMeterProvider>,
 }
 
-/// Starts logging to standard error and, where a collector is named, exporting by OTLP as the service `name`. A second start
-/// is ignored, so that tests may call it.
+/// Starts logging to standard error and, if a collector is configured, exporting by OTLP as the service `name`. A second start has no
+/// effect, so that tests may call it.
 ///
 /// # Errors
-/// Where the collector's address is malformed. One that is away is none: export goes on when it is back.
+/// If the address of the collector is malformed. If it is unavailable, exporting resumes when it returns.
 pub fn start(config: &Config, name: &str) -> anyhow::Result<Telemetry> {
     let filter = || EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("warn"));
-    // Colours are for people: a file or a collector gets the words alone.
+    // Colours only on a terminal.
     let console = fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let console = if config.log_json { console.json().boxed() } else { console.compact().boxed() };
     let registry = tracing_subscriber::registry().with(console.with_filter(filter()));
@@ -40,7 +40,7 @@ pub fn start(config: &Config, name: &str) -> anyhow::Result<Telemetry> {
         let _ = registry.try_init();
         return Ok(Telemetry::default());
     };
-    // Replicas count for themselves: without an instance of its own each would overwrite what the others have counted.
+    // Each replica needs an instance id; otherwise replicas would overwrite each other's metrics.
     let instance = KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string());
     let resource = Resource::builder().with_service_name(name.to_owned()).with_attribute(instance).build();
     let spans = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build().context("OTLP traces")?;
@@ -63,7 +63,7 @@ pub fn start(config: &Config, name: &str) -> anyhow::Result<Telemetry> {
 }
 
 impl Telemetry {
-    /// Sends what waits, and ends. It blocks, so it is called from a thread that may.
+    /// Exports what is buffered and stops. It blocks, so it must run on a thread that may block.
     pub fn stop(self) {
         if let Some(traces) = self.traces {
             let _ = traces.shutdown_with_timeout(TELEMETRY_FLUSH);

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use hansa_chassis::{
     Config,
+    auth_layer::AuthLayer,
     changes::POLICIES,
-    guard::Guard,
     limits::{DRAIN, PROCESS_CALLS, RETRY_AFTER, TENANT_CALLS, TENANT_STREAMS},
     policy::Policy,
     server,
@@ -118,7 +118,7 @@ impl Running {
         let keys = NodeKeys::from_secret(&[7; 32]);
         let mut policy = Policy::default();
         POLICIES.iter().for_each(|(package, text)| policy.add(package, text).unwrap());
-        let guard = Guard::new(Arc::new(Verifier::of(&keys, Arc::new(SystemClock))), Arc::new(policy));
+        let auth = AuthLayer::new(Arc::new(Verifier::new(&keys, Arc::new(SystemClock))), Arc::new(policy));
         let (inside, seen) = watch::channel(0);
         let (release, released) = watch::channel(false);
         let mut routes = RoutesBuilder::default();
@@ -127,8 +127,8 @@ impl Running {
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let stopped = stop.clone();
         let serving =
-            tokio::spawn(async move { server::serve(&Config::default(), listener, routes, guard, stopped).await });
-        Self { address, issuer: Issuer::of(&keys), inside: seen, release, stop, serving }
+            tokio::spawn(async move { server::serve(&Config::default(), listener, routes, auth, stopped).await });
+        Self { address, issuer: Issuer::new(&keys), inside: seen, release, stop, serving }
     }
 
     async fn channel(&self) -> Channel {

@@ -40,7 +40,7 @@ struct Node {
 impl Node {
     fn accepting(how: &IssuerConfig) -> Self {
         let clock = ManualClock::at(start());
-        let mut verifier = Verifier::of(&node(), Arc::new(clock.clone()));
+        let mut verifier = Verifier::new(&node(), Arc::new(clock.clone()));
         verifier.accept(how).unwrap();
         Self { verifier, clock, now: start() }
     }
@@ -83,7 +83,7 @@ fn with(issuer: &str, changed: &Value) -> Value {
 async fn tokens_of_three_algorithms_are_accepted_and_the_keys_fetched_once() {
     let keys = [rsa_key("r"), ec_key("e"), ed_key("d")];
     let server = Server::start(&keys.each_ref()).await;
-    let node = Node::accepting(&IssuerConfig::of(&server.address));
+    let node = Node::accepting(&IssuerConfig::new(&server.address));
     for key in &keys {
         let caller = node.caller(&key.sign(&claims(&server.address))).await.unwrap();
         assert_eq!((caller.tenant, caller.roles.as_slice()), (city(), &[Role::Mayor][..]), "{}", key.kid);
@@ -98,7 +98,7 @@ async fn tokens_of_three_algorithms_are_accepted_and_the_keys_fetched_once() {
 async fn whoever_comes_while_an_issuer_is_asked_waits_for_its_answer() {
     let key = ed_key("d");
     let server = Server::start(&[&key]).await;
-    let node = Node::accepting(&IssuerConfig::of(&server.address));
+    let node = Node::accepting(&IssuerConfig::new(&server.address));
     let [one, other] = ["ana", "ben"].map(|who| key.sign(&with(&server.address, &json!({"sub": who}))));
     assert_eq!(tokio::join!(node.accepts(&one), node.accepts(&other)), (true, true));
     assert_eq!(server.asked(), 1);
@@ -108,7 +108,7 @@ async fn whoever_comes_while_an_issuer_is_asked_waits_for_its_answer() {
 async fn what_is_for_others_or_for_another_time_is_refused() {
     let key = ed_key("d");
     let server = Server::start(&[&key]).await;
-    let node = Node::accepting(&IssuerConfig::of(&server.address));
+    let node = Node::accepting(&IssuerConfig::new(&server.address));
     let at = start().timestamp();
     for wrong in [
         json!({"aud": "other"}),
@@ -134,7 +134,7 @@ async fn what_is_for_others_or_for_another_time_is_refused() {
     // The node's own offices, even for the node's own tenant, are taken from an issuer that is told to speak for it alone.
     let steward = with(&server.address, &json!({"roles": ["steward"], "tenant": node_tenant()}));
     assert!(!node.accepts(&key.sign(&steward)).await, "the node's own office, by an issuer that may not name it");
-    let trusted = IssuerConfig { tenants: vec![node_tenant()], ..IssuerConfig::of(&server.address) };
+    let trusted = IssuerConfig { tenants: vec![node_tenant()], ..IssuerConfig::new(&server.address) };
     assert!(Node::accepting(&trusted).accepts(&key.sign(&steward)).await, "by one that may");
 }
 
@@ -151,7 +151,7 @@ async fn claims_are_mapped_and_an_issuer_speaks_for_its_tenants_alone() {
         tenant_claim: "https://example.org/tenant".into(),
         roles_claim: "/realm_access/roles".into(),
         tenants: vec![city().name()],
-        ..IssuerConfig::of(&server.address)
+        ..IssuerConfig::new(&server.address)
     };
     let node = Node::accepting(&how);
     let mut own = with(
@@ -170,7 +170,7 @@ async fn claims_are_mapped_and_an_issuer_speaks_for_its_tenants_alone() {
 async fn keys_rotate_and_what_is_withdrawn_ends() {
     let (old, new) = (ec_key("1"), ed_key("2"));
     let server = Server::start(&[&old]).await;
-    let mut node = Node::accepting(&IssuerConfig::of(&server.address));
+    let mut node = Node::accepting(&IssuerConfig::new(&server.address));
     assert!(node.accepts(&old.sign(&claims(&server.address))).await);
     server.publish(key_set(&[&new]));
     node.wait(61);
@@ -192,7 +192,7 @@ async fn keys_rotate_and_what_is_withdrawn_ends() {
 async fn a_storm_of_unknown_keys_asks_once_a_minute() {
     let (key, foreign) = (ed_key("1"), ed_key("x"));
     let server = Server::start(&[&key]).await;
-    let mut node = Node::accepting(&IssuerConfig::of(&server.address));
+    let mut node = Node::accepting(&IssuerConfig::new(&server.address));
     assert!(node.accepts(&key.sign(&claims(&server.address))).await);
     for minute in 1..=3 {
         node.wait(61);
@@ -212,7 +212,7 @@ async fn a_storm_of_unknown_keys_asks_once_a_minute() {
 async fn a_key_serves_its_own_algorithm_alone() {
     let (rsa, ec) = (rsa_key("r"), ec_key("e"));
     let server = Server::start(&[&rsa, &ec]).await;
-    let node = Node::accepting(&IssuerConfig::of(&server.address));
+    let node = Node::accepting(&IssuerConfig::new(&server.address));
     assert!(node.accepts(&rsa.sign(&claims(&server.address))).await);
     // What is public of a key, in every form in which it could be taken for a secret.
     let (n, public) = (rsa.public()["n"].as_str().unwrap().to_owned(), rsa.public().to_string());
@@ -249,8 +249,8 @@ async fn an_issuer_that_is_away_is_waited_for() {
     let server = Server::start(&[&key]).await;
     let address = server.address.clone();
     drop(server);
-    let mut node = Node::accepting(&IssuerConfig::of(&address));
-    node.verifier.ask_issuers().await;
+    let mut node = Node::accepting(&IssuerConfig::new(&address));
+    node.verifier.fetch_keys().await;
     let token = key.sign(&claims(&address));
     assert!(!node.accepts(&token).await);
     let deadline = Instant::now() + SOON;
@@ -276,7 +276,7 @@ async fn an_issuer_that_is_away_is_waited_for() {
 async fn an_issuer_that_misbehaves_is_not_believed() {
     let key = ed_key("d");
     let server = Server::start(&[&key]).await;
-    let mut node = Node::accepting(&IssuerConfig::of(&server.address));
+    let mut node = Node::accepting(&IssuerConfig::new(&server.address));
     let token = key.sign(&claims(&server.address));
     let keys = format!("{}/keys", server.address);
     for wrong in [

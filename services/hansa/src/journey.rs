@@ -116,7 +116,7 @@ async fn join(steward: &Api, keys: &NodeKeys, city: &register::City) -> anyhow::
     println!("   {} ({}) is {}", city.display_name, city.country_code, tenant.name);
     let id = TenantId::parse(&tenant.name, "tenant")?;
     let as_role = |role: Role| {
-        let subject = hansa_chassis::token::role_name(role);
+        let subject = hansa_chassis::role::role_name(role);
         session::token(keys, id, &subject, &[role]).and_then(|token| steward.with(&token))
     };
     let office = as_role(Role::IrOfficer)?;

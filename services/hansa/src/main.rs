@@ -27,7 +27,7 @@ mod exit {
 }
 
 fn main() -> ExitCode {
-    hansa_chassis::panics::report();
+    hansa_chassis::panics::install_hook();
     end_quietly_when_nobody_reads();
     let cli = cli::Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -1,28 +1,33 @@
-//! A node in this process: its key, its data folder, its services, and how they learn of each other.
+//! A node: its key, its data folder, its services in this process, and how they are connected.
 
 use anyhow::{Context, bail};
 use hansa_chassis::{
-    Config, Module,
-    changes::Changes,
-    guard::Guard,
+    Config, Module, ServiceContext, ServiceType,
+    auth_layer::AuthLayer,
+    changes::{self, Changes},
+    limits::MESSAGE_SIZES,
     policy::Policy,
     server,
     token::{Issuer, Verifier},
 };
 use hansa_journal::{
-    Bus, Clock, Journal, NodeKeys, Relay, Store, StreamSource, Worker,
-    subscription::{JournalSource, Source, Subscription},
-    worker,
+    Bus, Clock, JetStreamSource, Journal, JournalSource, NodeKeys, Relay, Source, Subscription, SubscriptionWorker,
+    Worker, run_worker,
 };
-use sea_orm_migration::MigratorTrait;
+use hansa_proto::handlers::change_service;
 use std::{collections::HashMap, fs, io::Write, sync::Arc};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
 /// All services. "All" is only this list.
-pub const SERVICES: [&str; 4] =
-    [hansa_register::NAME, hansa_partnerships::NAME, hansa_networks::NAME, hansa_strategy::NAME];
+pub const SERVICES: [ServiceType; 4] =
+    [hansa_register::SERVICE, hansa_partnerships::SERVICE, hansa_networks::SERVICE, hansa_strategy::SERVICE];
+
+/// Returns the names of all services, separated by commas.
+fn service_names() -> String {
+    SERVICES.map(|service| service.name).join(", ")
+}
 
 /// An opened node.
 pub struct Node {
@@ -30,27 +35,28 @@ pub struct Node {
     pub config: Config,
     /// Its keys.
     pub keys: NodeKeys,
-    /// Its services.
+    /// Its open services.
     pub modules: Vec<Module>,
     clock: Arc<dyn Clock>,
-    /// Held while the folder is in use: one process writes a file.
+    /// Held while the data folder is in use, because only one process may write a file.
     lock: Option<fs::File>,
 }
 
-/// The node's key: made at the first start.
+/// Reads the node's key, or generates it at the first start.
 pub fn keys(config: &Config) -> anyhow::Result<NodeKeys> {
     let file = config.node_key.clone().unwrap_or_else(|| config.data.join("node.key"));
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     NodeKeys::open(&file).with_context(|| format!("cannot use the node's key {}", file.display()))
 }
 
+/// Locks the data folder in the embedded shape.
 fn lock(config: &Config) -> anyhow::Result<Option<fs::File>> {
     if config.database.is_some() {
         return Ok(None);
     }
-    fs::create_dir_all(&config.data).with_context(|| format!("cannot make {}", config.data.display()))?;
+    fs::create_dir_all(&config.data).with_context(|| format!("cannot create {}", config.data.display()))?;
     let file = config.data.join("lock");
     let mut lock = fs::File::options()
         .create(true)
@@ -63,84 +69,54 @@ fn lock(config: &Config) -> anyhow::Result<Option<fs::File>> {
         let holder = fs::read_to_string(&file).unwrap_or_default();
         bail!("{} is in use by another hansa {holder}. Talk to it instead: --server URL.", config.data.display());
     }
-    // Who is refused reads here who holds the folder.
+    // The next process that finds the folder locked reads the holder from this file.
     lock.set_len(0)?;
     write!(lock, "(process {}, set to listen on {})", std::process::id(), config.listen)?;
     Ok(Some(lock))
 }
 
-async fn store<M: MigratorTrait>(config: &Config, service: &'static str) -> anyhow::Result<Store> {
-    match &config.database {
-        Some(url) => Store::postgres::<M>(url, service).await.context("PostgreSQL cannot be used"),
-        None => {
-            let file = config.data.join(format!("{service}.db"));
-            Store::sqlite::<M>(&file).await.with_context(|| format!("{} cannot be used", file.display()))
-        }
-    }
-}
-
-async fn module(config: &Config, name: &str, keys: &NodeKeys, clock: &Arc<dyn Clock>) -> anyhow::Result<Module> {
-    let (keys, clock) = (keys.clone(), clock.clone());
-    Ok(match name {
-        hansa_register::NAME => {
-            hansa_register::open(store::<hansa_register::Migrator>(config, hansa_register::NAME).await?, keys, clock)
-                .await?
-        }
-        hansa_partnerships::NAME => {
-            let store = store::<hansa_partnerships::Migrator>(config, hansa_partnerships::NAME).await?;
-            hansa_partnerships::open(store, keys, clock).await?
-        }
-        hansa_networks::NAME => {
-            hansa_networks::open(store::<hansa_networks::Migrator>(config, hansa_networks::NAME).await?, keys, clock)
-                .await?
-        }
-        hansa_strategy::NAME => {
-            hansa_strategy::open(store::<hansa_strategy::Migrator>(config, hansa_strategy::NAME).await?, keys, clock)
-                .await?
-        }
-        other => bail!("there is no service `{other}`. There are: {}", SERVICES.join(", ")),
-    })
-}
 impl Node {
-    /// Opens the services named in `only`, all where it is empty.
+    /// Opens the services named in `only`, or all if it is empty.
     pub async fn open(config: Config, only: &[String], clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
-        if let Some(other) = only.iter().find(|name| !SERVICES.contains(&name.as_str())) {
-            bail!("there is no service `{other}`. There are: {}", SERVICES.join(", "));
+        let is_known = |name: &String| SERVICES.iter().any(|service| service.name == name);
+        if let Some(other) = only.iter().find(|name| !is_known(name)) {
+            bail!("there is no service `{other}`. There are: {}", service_names());
         }
-        let wanted = |name: &&str| only.is_empty() || only.iter().any(|one| one == name);
-        let names: Vec<&str> = SERVICES.into_iter().filter(wanted).collect();
-        if config.nats.is_none() && names.len() < SERVICES.len() {
+        let is_wanted = |service: &ServiceType| only.is_empty() || only.iter().any(|name| name == service.name);
+        let services: Vec<ServiceType> = SERVICES.into_iter().filter(is_wanted).collect();
+        if config.nats.is_none() && services.len() < SERVICES.len() {
             bail!(
-                "a service of its own needs NATS to learn of the others. Give --database and --nats, or leave --only out."
+                "a process with some of the services needs NATS to follow the others. Add --database and --nats, or leave --only out."
             );
         }
         let lock = lock(&config)?;
         let keys = keys(&config)?;
-        let mut modules = Vec::with_capacity(names.len());
-        for name in names {
-            modules.push(module(&config, name, &keys, &clock).await?);
+        let context = ServiceContext { config: Arc::new(config.clone()), keys: keys.clone(), clock: clock.clone() };
+        let mut modules = Vec::with_capacity(services.len());
+        for service in services {
+            modules.push((service.open)(context.clone()).await?);
         }
         Ok(Self { config, keys, modules, clock, lock })
     }
 
-    /// The journal of a service that is open.
+    /// Returns the journal of a service that is open.
     pub fn journal(&self, service: &str) -> Option<&Journal> {
         self.modules.iter().find(|module| module.name == service).map(|module| &module.journal)
     }
 
     fn verifier(&self) -> anyhow::Result<Verifier> {
-        let mut verifier = Verifier::of(&self.keys, self.clock.clone());
+        let mut verifier = Verifier::new(&self.keys, self.clock.clone());
         for other in &self.config.issuers {
-            verifier.accept(other).with_context(|| format!("the issuer {} cannot be accepted", other.issuer))?;
+            verifier.accept(other).with_context(|| format!("cannot accept the issuer {}", other.issuer))?;
         }
         Ok(verifier)
     }
 
-    /// Takes the node apart: the calls that it answers, and what goes on beside. `source` says where a subscription's
-    /// changes come from: its name, and the service that it learns from.
+    /// Takes the node apart into its routes and its background workers. `source` returns the source of a subscription's changes,
+    /// given the subscription and the service that it follows.
     ///
     /// # Errors
-    /// Where a source cannot be had.
+    /// If a source cannot be created.
     pub fn parts(
         self,
         policy: &Arc<Policy>,
@@ -150,66 +126,66 @@ impl Node {
         let journals: HashMap<&'static str, Journal> =
             self.modules.iter().map(|module| (module.name, module.journal.clone())).collect();
         let mut routes = RoutesBuilder::default();
-        routes.add_service(Changes::server(journals, policy.clone(), drain.clone()));
+        routes.add_service(change_service(Changes::new(journals, policy, drain), MESSAGE_SIZES));
         let mut workers = Vec::new();
-        for module in self.modules {
-            (module.mount)(&mut routes, policy.clone(), drain.clone());
+        for mut module in self.modules {
+            module.mount(&mut routes, policy, drain);
             workers.extend(module.journal.workers());
             workers.extend(module.workers);
-            for (from, subscription) in module.subscriptions {
-                let source = source(&subscription, from)?;
-                workers.push(subscription.following(source));
+            for (owner, subscription) in module.subscriptions {
+                let source = source(&subscription, owner)?;
+                workers.push(Box::new(SubscriptionWorker::new(subscription, source)));
             }
         }
         Ok(Parts { routes, workers, lock: self.lock })
     }
 
-    /// Serves until `stop` is cancelled, and ends cleanly: calls first, then what goes on beside.
+    /// Serves until `stop` is cancelled, then drains: first the calls, then the background tasks.
     ///
     /// # Errors
-    /// Where it cannot begin to.
+    /// If the node cannot start, or a background task fails.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
         let policy: Arc<Policy> = Arc::new(Module::policy(&self.modules)?);
         let verifier = Arc::new(self.verifier()?);
-        let guard = Guard::new(verifier.clone(), policy.clone());
+        let auth = AuthLayer::new(verifier.clone(), policy.clone());
         let bus = bus(&self.config, &self.keys).await?;
-        let beside = CancellationToken::new();
+        let background = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        let asking = tokio::spawn(async move { verifier.ask_issuers().await });
+        let fetching = tokio::spawn(async move { verifier.fetch_keys().await });
         let journals: Vec<Journal> = self.modules.iter().map(|module| module.journal.clone()).collect();
         for (journal, bus) in journals.iter().flat_map(|journal| bus.iter().map(move |bus| (journal, bus))) {
-            tasks.spawn(Relay::of(journal, bus).run(beside.clone()));
+            tasks.spawn(Relay::new(journal, bus).run(background.clone()));
         }
         for journal in journals.iter().cloned() {
-            let stopped = beside.clone();
+            let stopped = background.clone();
             tasks.spawn(async move {
                 stopped.run_until_cancelled(journal.writer_ended()).await;
             });
         }
         let config = self.config.clone();
-        let source = |subscription: &Subscription, from| -> anyhow::Result<Box<dyn Source>> {
+        let source = |subscription: &Subscription, owner| -> anyhow::Result<Box<dyn Source>> {
             if let Some(bus) = &bus {
-                return Ok(Box::new(StreamSource::of(bus, from, subscription)));
+                return Ok(Box::new(JetStreamSource::new(bus, owner, subscription)));
             }
-            let owner = journals.iter().find(|journal| journal.service() == from);
-            Ok(Box::new(JournalSource::of(owner.with_context(|| format!("{from} is not run here"))?)))
+            let journal = journals.iter().find(|journal| journal.service() == owner);
+            Ok(Box::new(JournalSource::new(journal.with_context(|| format!("{owner} does not run here"))?)))
         };
         let Parts { routes, workers, lock: _lock } = self.parts(&policy, source, &stop)?;
-        for one in workers {
-            tasks.spawn(worker::run(one, beside.clone()));
+        for worker in workers {
+            tasks.spawn(run_worker(worker, background.clone()));
         }
-        let serving = server::serve(&config, listener, routes, guard, stop.clone());
-        let outcome = watch_over(&mut tasks, serving, stop).await;
-        asking.abort();
-        beside.cancel();
+        let serving = server::serve(&config, listener, routes, auth, stop.clone());
+        let outcome = supervise(&mut tasks, serving, stop).await;
+        fetching.abort();
+        background.cancel();
         while tasks.join_next().await.is_some() {}
         outcome
     }
 }
 
-/// Serves while what goes on beside does so. None of it ends before it is told to: where one does, something in it panicked,
-/// and the process ends as well, cleanly, so that what supervises it starts it again. Half a node would go unnoticed.
-async fn watch_over(
+/// Serves as long as all background tasks run. A task that ends before it is told to has panicked. The process then drains and fails,
+/// so that its supervisor restarts it: a node without one of its tasks would go unnoticed.
+async fn supervise(
     tasks: &mut JoinSet<()>,
     serving: impl Future<Output = anyhow::Result<()>>,
     stop: CancellationToken,
@@ -218,49 +194,43 @@ async fn watch_over(
     tokio::select! {
         served = &mut serving => served,
         Some(_) = tasks.join_next() => {
-            tracing::error!("what goes on beside the calls has ended: draining, to be started again");
+            tracing::error!("a background task has ended; the process drains and must be restarted");
             stop.cancel();
             serving.await?;
-            bail!("a part of the program failed, see the log")
+            bail!("a background task failed; see the log")
         }
     }
 }
 
-/// The broker, where there is one.
+/// Connects to the broker, if one is configured.
 async fn bus(config: &Config, keys: &NodeKeys) -> anyhow::Result<Option<Bus>> {
     let Some(url) = &config.nats else { return Ok(None) };
-    let bus = Bus::connect(url, keys, config.nats_replicas).await.context("NATS cannot be used")?;
-    if let Err(why) = bus.answers().await {
-        tracing::warn!(why, "NATS is away: serving all the same; the services hear of each other once it is there");
+    let bus = Bus::connect(url, keys, config.nats_replicas).await.context("cannot use NATS")?;
+    if let Err(error) = bus.answers().await {
+        tracing::warn!(error, "NATS is unavailable; the services start, and follow each other once it is back");
     }
     Ok(Some(bus))
 }
 
-/// A node taken apart.
+/// The parts of a node.
 pub struct Parts {
-    /// The calls that it answers.
+    /// The routes of the server.
     pub routes: RoutesBuilder,
-    /// What goes on beside: timers, queues, subscriptions.
+    /// The background workers: timers, work queues, subscriptions.
     pub workers: Vec<Box<dyn Worker>>,
-    /// Held while the folder is in use.
+    /// Held while the data folder is in use.
     pub lock: Option<fs::File>,
 }
 
-/// A token of the node's own issuer.
+/// Returns the embedded issuer of tokens.
 pub fn issuer(keys: &NodeKeys) -> Issuer {
-    Issuer::of(keys)
+    Issuer::new(keys)
 }
 
-/// The policies of all services, for printing.
+/// Returns the policies of all services.
 pub fn policies() -> Vec<(&'static str, &'static str)> {
-    [
-        hansa_register::POLICIES,
-        hansa_partnerships::POLICIES,
-        hansa_networks::POLICIES,
-        hansa_strategy::POLICIES,
-        hansa_chassis::changes::POLICIES,
-    ]
-    .concat()
+    let services = SERVICES.iter().flat_map(|service| service.policies);
+    services.chain(changes::POLICIES).copied().collect()
 }
 
 #[cfg(test)]
@@ -268,7 +238,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_process_ends_with_what_goes_on_beside() {
+    async fn the_process_ends_with_its_background_tasks() {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending());
@@ -278,10 +248,10 @@ mod tests {
             draining.cancelled().await;
             Ok(())
         };
-        assert!(watch_over(&mut tasks, serving, stop).await.is_err(), "what supervises it hears of it");
-        // Without a failure it serves until it is told to stop, and that is well.
+        assert!(supervise(&mut tasks, serving, stop).await.is_err(), "the supervisor learns of it");
+        // Without a failure it serves until it is told to stop, and succeeds.
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending());
-        assert!(watch_over(&mut tasks, async { Ok(()) }, CancellationToken::new()).await.is_ok());
+        assert!(supervise(&mut tasks, async { Ok(()) }, CancellationToken::new()).await.is_ok());
     }
 }

@@ -1,21 +1,21 @@
-//! The clock, handed in. Rules never see it: they get a [`Moment`].
+//! The clock. It is passed in; rules get a [`Moment`] and never the clock.
 
 use chrono::{DateTime, Utc};
 use hansa_kernel::Moment;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Tells the time.
+/// A source of the present time.
 pub trait Clock: Send + Sync + 'static {
-    /// Now, in UTC.
+    /// Returns the present instant.
     fn now(&self) -> DateTime<Utc>;
 
-    /// Now, as rules take it.
+    /// Returns the present instant as rules take it.
     fn moment(&self) -> Moment {
         Moment::at(self.now())
     }
 }
 
-/// The machine's clock.
+/// The clock of the operating system.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
@@ -25,18 +25,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands until it is moved: for tests, demonstrations and simulation.
+/// A clock that only moves when it is set, for tests, demonstrations and the simulation.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<Mutex<DateTime<Utc>>>);
 
 impl ManualClock {
-    /// A clock that stands at an instant.
+    /// Creates a clock that shows `now`.
     #[must_use]
     pub fn at(now: DateTime<Utc>) -> Self {
         Self(Arc::new(Mutex::new(now)))
     }
 
-    /// Moves it, also back.
+    /// Sets the clock, forward or back.
     pub fn set(&self, now: DateTime<Utc>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = now;
     }

@@ -1,24 +1,31 @@
-//! A service's journal: where commands go in, and where states and histories are read.
+//! A service's journal: the handle that takes commands, and the builder that opens it.
 
 use crate::{
     clock::Clock,
-    command::{AnyCommand, Command, Receipt, RequestKey},
-    erasure::Erasure,
-    job::{Done, Found, Job, Work},
-    keys::NodeKeys,
-    kind::{AnyKind, AnyState, KindOf, shared},
-    limits::{CACHED_STATES, COMMAND_RECORDS, LOOKUP_FEW, QUEUED_COMMANDS},
-    lookup::Lookup,
+    core::Core,
+    crypto::node_key::NodeKeys,
+    limits::{CACHED_STATES, COMMAND_RECORDS, LOOKUP_BATCH_MAX, QUEUED_COMMANDS},
     metrics,
-    queue::Queues,
-    relay::Outgoing,
-    slots::Slot,
-    store::{Backend, Store, StoreError, storage},
-    tables::{feed, mirror, record, request},
+    privacy::erasure::Erasure,
+    record::{
+        erased::{ErasedRecord, RecordType, erased_view, shared},
+        view::View,
+    },
+    store::{
+        Backend, Store,
+        dirty_keys::PendingKeys,
+        error::{JournalError, StoreError},
+        loader::Loader,
+        tables::{feed, request},
+    },
     trace,
-    view::View,
-    writer,
+    write::{
+        command::{Command, ErasedCommand, IdempotencyKey, Receipt},
+        queued::{CommandKind, Outcome, Preloaded, QueuedCommand},
+        writer,
+    },
 };
+use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
 use hansa_kernel::{Reason, Record, RecordId, RecordName, Refusal};
 use moka::sync::Cache;
@@ -28,64 +35,26 @@ use std::{
     sync::{Arc, OnceLock, atomic::AtomicI64},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot, watch};
-use uuid::Uuid;
 
-/// A record as the cache keeps it.
-pub(crate) struct Known {
-    pub name: RecordName,
-    pub version: u64,
-    pub head: Vec<u8>,
-    pub state: AnyState,
-    /// How often its snapshot had been made again.
-    pub mended: i32,
-}
-
-pub(crate) struct Inner {
-    pub service: &'static str,
-    pub store: Store,
-    pub node: NodeKeys,
-    pub clock: Arc<dyn Clock>,
-    pub kinds: HashMap<&'static str, Arc<dyn AnyKind>>,
-    pub cache: Cache<Uuid, Arc<Known>>,
-    pub lookup: Lookup<record::Model>,
-    pub mirrored: Lookup<mirror::Model>,
-    pub next_position: AtomicI64,
-    /// Takes what was committed to the relay, where there is one.
-    pub outbox: OnceLock<mpsc::Sender<Vec<Outgoing>>>,
-    /// Counts commits; readers of the feed wait on it.
-    pub committed: watch::Sender<i64>,
-    /// What is to be worked on again.
-    pub queues: Queues,
-}
-
-impl Inner {
-    pub(crate) fn remember(&self, slot: Slot) {
-        let Slot { name, version, head, mended, .. } = slot;
-        if let Some(state) = slot.state {
-            self.cache.insert(name.id.0, Arc::new(Known { name, version, head, state, mended }));
-        }
-    }
-}
-
-/// A handle on a service's journal; cheap to clone. The writer ends when the last one is dropped.
+/// A handle on a service's journal; cheap to clone. The writer ends when the last handle is dropped.
 #[derive(Clone)]
 pub struct Journal {
-    pub(crate) inner: Arc<Inner>,
-    queue: mpsc::UnboundedSender<Job>,
-    /// As many as may wait in `queue`.
-    places: Arc<Semaphore>,
+    pub(crate) core: Arc<Core>,
+    queue: mpsc::UnboundedSender<QueuedCommand>,
+    /// Bounds `queue`: one permit per waiting command.
+    permits: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Journal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Journal").field("service", &self.inner.service).finish_non_exhaustive()
+        f.debug_struct("Journal").field("service", &self.core.service).finish_non_exhaustive()
     }
 }
 
-/// Collects what a journal holds before it opens.
+/// Collects the record types and views of a journal before it opens.
 pub struct JournalBuilder {
     service: &'static str,
-    kinds: HashMap<&'static str, Arc<dyn AnyKind>>,
+    records: HashMap<&'static str, Box<dyn ErasedRecord>>,
 }
 
 impl std::fmt::Debug for JournalBuilder {
@@ -95,38 +64,29 @@ impl std::fmt::Debug for JournalBuilder {
 }
 
 impl JournalBuilder {
-    /// A kind of record that is found by its name alone.
+    /// Adds a record type.
     #[must_use]
     pub fn record<R: Record>(mut self) -> Self {
-        self.kinds.insert(R::COLLECTION, Arc::new(KindOf::<R>::new()));
+        self.records.entry(R::COLLECTION).or_insert_with(|| Box::new(RecordType::<R>::new()));
         self
     }
 
-    /// A kind of record with a view.
+    /// Adds a view, and its record type if it has not been added. A record type can have any number of views.
     #[must_use]
-    pub fn viewed<V: View>(mut self) -> Self
+    pub fn view<V: View>(self) -> Self
     where
         V::State: Record,
     {
-        self.kinds.insert(<V::State as Record>::COLLECTION, Arc::new(KindOf::<V::State>::new().with::<V>()));
-        self
-    }
-
-    /// A kind of record with two views.
-    #[must_use]
-    pub fn viewed_twice<V: View, W: View<State = V::State>>(mut self) -> Self
-    where
-        V::State: Record,
-    {
-        let kind = KindOf::<V::State>::new().with::<V>().with::<W>();
-        self.kinds.insert(<V::State as Record>::COLLECTION, Arc::new(kind));
-        self
+        let mut builder = self.record::<V::State>();
+        let collection = <V::State as Record>::COLLECTION;
+        builder.records.entry(collection).and_modify(|record| record.add_view(erased_view::<V>()));
+        builder
     }
 
     /// Opens the journal and starts its writer on the current runtime.
     ///
     /// # Errors
-    /// Where the database cannot be read.
+    /// If the database cannot be read.
     pub async fn open(self, store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result<Journal, StoreError> {
         let last: Option<Option<i64>> = feed::Entity::find()
             .select_only()
@@ -134,98 +94,100 @@ impl JournalBuilder {
             .into_tuple()
             .one(store.reader())
             .await?;
-        let (queue, jobs) = mpsc::unbounded_channel();
-        let inner = Arc::new(Inner {
+        let (queue, commands) = mpsc::unbounded_channel();
+        let records = self.records.into_iter().map(|(collection, record)| (collection, Arc::from(record))).collect();
+        let core = Arc::new(Core {
             service: self.service,
-            lookup: Lookup::start(&store),
-            mirrored: Lookup::start(&store),
+            record_loader: Loader::start(&store),
+            mirror_loader: Loader::start(&store),
             store,
             node,
             clock,
-            kinds: self.kinds,
+            records,
             cache: Cache::new(CACHED_STATES),
             next_position: AtomicI64::new(last.flatten().unwrap_or(0) + 1),
             outbox: OnceLock::new(),
             committed: watch::Sender::new(0),
-            queues: Queues::default(),
+            pending: PendingKeys::default(),
         });
-        tokio::spawn(writer::run(inner.clone(), jobs));
-        Ok(Journal { inner, queue, places: Arc::new(Semaphore::new(QUEUED_COMMANDS)) })
+        tokio::spawn(writer::run(core.clone(), commands));
+        Ok(Journal { core, queue, permits: Arc::new(Semaphore::new(QUEUED_COMMANDS)) })
     }
 }
 
 impl Journal {
-    /// Begins to describe a service's journal. Each holds the erasures of its own texts.
+    /// Starts to build the journal of a service. Every journal contains the erasures of its own texts.
     #[must_use]
-    pub fn of(service: &'static str) -> JournalBuilder {
-        JournalBuilder { service, kinds: HashMap::new() }.record::<Erasure>()
+    pub fn builder(service: &'static str) -> JournalBuilder {
+        JournalBuilder { service, records: HashMap::new() }.record::<Erasure>()
     }
 
-    /// The service whose journal it is.
+    /// Returns the service that owns the journal.
     #[must_use]
     pub fn service(&self) -> &'static str {
-        self.inner.service
+        self.core.service
     }
 
-    /// The database, for queries over views.
+    /// Returns the database, for queries over views.
     #[must_use]
     pub fn store(&self) -> &Store {
-        &self.inner.store
+        &self.core.store
     }
 
-    /// The node's identity.
+    /// Returns the node's keys.
     #[must_use]
     pub fn node(&self) -> &NodeKeys {
-        &self.inner.node
+        &self.core.node
     }
 
-    /// The clock.
+    /// Returns the clock.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
-        self.inner.clock.as_ref()
+        self.core.clock.as_ref()
     }
 
-    /// Tells of each commit.
+    /// Returns a receiver that wakes up at each commit of this process.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<i64> {
-        self.inner.committed.subscribe()
+        self.core.committed.subscribe()
     }
 
-    /// Ends when the writer has, which no panic of a rule or a transaction makes it.
+    /// Waits until the writer has ended. Neither a panic of a rule nor a failed transaction ends it.
     pub async fn writer_ended(self) {
         self.queue.closed().await;
     }
 
-    /// Decides a command. Once this answers, what it did is durable. With `validate_only` it answers the same and does
-    /// nothing (PL-4).
+    /// Decides a command. When this returns `Ok`, the changes are durable. With `validate_only` it returns the same receipt and
+    /// writes nothing (PL-4).
     ///
     /// # Errors
-    /// The rule's refusal, or one of the platform's (stale, limit, away). Nothing was changed then.
+    /// The rule's refusal, or `STALE`, `LIMIT` or `UNAVAILABLE` under PL-4. Except after `UNAVAILABLE`, whose outcome is unknown,
+    /// nothing was changed.
     pub async fn submit<R: Record>(&self, command: Command<R>, validate_only: bool) -> Result<Receipt<R>, Refusal> {
-        self.submit_together(command, Vec::new(), validate_only).await
+        self.submit_atomically(command, Vec::new(), validate_only).await
     }
 
-    /// Decides several commands that take effect together or not at all. The answer is about the first.
+    /// Decides several commands that take effect together or not at all. The receipt is that of the first.
     ///
     /// # Errors
-    /// The first refusal among them; nothing was changed then.
-    pub async fn submit_together<R: Record>(
+    /// The first refusal among them, as `submit`; nothing was changed.
+    pub async fn submit_atomically<R: Record>(
         &self,
         first: Command<R>,
-        others: Vec<Together>,
+        others: Vec<BoxedCommand>,
         validate_only: bool,
     ) -> Result<Receipt<R>, Refusal> {
         if others.len() >= COMMAND_RECORDS {
             return Err(Refusal::because(Reason::Limit, "PL-4", "the command touches too many records")
                 .help("Send it in parts."));
         }
-        let mut commands: Vec<Box<dyn AnyCommand>> = vec![Box::new(first)];
+        let mut commands: Vec<Box<dyn ErasedCommand>> = vec![Box::new(first)];
         commands.extend(others.into_iter().map(|other| other.0));
-        let answer = self.enqueue(commands, validate_only).await?;
-        self.receipt(answer).await
+        let reply = self.enqueue(commands, validate_only).await?;
+        self.receipt(reply).await
     }
 
-    /// The same for a command that may find nothing to do on a record that is not there: `None` then.
+    /// Decides a command that may have nothing to do on a record that does not exist; `None` in that case.
     ///
     /// # Errors
     /// As `submit`.
@@ -234,142 +196,155 @@ impl Journal {
         command: Command<R>,
         validate_only: bool,
     ) -> Result<Option<Receipt<R>>, Refusal> {
-        let done = self.enqueue(vec![Box::new(command)], validate_only).await?.await.map_err(|_| closed())??;
-        let first = done.into_iter().next().ok_or_else(closed)?;
-        if first.version == 0 { Ok(None) } else { self.settled(first).await.map(Some) }
+        let outcomes = self.enqueue(vec![Box::new(command)], validate_only).await?.await.map_err(|_| stopped())??;
+        let first = outcomes.into_iter().next().ok_or_else(stopped)?;
+        if first.version == 0 { Ok(None) } else { self.receipt_of(first).await.map(Some) }
     }
 
-    /// Decides many commands, each for itself, in as few transactions as may be. Answers stand in the order of the commands.
+    /// Decides many independent commands, in as few transactions as possible. Returns the results in the order of the commands.
     pub async fn submit_each<R: Record>(
         &self,
         commands: Vec<Command<R>>,
         validate_only: bool,
     ) -> Vec<Result<Receipt<R>, Refusal>> {
-        let mut answers = Vec::with_capacity(commands.len());
+        let mut replies = Vec::with_capacity(commands.len());
         for command in commands {
-            let work = Work::Commands { commands: vec![Box::new(command)], validate_only };
-            // Waiting for a place is right here: the caller asked for all of them and holds them already.
-            answers.push(self.wait(work).await);
+            let kind = CommandKind::Commands { commands: vec![Box::new(command)], validate_only };
+            // Waiting for a permit is bounded here: the caller already holds all of the commands.
+            replies.push(self.enqueue_waiting(kind).await);
         }
-        let mut out = Vec::with_capacity(answers.len());
-        for answer in answers {
-            out.push(match answer {
-                Ok(wait) => self.receipt(wait).await,
+        let mut receipts = Vec::with_capacity(replies.len());
+        for reply in replies {
+            receipts.push(match reply {
+                Ok(reply) => self.receipt(reply).await,
                 Err(refusal) => Err(refusal),
             });
         }
-        out
+        receipts
     }
 
-    /// What a request led to when it was made before; `None` where it was not.
+    /// Returns the receipt of a request that was answered before; `None` if it was not.
     ///
     /// # Errors
-    /// Where its id was used for another request; where the database is away.
-    pub async fn first_answer<R: Record>(&self, key: &RequestKey) -> Result<Option<Receipt<R>>, Refusal> {
-        let row = request::Entity::find_by_id((key.tenant.0, key.id)).one(self.store().reader()).await;
-        let Some(row) = row.map_err(|e| storage(&e))? else { return Ok(None) };
-        key.is_of(&row)?;
+    /// `REQUEST_ID_REUSED` if its id was used for another request; `UNAVAILABLE` if the database is unavailable.
+    pub async fn replayed_receipt<R: Record>(&self, key: &IdempotencyKey) -> Result<Option<Receipt<R>>, JournalError> {
+        let row = request::Entity::find_by_id((key.tenant.0, key.id)).one(self.store().reader()).await?;
+        let Some(row) = row else { return Ok(None) };
+        key.check_matches(&row)?;
         let (name, version) = (RecordName::new(R::COLLECTION, RecordId(row.record)), row.version.cast_unsigned());
-        self.settled(Done { name, version, head: Vec::new(), state: None, repeated: true }).await.map(Some)
+        let outcome = Outcome { name, version, head: Vec::new(), changes: 0, state: None, replayed: true };
+        Ok(Some(self.receipt_of(outcome).await?))
     }
 
-    async fn enqueue(&self, commands: Vec<Box<dyn AnyCommand>>, validate_only: bool) -> Result<Answer, Refusal> {
-        let place = self.places.clone().try_acquire_owned().map_err(|error| match error {
+    /// Queues commands, or refuses them immediately if too many wait.
+    async fn enqueue(&self, commands: Vec<Box<dyn ErasedCommand>>, validate_only: bool) -> Result<Reply, Refusal> {
+        let permit = self.permits.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => {
-                let refusal = Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").passing();
+                let refusal = Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").retryable();
                 refusal.help("Try again in a second.")
             }
-            TryAcquireError::Closed => closed(),
+            TryAcquireError::Closed => stopped(),
         })?;
-        let found = self.look_up(&commands).await;
-        let work = Work::Commands { commands, validate_only };
-        match found {
-            Ok(found) => self.send(work, found, place),
+        let preloaded = self.preload(&commands).await;
+        let kind = CommandKind::Commands { commands, validate_only };
+        match preloaded {
+            Ok(preloaded) => self.send(kind, preloaded, permit),
             Err(refusal) => {
-                metrics::answered(self.inner.service, &work, &Err(refusal.clone()));
+                metrics::command(self.core.service, kind.outcome_label(&Err(refusal.clone())));
                 Err(refusal)
             }
         }
     }
 
-    /// Reads the records that are not known here, while the writer has others in hand. A file's writer reads them under its
-    /// lock.
-    async fn look_up(&self, commands: &[Box<dyn AnyCommand>]) -> Result<Found, Refusal> {
-        if self.inner.store.backend() == Backend::Sqlite {
-            return Ok(Found::new());
+    /// Reads the records that are not cached while the writer commits other batches. On SQLite the writer reads them itself.
+    async fn preload(&self, commands: &[Box<dyn ErasedCommand>]) -> Result<Preloaded, Refusal> {
+        if self.core.store.backend() == Backend::Sqlite {
+            return Ok(Preloaded::new());
         }
-        let id = |command: &dyn AnyCommand| command.name().id.0;
-        let (fresh, others): (Vec<_>, Vec<_>) = commands.iter().partition(|command| command.is_fresh());
-        let unknown = BTreeSet::from_iter(
-            others.into_iter().map(|one| id(one.as_ref())).filter(|id| !self.inner.cache.contains_key(id)),
+        let id = |command: &dyn ErasedCommand| command.name().id.0;
+        let (new, others): (Vec<_>, Vec<_>) = commands.iter().partition(|command| command.is_new_record());
+        let missing = BTreeSet::from_iter(
+            others.into_iter().map(|one| id(one.as_ref())).filter(|id| !self.core.cache.contains_key(id)),
         );
-        let mut found = Found::new();
-        // Many have a statement of their own, when it is their turn.
-        if unknown.len() <= LOOKUP_FEW {
-            let read = unknown.into_iter().map(|id| async move { Ok((id, self.inner.lookup.get(id).await?)) });
-            found.extend(try_join_all(read).await?);
+        let mut preloaded = Preloaded::new();
+        // For more than a few, one statement of the writer is faster.
+        if missing.len() <= LOOKUP_BATCH_MAX {
+            let read = missing.into_iter().map(|id| async move { Ok((id, self.core.record_loader.get(id).await?)) });
+            preloaded.extend(try_join_all(read).await.map_err(|error: JournalError| Refusal::from(error))?);
         }
-        found.extend(fresh.into_iter().map(|one| (id(one.as_ref()), None)));
-        Ok(found)
+        preloaded.extend(new.into_iter().map(|one| (id(one.as_ref()), None)));
+        Ok(preloaded)
     }
 
-    /// Hands work to the writer, once there is a place.
-    async fn wait(&self, work: Work) -> Result<Answer, Refusal> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| closed())?;
-        self.send(work, Found::new(), place)
+    /// Queues a command, and waits for a permit if too many wait.
+    async fn enqueue_waiting(&self, kind: CommandKind) -> Result<Reply, Refusal> {
+        let permit = self.permits.clone().acquire_owned().await.map_err(|_| stopped())?;
+        self.send(kind, Preloaded::new(), permit)
     }
 
-    fn send(&self, work: Work, found: Found, place: OwnedSemaphorePermit) -> Result<Answer, Refusal> {
-        let (answer, wait) = oneshot::channel();
-        self.queue.send(Job { work, answer, tries: 0, found, _place: place }).map_err(|_| closed())?;
+    fn send(&self, kind: CommandKind, preloaded: Preloaded, permit: OwnedSemaphorePermit) -> Result<Reply, Refusal> {
+        let (reply, wait) = oneshot::channel();
+        let command = QueuedCommand { kind, reply, tries: 0, preloaded, _permit: permit };
+        self.queue.send(command).map_err(|_| stopped())?;
         Ok(wait)
     }
 
-    pub(crate) async fn fire(&self, name: RecordName, due: chrono::DateTime<chrono::Utc>) -> Result<(), Refusal> {
-        let answer = self.wait(Work::Timer { name, due, trace: trace::current() }).await?;
-        answer.await.map_err(|_| closed())?.map(|_| ())
+    /// Fires the timer of a record that is due at `due`.
+    pub(crate) async fn fire(&self, name: RecordName, due: DateTime<Utc>) -> Result<(), Refusal> {
+        let reply = self.enqueue_waiting(CommandKind::Timer { name, due, trace: trace::current() }).await?;
+        reply.await.map_err(|_| stopped())?.map(|_| ())
     }
 
-    async fn receipt<R: Record>(&self, wait: Answer) -> Result<Receipt<R>, Refusal> {
-        let done = wait.await.map_err(|_| closed())??;
-        self.settled(done.into_iter().next().ok_or_else(closed)?).await
+    async fn receipt<R: Record>(&self, reply: Reply) -> Result<Receipt<R>, Refusal> {
+        let outcomes = reply.await.map_err(|_| stopped())??;
+        self.receipt_of(outcomes.into_iter().next().ok_or_else(stopped)?).await
     }
 
-    async fn settled<R: Record>(&self, first: Done) -> Result<Receipt<R>, Refusal> {
-        if let Some(state) = &first.state {
+    /// Converts an outcome into a receipt. The state of a replayed request is folded as of the version of its first answer.
+    async fn receipt_of<R: Record>(&self, outcome: Outcome) -> Result<Receipt<R>, Refusal> {
+        if let Some(state) = &outcome.state {
             return Ok(Receipt {
                 state: shared::<R>(state),
-                version: first.version,
-                etag: hex::encode(&first.head),
-                repeated: first.repeated,
-                name: first.name,
+                version: outcome.version,
+                etag: hex::encode(&outcome.head),
+                changes: outcome.changes,
+                replayed: outcome.replayed,
+                name: outcome.name,
             });
         }
-        let then =
-            self.load_at::<R>(&first.name, first.version).await?.ok_or_else(|| Refusal::not_found(&first.name))?;
-        Ok(Receipt { name: then.name, state: then.state, version: then.version, etag: then.etag, repeated: true })
+        let then = self.core.load_at(&outcome.name, outcome.version).await?;
+        let then = then.ok_or_else(|| Refusal::not_found(&outcome.name))?;
+        Ok(Receipt {
+            state: shared::<R>(&then.state),
+            version: then.version,
+            etag: hex::encode(&then.head),
+            changes: 0,
+            replayed: true,
+            name: then.name,
+        })
     }
 }
 
-/// Where the writer's answer comes.
-type Answer = oneshot::Receiver<Result<Vec<Done>, Refusal>>;
+/// The channel on which the writer replies.
+type Reply = oneshot::Receiver<Result<Vec<Outcome>, Refusal>>;
 
-/// A command that takes effect together with others.
-pub struct Together(Box<dyn AnyCommand>);
+/// A command without its type, for `submit_atomically`.
+pub struct BoxedCommand(Box<dyn ErasedCommand>);
 
-impl std::fmt::Debug for Together {
+impl std::fmt::Debug for BoxedCommand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Together").field(self.0.name()).finish()
+        f.debug_tuple("BoxedCommand").field(self.0.name()).finish()
     }
 }
 
-impl<R: Record> From<Command<R>> for Together {
+impl<R: Record> From<Command<R>> for BoxedCommand {
     fn from(command: Command<R>) -> Self {
         Self(Box::new(command))
     }
 }
 
-fn closed() -> Refusal {
-    Refusal::because(Reason::Unavailable, "PL-4", "the service ends, or made a mistake: it is not known what stands")
-        .help("Send the same again, with the same request_id: what was done already is not done twice.")
+fn stopped() -> Refusal {
+    let message = "the service stopped before it confirmed the command, which may or may not have been applied";
+    Refusal::because(Reason::Unavailable, "PL-4", message)
+        .help("Retry with the same request_id; a command that was already applied is not applied twice.")
 }

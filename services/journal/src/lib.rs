@@ -1,72 +1,61 @@
-//! The journal: changes on record, and everything that moves because of them.
+//! The journal of a service: an event-sourced store with outbox, inbox, timers and work queues.
 //!
-//! A service hands commands to its [`Journal`]; the journal decides them with the rules of the domain and commits changes,
-//! state, views and request ids in one transaction. Nothing else writes. What was committed travels to other services over
-//! the bus; [`subscription`] applies it there once and in order.
+//! A service submits commands to its [`Journal`]. The one writer decides them with the rules of the domain, and commits changes,
+//! states, view rows and idempotency keys in one transaction. The relay publishes committed changes to the broker; a
+//! [`Subscription`] of another service applies each of them once and in order.
+//!
+//! The modules depend on each other downward only: `inbox`, `outbox`, `read` and `workers` on `journal`, then `write`, `core`,
+//! `record` and `privacy`, `store`, and the leaves. `tests/architecture.rs` checks this.
 
-mod applying;
-mod beside;
-mod bulk;
-mod bus;
 pub mod clock;
-mod command;
-mod connection;
-mod custody;
-mod daily;
-mod erasure;
-mod feed;
-mod following;
-mod job;
+mod core;
+mod crypto;
+mod inbox;
 mod journal;
-pub mod keys;
-mod kind;
 pub mod limits;
-mod lines;
-mod lookup;
-mod marks;
 mod metrics;
-mod migrations;
-pub mod mirror;
-mod output;
+mod outbox;
 mod panics;
-mod queue;
+mod privacy;
 mod read;
-mod rebuild;
-mod relay;
-mod remembered;
-mod schema;
-mod seals;
-mod slots;
-mod source;
+mod record;
 mod store;
-mod stream;
-pub mod subscription;
-pub mod tables;
-mod timers;
 pub mod trace;
-mod view;
-mod vitals;
-pub mod worker;
-mod writer;
+mod workers;
+mod write;
 
-pub use bulk::among;
-pub use bus::Bus;
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use command::{Author, Command, Receipt, RequestKey, Signer};
-pub use connection::Connection;
-pub use erasure::{Erasing, Erasure};
-pub use feed::FeedEntry;
-pub use journal::{Journal, JournalBuilder, Together};
-pub use keys::NodeKeys;
-pub use migrations::migrations;
-pub use mirror::{Mirror, Mirrors};
-pub use queue::Waiting;
-pub use read::{Health, Loaded, PastChange};
-pub use rebuild::Rebuilt;
-pub use relay::Relay;
-pub use schema::Step;
-pub use seals::seal_texts;
-pub use store::{Backend, Store, StoreError, is_away, storage};
-pub use stream::StreamSource;
-pub use view::{Asked, Found, View, keyset};
-pub use worker::Worker;
+pub use crypto::node_key::{NodeKeys, random_bytes};
+pub use inbox::{
+    jetstream::JetStreamSource,
+    mirror::{Invalidates, Mirrors, QueueKey},
+    source::{Delivery, JournalSource, Source},
+    subscription::Subscription,
+    worker::SubscriptionWorker,
+};
+pub use journal::{BoxedCommand, Journal, JournalBuilder};
+pub use outbox::{broker::Bus, relay::Relay};
+pub use privacy::{
+    erasure::{Erasing, Erasure},
+    sealing::seal_texts,
+};
+pub use read::{
+    feed::FeedEntry,
+    rebuild::Rebuilt,
+    records::{Health, Loaded, PastChange},
+};
+pub use record::view::{FilterExt, PageOfIds, View, keyset};
+pub use store::{
+    Backend, Store,
+    batch::is_any_of,
+    connection::Connection,
+    error::{JournalError, StoreError, is_away},
+    migration::Migration,
+    migrations::migrations,
+    tables,
+};
+pub use workers::{
+    work_queue::PendingKey,
+    worker::{Worker, run_worker},
+};
+pub use write::command::{Author, Command, IdempotencyKey, Receipt, Signer, Target};

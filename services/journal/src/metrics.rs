@@ -1,18 +1,13 @@
-//! What a journal counts, for those who run it. Labels are services, subscriptions, queues and outcomes: few, and never of a
-//! record or a tenant. Without an exporter an instrument does nothing.
+//! The metrics of a journal. Their labels are services, subscriptions, queues and outcomes: few values, and never a record or a
+//! tenant. Without an exporter, recording does nothing.
 
-use crate::{
-    job::{Done, Work},
-    read::Health,
-};
-use hansa_kernel::Refusal;
 use opentelemetry::{
     KeyValue, global,
     metrics::{Counter, Gauge, Histogram},
 };
 use std::sync::LazyLock;
 
-/// All instruments. They belong to the exporter that stands when the first one is used.
+/// All instruments. They belong to the meter provider that is set when the first one is used.
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(Instruments::new);
 
 struct Instruments {
@@ -27,13 +22,13 @@ struct Instruments {
     quarantine: Gauge<u64>,
 }
 
-/// Bounds of the lag's buckets, in seconds.
+/// The bucket boundaries of the lag, in seconds.
 const LAG: [f64; 11] = [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 3_600.0];
 
 impl Instruments {
     fn new() -> Self {
         let meter = global::meter("hansa");
-        let commands = meter.u64_counter("hansa.commands").with_description("Commands, by what came of them");
+        let commands = meter.u64_counter("hansa.commands").with_description("Commands by outcome");
         let batch =
             meter.u64_histogram("hansa.batch.commands").with_description("Commands that one transaction decided");
         let waiting = meter.u64_gauge("hansa.commands.waiting").with_description("Commands that wait for the writer");
@@ -64,49 +59,37 @@ impl Instruments {
     }
 }
 
-/// What came of a piece of work, in one word.
-fn outcome(work: &Work, answer: &Result<Vec<Done>, Refusal>) -> &'static str {
-    match (work, answer) {
-        (_, Err(refusal)) => refusal.reason.as_str_name().trim_start_matches("REASON_"),
-        (Work::Timer { .. }, Ok(_)) => "FIRED",
-        (Work::Commands { .. }, Ok(done)) if done.iter().any(|one| one.repeated) => "REPEATED",
-        (Work::Commands { validate_only: true, .. }, Ok(_)) => "TRIED",
-        (Work::Commands { .. }, Ok(_)) => "DONE",
-    }
-}
-
-/// A transaction took a batch off the queue of commands.
+/// Counts the commands that a batch takes, and those that wait.
 pub(crate) fn batch(service: &'static str, taken: usize, waiting: usize) {
     let service = [KeyValue::new("service", service)];
     INSTRUMENTS.batch.record(taken as u64, &service);
     INSTRUMENTS.waiting.record(waiting as u64, &service);
 }
 
-/// A piece of work was answered.
-pub(crate) fn answered(service: &'static str, work: &Work, answer: &Result<Vec<Done>, Refusal>) {
-    let labels = [KeyValue::new("service", service), KeyValue::new("outcome", outcome(work, answer))];
-    INSTRUMENTS.commands.add(1, &labels);
+/// Counts a command by its outcome.
+pub(crate) fn command(service: &'static str, outcome: &'static str) {
+    INSTRUMENTS.commands.add(1, &[KeyValue::new("service", service), KeyValue::new("outcome", outcome)]);
 }
 
-/// A round of a queue found so many keys.
+/// Records how many keys a queue had.
 pub(crate) fn queue(service: &'static str, queue: &'static str, depth: usize) {
     INSTRUMENTS.queue.record(depth as u64, &[KeyValue::new("service", service), KeyValue::new("queue", queue)]);
 }
 
-/// The broker lacks so many changes.
+/// Records how many changes the broker lacks.
 pub(crate) fn backlog(service: &'static str, changes: u64) {
     INSTRUMENTS.backlog.record(changes, &[KeyValue::new("service", service)]);
 }
 
-/// A subscription applied changes, the newest of which is so old.
+/// Records the age of the newest change that a subscription has just applied.
 pub(crate) fn lag(subscription: &'static str, seconds: f64) {
     INSTRUMENTS.lag.record(seconds, &[KeyValue::new("subscription", subscription)]);
 }
 
-/// A look at a service found so many records that somebody must look after.
-pub(crate) fn ailing(service: &'static str, health: Health, quarantined: u64) {
+/// Records how many records are frozen, overdue and in quarantine.
+pub(crate) fn health(service: &'static str, frozen: u64, overdue: u64, quarantined: u64) {
     let service = [KeyValue::new("service", service)];
-    INSTRUMENTS.frozen.record(health.frozen, &service);
-    INSTRUMENTS.overdue.record(health.overdue, &service);
+    INSTRUMENTS.frozen.record(frozen, &service);
+    INSTRUMENTS.overdue.record(overdue, &service);
     INSTRUMENTS.quarantine.record(quarantined, &service);
 }

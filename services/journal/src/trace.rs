@@ -1,4 +1,4 @@
-//! One trace from the command to its last effect: the W3C trace context travels with the change.
+//! Trace propagation: the W3C trace context travels with a change, so that one trace leads from a command to its last effect.
 
 use opentelemetry::{
     propagation::{Extractor, Injector, TextMapPropagator},
@@ -8,14 +8,14 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-/// Longest trace context that is taken from outside.
+/// Longest trace context that is accepted from a caller.
 const CONTEXT_BYTES: usize = 128;
 
 struct Parent(Option<String>);
 
 impl Injector for Parent {
     fn set(&mut self, key: &str, value: String) {
-        // An empty tracestate is no header.
+        // The propagator also sets an empty tracestate, which is not a valid header.
         if key == "traceparent" {
             self.0 = Some(value);
         }
@@ -32,7 +32,7 @@ impl Extractor for Parent {
     }
 }
 
-/// The trace context of the current span; `None` where nothing is traced.
+/// Returns the trace context of the current span; `None` if it is not traced.
 #[must_use]
 pub fn current() -> Option<String> {
     let context = Span::current().context();
@@ -44,11 +44,11 @@ pub fn current() -> Option<String> {
     parent.0
 }
 
-/// Makes a span go on with a trace that began elsewhere.
+/// Makes `span` a child of a remote span.
 pub fn follow(span: &Span, trace: Option<&str>) {
     if let Some(trace) = trace.filter(|trace| trace.len() <= CONTEXT_BYTES) {
         let context = TraceContextPropagator::new().extract(&Parent(Some(trace.to_owned())));
-        // A span that nobody records cannot follow anything.
+        // This fails for a span that is not recorded, which needs no parent.
         let _ = span.set_parent(context);
     }
 }

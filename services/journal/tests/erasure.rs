@@ -4,11 +4,11 @@
 mod fixture;
 
 use fixture::{Fixture, author, enter, name, request, steward, tenant};
-use hansa_journal::{Author, Command, Erasing, Erasure, Journal, Receipt, RequestKey, seal_texts};
-use hansa_kernel::{Disclosed, Reason, RecordId, RecordName, TenantId, envelope, record::happened, seal::Sealed};
+use hansa_journal::{Author, Command, Erasing, Erasure, IdempotencyKey, Journal, Receipt, seal_texts};
+use hansa_kernel::{Disclosed, Reason, RecordId, RecordName, Refusal, TenantId, envelope, record::emit, seal::Sealed};
 use hansa_proto::{
     changes::TextsErased,
-    register::{MayorTerm, Office as Shown, OfficeUpdated, TermRecorded},
+    register::{MayorTerm, Office as OfficeResource, OfficeUpdated, TermRecorded},
     types::LocalizedText,
 };
 use hansa_register_domain::{City, Office};
@@ -34,50 +34,49 @@ fn contact(text: &str) -> LocalizedText {
 }
 
 /// The command that writes an office's contacts for a tenant, and the office as it then is.
-fn write(key: &str, tenant: TenantId, texts: &[&str]) -> (Command<Office>, Shown, Vec<Sealed>) {
+fn write(key: &str, tenant: TenantId, texts: &[&str]) -> (Command<Office>, OfficeResource, Vec<Sealed>) {
     let contact = texts.iter().map(|text| contact(text)).collect();
-    let mut shown = Shown { city: name(key).to_string(), contact, ..Default::default() };
+    let mut shown = OfficeResource { city: name(key).to_string(), contact, ..Default::default() };
     let seals = seal_texts(&mut shown).unwrap();
     assert_eq!(seals.len(), texts.len());
     let author = Author { tenant: Some(tenant), ..author(&steward()) };
     let updated =
         OfficeUpdated { office: Some(shown.clone()), update_mask: Some(FieldMask { paths: vec!["contact".into()] }) };
-    let command = Command::new(office(key), author, move |_: Option<&Office>, _| happened(updated.clone()));
+    let command = Command::new(office(key), author, move |_: Option<&Office>, _| emit(updated.clone()));
     (command.sealed(seals.clone(), [0; 32]), shown, seals)
 }
 
-async fn put(journal: &Journal, key: &str, tenant: TenantId, texts: &[&str]) -> Shown {
+async fn put(journal: &Journal, key: &str, tenant: TenantId, texts: &[&str]) -> OfficeResource {
     let (command, shown, _) = write(key, tenant, texts);
     journal.submit(command, false).await.unwrap();
     shown
 }
 
 /// What readers see of it.
-async fn contacts(journal: &Journal, shown: &Shown) -> Vec<String> {
+async fn contacts(journal: &Journal, shown: &OfficeResource) -> Vec<String> {
     let mut shown = [shown.clone()];
     journal.resolve_texts(&mut shown, &[]).await.unwrap();
     shown[0].contact.iter().map(|text| text.text.clone()).collect()
 }
 
 async fn what(journal: &Journal, key: &str, tenant: TenantId, named: &[Vec<u8>]) -> Result<TextsErased, Reason> {
-    journal.erasable(&office(key), tenant, named).await.map_err(|refusal| refusal.reason)
+    journal.erasable(&office(key), tenant, named).await.map_err(|error| Refusal::from(error).reason)
 }
 
-async fn erase(journal: &Journal, what: TextsErased, once: Option<RequestKey>) -> Option<Receipt<Erasure>> {
+async fn erase(journal: &Journal, what: TextsErased, once: Option<IdempotencyKey>) -> Option<Receipt<Erasure>> {
     let record = RecordName::parse_any(&what.record, "record").unwrap().id;
     let tenant = TenantId::parse(&what.tenant, "tenant").unwrap();
     let erasing = Erasing { record, tenant, seals: what.seals.clone() };
     let name = RecordName::new("erasures", RecordId(Uuid::now_v7()));
     let author = Author { tenant: Some(tenant), ..author(&steward()) };
-    let command =
-        Command::new(
-            name,
-            author,
-            move |_: Option<&Erasure>, _| {
-                if what.seals.is_empty() { Ok(Vec::new()) } else { happened(what.clone()) }
-            },
-        );
-    journal.submit_if_any(command.erasing(erasing).once(once), false).await.unwrap()
+    let command = Command::new(
+        name,
+        author,
+        move |_: Option<&Erasure>, _| {
+            if what.seals.is_empty() { Ok(Vec::new()) } else { emit(what.clone()) }
+        },
+    );
+    journal.submit_if_any(command.erasing(erasing).idempotent(once), false).await.unwrap()
 }
 
 async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
@@ -108,7 +107,7 @@ async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
     let history = journal.history(office("a").id, 0, 10).await.unwrap();
     let signed: Vec<_> = history.iter().map(|change| change.signed.clone()).collect();
     assert!(envelope::verify_chain(&signed, |_| Some(f.node.verifying())).is_ok(), "what remains still verifies");
-    let mut long = Shown { contact: vec![contact(&"x".repeat(10_001))], ..Default::default() };
+    let mut long = OfficeResource { contact: vec![contact(&"x".repeat(10_001))], ..Default::default() };
     assert!(seal_texts(&mut long).is_err());
 }
 
@@ -121,7 +120,7 @@ async fn pl_7_an_erasure_is_on_record(f: Fixture) {
     let first = erase(journal, all.clone(), once(1)).await.unwrap();
     let none = what(journal, "a", mine, &[]).await.unwrap();
     let again = erase(journal, none.clone(), once(1)).await.unwrap();
-    assert!(again.repeated && !first.repeated);
+    assert!(again.replayed && !first.replayed);
     assert_eq!((&again.name, again.state.count()), (&first.name, 1), "a repetition gets its first answer");
     assert!(erase(journal, none.clone(), once(2)).await.is_none());
     put(journal, "a", mine, &["Bo"]).await;
@@ -150,7 +149,7 @@ async fn pl_7_everyone_hears_of_what_everyone_could_see(f: Fixture) {
     };
     let seals = seal_texts(&mut term).unwrap();
     let recorded = TermRecorded { term: Some(term.clone()), ..Default::default() };
-    let command = Command::new(name("a"), author(&steward()), move |_: Option<&City>, _| happened(recorded.clone()));
+    let command = Command::new(name("a"), author(&steward()), move |_: Option<&City>, _| emit(recorded.clone()));
     journal.submit(command.sealed(seals, [0; 32]), false).await.unwrap();
     let all = journal.erasable(&name("a"), mine, &[]).await.unwrap();
     assert_eq!((&all.seals, &all.public_seals), (&vec![term.person_name[0].seal.clone()], &all.seals));
@@ -173,7 +172,7 @@ async fn pl_7_a_text_of_two_records_is_kept_once(f: Fixture) {
     // As a desk does: the commands of one request all bear the seals of the whole.
     let seals = [one, two].concat();
     let (first, second) = (first.sealed(seals.clone(), [0; 32]), second.sealed(seals, [0; 32]));
-    journal.submit_together(first, vec![second.into()], false).await.unwrap();
+    journal.submit_atomically(first, vec![second.into()], false).await.unwrap();
     for (key, (value, shown)) in ["a", "b"].into_iter().zip(values) {
         assert_eq!(contacts(journal, shown).await, [value]);
         let openings = journal.openings(office(key).id).await.unwrap();

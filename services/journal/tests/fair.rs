@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Fixture, author, enter, name, rename, steward, tenant};
 use hansa_journal::{Author, Command, limits::BATCH_COMMANDS, tables::change};
-use hansa_kernel::record::happened;
+use hansa_kernel::record::emit;
 use hansa_proto::register::{CityRenamed, city_change::Change};
 use hansa_register_domain::City;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
@@ -14,7 +14,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
 fn others(key: &str) -> Command<City> {
     let author = Author { tenant: Some(tenant(2)), ..author(&steward()) };
     Command::new(name(key), author, |_, _| {
-        happened(Change::from(CityRenamed { display_name: "Tunis".into(), ..Default::default() }))
+        emit(Change::from(CityRenamed { display_name: "Tunis".into(), ..Default::default() }))
     })
 }
 

@@ -6,7 +6,7 @@ mod fixture;
 use async_nats::jetstream::{self, consumer, stream};
 use fixture::{Fixture, enter, name, prefix, rename};
 use futures::{FutureExt, StreamExt, TryStreamExt};
-use hansa_journal::{Bus, Mirror, Mirrors, Relay, StreamSource, limits::STREAM_AGE, subscription::Subscription};
+use hansa_journal::{Bus, JetStreamSource, Mirrors, Relay, Subscription, limits::STREAM_AGE};
 use hansa_register_domain::reference::{CityReference, OfficeReference};
 use hansa_tests::{SOON, Servers, eventually};
 use prost::Message;
@@ -14,18 +14,6 @@ use sea_orm::EntityTrait;
 use std::time::Instant;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-
-struct Cities;
-
-impl Mirror for Cities {
-    type State = CityReference;
-}
-
-struct Offices;
-
-impl Mirror for Offices {
-    type State = OfficeReference;
-}
 
 /// A journal, its broker, and the relay between them.
 struct Published {
@@ -40,7 +28,7 @@ impl Published {
     async fn begin(f: Fixture, servers: Servers) -> Self {
         let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
         let stop = CancellationToken::new();
-        let relay = tokio::spawn(Relay::of(&f.journal, &bus).run(stop.clone()));
+        let relay = tokio::spawn(Relay::new(&f.journal, &bus).run(stop.clone()));
         // What was published before the relay has taken note of the stream would be published again, and consumers made anew.
         eventually("the stream is known", async || {
             let cursor = hansa_journal::tables::cursor::Entity::find_by_id("relay-stream-created");
@@ -55,13 +43,13 @@ impl Published {
         self.relay.await.unwrap();
     }
 
-    fn source(&self, subscription: &Subscription) -> StreamSource {
-        StreamSource::of(&self.bus, "register", subscription)
+    fn source(&self, subscription: &Subscription) -> JetStreamSource {
+        JetStreamSource::new(&self.bus, "register", subscription)
     }
 
     /// Applies what comes until a city is called so.
-    async fn called(&self, subscription: &Subscription, source: &mut StreamSource, key: &str, expected: &str) {
-        let (mirrors, deadline) = (Mirrors::<Cities>::of(&self.f.journal), Instant::now() + SOON);
+    async fn called(&self, subscription: &Subscription, source: &mut JetStreamSource, key: &str, expected: &str) {
+        let (mirrors, deadline) = (Mirrors::<CityReference>::new(&self.f.journal), Instant::now() + SOON);
         while mirrors.get(name(key).id).await.unwrap().is_none_or(|city| city.name != expected) {
             assert!(Instant::now() < deadline, "{key} is not called {expected}");
             subscription.step(source).await.unwrap();
@@ -85,8 +73,8 @@ async fn a_subscription_gets_what_it_keeps_and_the_pulse() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
     let prefix = prefix(&published.f.node);
     let (cities, offices) = (
-        Subscription::new("cities", &published.f.journal).mirror::<Cities>(),
-        Subscription::new("offices", &published.f.journal).mirror::<Offices>(),
+        Subscription::new("cities", &published.f.journal).mirror::<CityReference>(),
+        Subscription::new("offices", &published.f.journal).mirror::<OfficeReference>(),
     );
     let (mut of_cities, mut of_offices) = (published.source(&cities), published.source(&offices));
     for n in 0..20 {
@@ -114,15 +102,16 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
     let prefix = prefix(&published.f.node);
     let client = async_nats::connect(published.servers.nats()).await.unwrap();
     let mut asked = client.subscribe(format!("{prefix}.register.replay")).await.unwrap();
-    let offices = |durable| Subscription::new(durable, &published.f.journal).mirror::<Offices>();
-    let (cities, seen) = (Subscription::new("cities", &published.f.journal).mirror::<Cities>(), offices("offices"));
+    let offices = |durable| Subscription::new(durable, &published.f.journal).mirror::<OfficeReference>();
+    let (cities, seen) =
+        (Subscription::new("cities", &published.f.journal).mirror::<CityReference>(), offices("offices"));
     published.f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     published.called(&cities, &mut published.source(&cities), "a", "Lyon").await;
     // A week later somebody else begins to publish, and what was there before is gone.
     published.f.clock.set(fixture::start() + STREAM_AGE + STREAM_AGE);
     let last = state(&published.servers, &prefix, published.source(&cities).durable()).await.0.last_sequence;
     let stop = CancellationToken::new();
-    let other = tokio::spawn(Relay::of(&published.f.again().await, &published.bus).run(stop.clone()));
+    let other = tokio::spawn(Relay::new(&published.f.again().await, &published.bus).run(stop.clone()));
     let mut source = published.source(&seen);
     let deadline = Instant::now() + SOON;
     loop {
@@ -161,15 +150,15 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
 async fn who_asked_in_vain_asks_again() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
     let prefix = prefix(&published.f.node);
-    let cities = Subscription::new("cities", &published.f.journal).mirror::<Cities>();
+    let cities = Subscription::new("cities", &published.f.journal).mirror::<CityReference>();
     published.f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     published.called(&cities, &mut published.source(&cities), "a", "Lyon").await;
     context(&published.servers).await.get_stream(format!("{prefix}-register")).await.unwrap().purge().await.unwrap();
     let Published { f, servers, bus, relay, stop } = published;
     stop.cancel();
     relay.await.unwrap();
-    let late = Subscription::new("late", &f.journal).mirror::<Offices>();
-    let mut source = StreamSource::of(&bus, "register", &late);
+    let late = Subscription::new("late", &f.journal).mirror::<OfficeReference>();
+    let mut source = JetStreamSource::new(&bus, "register", &late);
     late.step(&mut source).await.expect_err("nobody answers");
     let client = async_nats::connect(servers.nats()).await.unwrap();
     let mut asked = client.subscribe(format!("{prefix}.register.replay")).await.unwrap();
@@ -184,8 +173,8 @@ async fn who_asked_in_vain_asks_again() {
 async fn who_keeps_more_misses_nothing_beside_who_keeps_less() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
     let prefix = prefix(&published.f.node);
-    let older = Subscription::new("both", &published.f.journal).mirror::<Offices>();
-    let newer = Subscription::new("both", &published.f.journal).mirror::<Offices>().mirror::<Cities>();
+    let older = Subscription::new("both", &published.f.journal).mirror::<OfficeReference>();
+    let newer = Subscription::new("both", &published.f.journal).mirror::<OfficeReference>().mirror::<CityReference>();
     let (mut less, mut more) = (published.source(&older), published.source(&newer));
     for (key, title) in [("a", "Lyon"), ("b", "Turin")] {
         published.f.journal.submit(enter(key, title), false).await.unwrap();
@@ -219,7 +208,7 @@ async fn what_an_earlier_version_left_is_read_and_taken_over() {
     let old = format!("{prefix}.register.changes.7");
     context.publish(old, first.encode_to_vec().into()).await.unwrap().await.unwrap();
     let published = Published::begin(f, servers).await;
-    let cities = Subscription::new("cities", &published.f.journal).mirror::<Cities>();
+    let cities = Subscription::new("cities", &published.f.journal).mirror::<CityReference>();
     let mut source = published.source(&cities);
     published.called(&cities, &mut source, "a", "Lyon").await;
     published.f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();

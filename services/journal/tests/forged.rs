@@ -5,7 +5,7 @@ mod fixture;
 
 use async_nats::jetstream;
 use fixture::{Fixture, enter, name, prefix, rename};
-use hansa_journal::{Bus, Mirror, Mirrors, NodeKeys, Relay, StreamSource, subscription::Subscription};
+use hansa_journal::{Bus, JetStreamSource, Mirrors, NodeKeys, Relay, Subscription};
 use hansa_kernel::envelope;
 use hansa_proto::{
     ChangeSet,
@@ -18,21 +18,16 @@ use prost::Message;
 use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-struct Cities;
-
-impl Mirror for Cities {
-    type State = CityReference;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_node_has_not_signed_is_not_applied() {
     let servers = Servers::start();
     let f = Fixture::sqlite().await;
     let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
     let stop = CancellationToken::new();
-    let relay = tokio::spawn(Relay::of(&f.journal, &bus).run(stop.clone()));
-    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
-    let (mut source, mirrors) = (StreamSource::of(&bus, "register", &subscription), Mirrors::<Cities>::of(&f.journal));
+    let relay = tokio::spawn(Relay::new(&f.journal, &bus).run(stop.clone()));
+    let subscription = Subscription::new("test", &f.journal).mirror::<CityReference>();
+    let (mut source, mirrors) =
+        (JetStreamSource::new(&bus, "register", &subscription), Mirrors::<CityReference>::new(&f.journal));
     let mut called = async |expected: &str| {
         let deadline = Instant::now() + SOON;
         loop {

@@ -28,56 +28,56 @@ on_both!(
 async fn pl_4_a_request_sent_twice_has_effect_once(f: Fixture) {
     let journal = &f.journal;
     journal.submit(enter("a", "Lyon"), false).await.unwrap();
-    let first = journal.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
-    assert!(!first.repeated);
+    let first = journal.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
+    assert!(!first.replayed);
     journal.submit(rename("a", "Lyon"), false).await.unwrap();
-    let again = journal.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
-    assert!(again.repeated, "the repetition is told");
+    let again = journal.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
+    assert!(again.replayed, "the repetition is told");
     assert_eq!((again.version, &again.etag), (first.version, &first.etag), "and gets its first answer");
     assert_eq!(again.state.display_name(), "Lugdunum");
     let now = journal.load::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!((now.state.display_name(), now.version), ("Lyon", 3));
-    let other = journal.submit(rename("a", "Paris").once(request(1, 2)), false).await.unwrap_err();
+    let other = journal.submit(rename("a", "Paris").idempotent(request(1, 2)), false).await.unwrap_err();
     assert_eq!(other.reason, Reason::RequestIdReused);
     // Within one batch, too.
-    let same: Vec<_> = (0..20).map(|_| rename("a", "Twice").once(request(2, 1))).collect();
+    let same: Vec<_> = (0..20).map(|_| rename("a", "Twice").idempotent(request(2, 1))).collect();
     let answers = journal.submit_each(same, false).await;
-    assert_eq!(answers.iter().filter(|a| !a.as_ref().unwrap().repeated).count(), 1);
+    assert_eq!(answers.iter().filter(|a| !a.as_ref().unwrap().replayed).count(), 1);
     assert_eq!(journal.load::<City>(&name("a")).await.unwrap().unwrap().version, 4);
 }
 
 async fn pl_4_a_command_can_be_tried_without_effect(f: Fixture) {
-    let tried = f.journal.submit(enter("a", "Lyon").once(request(1, 1)), true).await.unwrap();
+    let tried = f.journal.submit(enter("a", "Lyon").idempotent(request(1, 1)), true).await.unwrap();
     assert_eq!((tried.version, tried.state.display_name()), (1, "Lyon"));
     assert!(f.journal.load::<City>(&name("a")).await.unwrap().is_none());
     assert!(rows(&f.journal).await.is_empty());
-    let done = f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap();
-    assert!(!done.repeated, "the trial did not use up the request id");
+    let done = f.journal.submit(enter("a", "Lyon").idempotent(request(1, 1)), false).await.unwrap();
+    assert!(!done.replayed, "the trial did not use up the request id");
     assert!(f.journal.submit(rename("b", "x"), true).await.is_err(), "a trial refuses as the real one would");
 }
 
 async fn pl_4_request_ids_are_forgotten_after_their_time(f: Fixture) {
-    f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap();
-    assert_eq!(f.journal.forget_requests().await.unwrap(), 0);
-    assert!(f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap().repeated);
-    f.clock.set(fixture::start() + hansa_journal::limits::REQUEST_MEMORY + std::time::Duration::from_secs(1));
-    assert_eq!(f.journal.forget_requests().await.unwrap(), 1);
-    assert!(!f.journal.submit(enter("a", "Lyon").once(request(1, 1)), false).await.unwrap().repeated);
+    f.journal.submit(enter("a", "Lyon").idempotent(request(1, 1)), false).await.unwrap();
+    assert_eq!(f.journal.expire_idempotency_keys().await.unwrap(), 0);
+    assert!(f.journal.submit(enter("a", "Lyon").idempotent(request(1, 1)), false).await.unwrap().replayed);
+    f.clock.set(fixture::start() + hansa_journal::limits::IDEMPOTENCY_RETENTION + std::time::Duration::from_secs(1));
+    assert_eq!(f.journal.expire_idempotency_keys().await.unwrap(), 1);
+    assert!(!f.journal.submit(enter("a", "Lyon").idempotent(request(1, 1)), false).await.unwrap().replayed);
 }
 
 async fn pl_4_a_stale_etag_is_refused(f: Fixture) {
     let first = f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
-    f.journal.submit(rename("a", "Lugdunum").if_head(&first.etag), false).await.unwrap();
-    let stale = f.journal.submit(rename("a", "Lione").if_head(&first.etag), false).await.unwrap_err();
+    f.journal.submit(rename("a", "Lugdunum").if_match(&first.etag), false).await.unwrap();
+    let stale = f.journal.submit(rename("a", "Lione").if_match(&first.etag), false).await.unwrap_err();
     assert_eq!((stale.reason, stale.rule), (Reason::Stale, "PL-4"));
     assert_eq!(rows(&f.journal).await, ["Lugdunum"]);
 }
 
 async fn pl_4_commands_that_belong_together_take_effect_together(f: Fixture) {
-    let refused = f.journal.submit_together(enter("a", "Lyon"), vec![rename("b", "x").into()], false).await;
+    let refused = f.journal.submit_atomically(enter("a", "Lyon"), vec![rename("b", "x").into()], false).await;
     assert_eq!(refused.unwrap_err().reason, Reason::NotFound);
     assert!(f.journal.load::<City>(&name("a")).await.unwrap().is_none());
-    let both = f.journal.submit_together(enter("a", "Lyon"), vec![enter("b", "Nice").into()], false).await.unwrap();
+    let both = f.journal.submit_atomically(enter("a", "Lyon"), vec![enter("b", "Nice").into()], false).await.unwrap();
     assert_eq!(both.name, name("a"));
     assert_eq!(rows(&f.journal).await, ["Lyon", "Nice"]);
 }
@@ -105,7 +105,7 @@ async fn pl_4_many_writers_lose_nothing(f: Fixture) {
         let journal = if n % 2 == 0 || alone { f.journal.clone() } else { other.clone() };
         tokio::spawn(async move {
             loop {
-                let command = rename("a", &format!("name {n}")).once(request(n + 100, 1));
+                let command = rename("a", &format!("name {n}")).idempotent(request(n + 100, 1));
                 match journal.submit(command, false).await {
                     Ok(receipt) => return receipt.version,
                     Err(refusal) => assert_eq!(refusal.reason, Reason::Stale, "{refusal}"),
@@ -127,7 +127,7 @@ async fn pl_4_what_was_acknowledged_is_there_after_a_restart(f: Fixture) {
     let journal = f.again().await;
     let after = journal.load::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!((after.version, &after.etag, &after.state), (before.version, &before.etag, &before.state));
-    journal.submit(rename("a", "Lyon").if_head(&before.etag), false).await.unwrap();
+    journal.submit(rename("a", "Lyon").if_match(&before.etag), false).await.unwrap();
 }
 
 async fn a_snapshot_of_another_revision_is_folded_again(f: Fixture) {
@@ -222,6 +222,6 @@ async fn who_calls_a_record_by_another_name_spoils_nothing_for_others() {
         assert_eq!(again.unwrap().state.display_name(), "Paris");
     }
     // One that is at odds with itself is refused, and the writer goes on.
-    assert!(f.journal.submit_together(rename("a", "Lyon"), vec![bogus(wrong).into()], false).await.is_err());
+    assert!(f.journal.submit_atomically(rename("a", "Lyon"), vec![bogus(wrong).into()], false).await.is_err());
     assert_eq!(f.journal.submit(rename("a", "Lyon"), false).await.unwrap().state.display_name(), "Lyon");
 }

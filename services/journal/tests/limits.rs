@@ -4,7 +4,7 @@
 mod fixture;
 
 use fixture::{Fixture, enter, name, rename, tenant};
-use hansa_journal::limits::{CHANGE_BYTES, COMMAND_RECORDS, PAGE_MOST, PULSE_PERIOD, QUEUED_COMMANDS, STREAM_AGE};
+use hansa_journal::limits::{CHANGE_BYTES, COMMAND_RECORDS, PAGE_MAX, PULSE_PERIOD, QUEUED_COMMANDS, STREAM_AGE};
 use hansa_kernel::{Reason, limits::RECORD_CHANGES};
 use sea_orm::ConnectionTrait;
 
@@ -18,9 +18,9 @@ fn a_stream_keeps_more_than_two_pulses() {
 async fn a_command_touches_a_bounded_number_of_records() {
     let f = Fixture::sqlite().await;
     let others = |n: usize| (1..=n).map(|i| enter(&format!("c{i}"), "x").into()).collect::<Vec<_>>();
-    let most = f.journal.submit_together(enter("c0", "x"), others(COMMAND_RECORDS - 1), true).await;
+    let most = f.journal.submit_atomically(enter("c0", "x"), others(COMMAND_RECORDS - 1), true).await;
     assert!(most.is_ok());
-    let more = f.journal.submit_together(enter("c0", "x"), others(COMMAND_RECORDS), true).await.unwrap_err();
+    let more = f.journal.submit_atomically(enter("c0", "x"), others(COMMAND_RECORDS), true).await.unwrap_err();
     assert_eq!((more.reason, more.rule), (Reason::Limit, "PL-4"));
 }
 
@@ -44,7 +44,7 @@ async fn a_change_fits_through_the_broker() {
     let called = |length: usize| {
         let change = Change::from(CityRenamed { display_name: "x".repeat(length), ..Default::default() });
         let author = fixture::author(&fixture::steward());
-        let decide = move |_: Option<&hansa_register_domain::City>, _| hansa_kernel::record::happened(change.clone());
+        let decide = move |_: Option<&hansa_register_domain::City>, _| hansa_kernel::record::emit(change.clone());
         hansa_journal::Command::<hansa_register_domain::City>::new(name("a"), author, decide)
     };
     let large = f.journal.submit(called(CHANGE_BYTES), false).await.unwrap_err();
@@ -55,10 +55,10 @@ async fn a_change_fits_through_the_broker() {
 #[tokio::test]
 async fn a_page_has_a_bounded_number_of_changes() {
     let f = Fixture::sqlite().await;
-    let commands = (0..PAGE_MOST + 10).map(|i| enter(&format!("c{i}"), "x")).collect();
+    let commands = (0..PAGE_MAX + 10).map(|i| enter(&format!("c{i}"), "x")).collect();
     assert!(f.journal.submit_each(commands, false).await.iter().all(Result::is_ok));
-    assert_eq!(f.journal.feed(tenant(1), 0, u64::MAX).await.unwrap().len() as u64, PAGE_MOST);
-    assert_eq!(f.journal.feed(tenant(1), PAGE_MOST, u64::MAX).await.unwrap().len(), 10);
+    assert_eq!(f.journal.feed(tenant(1), 0, u64::MAX).await.unwrap().len() as u64, PAGE_MAX);
+    assert_eq!(f.journal.feed(tenant(1), PAGE_MAX, u64::MAX).await.unwrap().len(), 10);
 }
 
 /// On one thread all of these are asked before the writer sees the first.

@@ -45,7 +45,7 @@ async fn r_2_a_lost_end_is_noticed_although_the_stream_is_long_again() {
     let f = Fixture::sqlite().await;
     let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
     let stop = CancellationToken::new();
-    let relay = tokio::spawn(Relay::of(&f.journal, &bus).run(stop.clone()));
+    let relay = tokio::spawn(Relay::new(&f.journal, &bus).run(stop.clone()));
     // From here on the clock stands an hour later than what the first changes say, so that the sweep takes what waits.
     submit(&f, 0, 5).await;
     f.clock.set(fixture::start() + Duration::from_secs(3_600));
@@ -76,7 +76,7 @@ async fn r_2_what_someone_takes_out_is_put_in_again() {
     let f = Fixture::sqlite().await;
     let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
     let stop = CancellationToken::new();
-    let relay = tokio::spawn(Relay::of(&f.journal, &bus).run(stop.clone()));
+    let relay = tokio::spawn(Relay::new(&f.journal, &bus).run(stop.clone()));
     submit(&f, 0, 20).await;
     f.clock.set(fixture::start() + Duration::from_secs(3_600));
     all_published(&f).await;

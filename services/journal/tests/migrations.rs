@@ -82,12 +82,12 @@ async fn replicas_that_start_at_once_take_each_step_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_goes_on_where_the_next_one_has_added_to_the_schema() {
     for old in [Fixture::sqlite().await, Fixture::postgres().await] {
-        old.journal.submit(enter("1", "City").once(request(1, 1)), false).await.unwrap();
+        old.journal.submit(enter("1", "City").idempotent(request(1, 1)), false).await.unwrap();
         old.migrate::<Next>().await.unwrap();
         // The replica that runs already, and one that starts only now: a restart, or the new version taken back.
-        old.journal.submit(enter("2", "City").once(request(2, 1)), false).await.unwrap();
+        old.journal.submit(enter("2", "City").idempotent(request(2, 1)), false).await.unwrap();
         let again = old.again().await;
-        again.submit(enter("3", "City").once(request(3, 1)), false).await.unwrap();
+        again.submit(enter("3", "City").idempotent(request(3, 1)), false).await.unwrap();
         for city in ["1", "2", "3"] {
             assert_eq!(again.load::<hansa_register_domain::City>(&name(city)).await.unwrap().unwrap().version, 1);
         }

@@ -31,7 +31,7 @@ async fn a_rule_that_panics_spoils_nobody_elses_command(f: Fixture) {
 
 async fn a_panic_while_it_is_written_leaves_nothing_and_ends_nothing(f: Fixture) {
     f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
-    let command = || rename("a", UNWRITABLE).once(request(1, 1));
+    let command = || rename("a", UNWRITABLE).idempotent(request(1, 1));
     for _ in 0..3 {
         let refusal = f.journal.submit(command(), false).await.unwrap_err();
         assert_eq!((refusal.reason, refusal.rule), (Reason::Unavailable, "PL-4"));
@@ -39,8 +39,8 @@ async fn a_panic_while_it_is_written_leaves_nothing_and_ends_nothing(f: Fixture)
     }
     let city = f.journal.load::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!((city.state.display_name(), city.version), ("Lyon", 1), "nothing of it stands");
-    let done = f.journal.submit(rename("a", "Lugdunum").once(request(2, 1)), false).await.unwrap();
-    assert_eq!((done.version, done.repeated), (2, false));
+    let done = f.journal.submit(rename("a", "Lugdunum").idempotent(request(2, 1)), false).await.unwrap();
+    assert_eq!((done.version, done.replayed), (2, false));
     assert_eq!(rows(&f.journal).await, ["Lugdunum"]);
     let other = f.again().await;
     assert_eq!(other.load::<City>(&name("a")).await.unwrap().unwrap().version, 2);

@@ -6,9 +6,8 @@ mod fixture;
 use fixture::{Brought, Fixture, enter, name, rename, request};
 use futures::future::{try_join, try_join_all};
 use hansa_journal::{
-    Journal, Mirror, Mirrors,
-    limits::{LOOKUP_FEW, POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES},
-    subscription::Subscription,
+    Journal, Mirrors, Subscription,
+    limits::{LOOKUP_BATCH_MAX, POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WRITES},
 };
 use hansa_register_domain::{City, reference::CityReference};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
@@ -18,12 +17,6 @@ use std::collections::BTreeMap;
 const RECORDS: usize = 2_000;
 /// Records that are looked up together. PostgreSQL takes ten for usual, and plans anew for fewer.
 const TOGETHER: usize = 30;
-
-struct Cities;
-
-impl Mirror for Cities {
-    type State = CityReference;
-}
 
 /// Rows that were read by going through a whole table, for each table, so far.
 async fn read_whole(journal: &Journal) -> BTreeMap<String, i64> {
@@ -53,22 +46,22 @@ async fn act(journal: &Journal, (subscription, source): (&Subscription, &mut Bro
     for repeated in [false, true] {
         let again = |n| {
             let command = rename(&format!("c{n}"), &format!("Name {turn}"));
-            command.once(request((turn << 32 | n) as u128, 1))
+            command.idempotent(request((turn << 32 | n) as u128, 1))
         };
         for answer in journal.submit_each((0..TOGETHER).map(again).collect(), false).await {
-            assert_eq!(answer.unwrap().repeated, repeated);
+            assert_eq!(answer.unwrap().replayed, repeated);
         }
     }
     hear(journal, (subscription, source)).await;
     let ids: Vec<_> = (0..TOGETHER).map(|n| name(&format!("c{n}")).id.0).collect();
-    let mirrors = Mirrors::<Cities>::of(journal);
+    let mirrors = Mirrors::<CityReference>::new(journal);
     assert_eq!(mirrors.get_each(&ids).await.unwrap().len(), TOGETHER);
     assert_eq!(mirrors.get_each(&ids[..2]).await.unwrap().len(), 2);
     assert_eq!(journal.load_each::<City>(&ids).await.unwrap().len(), TOGETHER);
 }
 
 async fn enter_all(journal: &Journal, which: std::ops::Range<usize>) {
-    let one = |n| enter(&format!("c{n}"), "One").once(request(1 << 100 | n as u128, 1));
+    let one = |n| enter(&format!("c{n}"), "One").idempotent(request(1 << 100 | n as u128, 1));
     for answer in journal.submit_each(which.map(one).collect(), false).await {
         answer.unwrap();
     }
@@ -83,7 +76,7 @@ async fn hear(journal: &Journal, (subscription, source): (&Subscription, &mut Br
 async fn no_look_up_reads_a_whole_table() {
     let fixture = Fixture::postgres().await;
     let journal = &fixture.journal;
-    let subscription = Subscription::new("plans", journal).mirror::<Cities>();
+    let subscription = Subscription::new("plans", journal).mirror::<CityReference>();
     let mut source = Brought::of(journal);
     enter_all(journal, 0..TOGETHER).await;
     // PostgreSQL settles on a plan after a few rounds.
@@ -97,9 +90,9 @@ async fn no_look_up_reads_a_whole_table() {
         act(journal, (&subscription, &mut source), turn).await;
     }
     // Together with what others ask for, and by a statement of their own.
-    for few in [LOOKUP_FEW, LOOKUP_FEW + 1] {
+    for few in [LOOKUP_BATCH_MAX, LOOKUP_BATCH_MAX + 1] {
         let ids: Vec<_> = (0..few).map(|n| name(&format!("c{n}")).id.0).collect();
-        assert_eq!(Mirrors::<Cities>::of(journal).get_each(&ids).await.unwrap().len(), few);
+        assert_eq!(Mirrors::<CityReference>::new(journal).get_each(&ids).await.unwrap().len(), few);
     }
     for (table, after) in read_whole(journal).await {
         let read = after - before[&table];

@@ -4,7 +4,7 @@
 mod fixture;
 
 use fixture::{Brought, Fixture, enter, name, rename};
-use hansa_journal::{Journal, Mirror, Waiting, Worker, limits::QUEUE_TOGETHER, subscription::Subscription};
+use hansa_journal::{Journal, PendingKey, QueueKey, Subscription, Worker, limits::QUEUE_BATCH};
 use hansa_kernel::{Reason, RecordId, Refusal};
 use hansa_register_domain::reference::CityReference;
 use std::{
@@ -45,14 +45,8 @@ async fn who_marks_and_who_takes_off_do_not_wait_for_each_other(f: Fixture) {
     assert!(taking.dirty("look", 1_000).await.unwrap().is_empty());
 }
 
-struct Cities;
-
-impl Mirror for Cities {
-    type State = CityReference;
-
-    fn touches(city: RecordId, _: Option<&Self::State>, _: Option<&Self::State>) -> Vec<(&'static str, Uuid)> {
-        vec![("look", city.0)]
-    }
+fn invalidates(city: RecordId, _: Option<&CityReference>, _: Option<&CityReference>) -> Vec<QueueKey> {
+    vec![("look", city.0)]
 }
 
 /// How often each key was worked on.
@@ -61,11 +55,11 @@ type Counts = Arc<Mutex<BTreeMap<Uuid, usize>>>;
 /// What works the queue off. A key fails as often as `fails` says, and marks itself once more while it is worked on.
 fn worker(journal: &Journal, counts: &Counts, fails: usize, again: bool) -> Box<dyn Worker> {
     let (marking, counts) = (journal.clone(), counts.clone());
-    journal.queue_together("look", move |keys: Vec<Waiting>| {
+    journal.batched_work_queue("look", move |keys: Vec<PendingKey>| {
         let (marking, counts) = (marking.clone(), counts.clone());
         async move {
             let mut answers = Vec::new();
-            for Waiting { key, .. } in keys {
+            for PendingKey { key, .. } in keys {
                 let times = {
                     let mut counts = counts.lock().unwrap();
                     *counts.entry(key).and_modify(|times| *times += 1).or_insert(1)
@@ -97,12 +91,12 @@ async fn work_off(worker: &mut Box<dyn Worker>) -> usize {
 
 async fn what_is_marked_is_worked_on_and_taken_off(f: Fixture) {
     let owner = Fixture::sqlite().await;
-    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
+    let subscription = Subscription::new("test", &f.journal).mirror_invalidating::<CityReference>(invalidates);
     let (mut source, counts) = (Brought::of(&owner.journal), Counts::default());
     let mut worker = worker(&f.journal, &counts, 0, false);
     assert_eq!(worker.step().await.unwrap(), 0);
     // More than are handed over at once, in two batches of a subscription; some of them twice.
-    let cities = QUEUE_TOGETHER as usize + 50;
+    let cities = QUEUE_BATCH as usize + 50;
     let entering = (0..cities).map(|n| enter(&format!("c{n}"), "One")).collect();
     assert!(owner.journal.submit_each(entering, false).await.iter().all(Result::is_ok));
     while subscription.step(&mut source).await.unwrap() > 0 {}
@@ -124,7 +118,7 @@ async fn what_another_replica_worked_off_meanwhile_is_worked_on_again() {
     let f = Fixture::postgres().await;
     let (other, times) = (f.again().await, Arc::new(AtomicUsize::new(0)));
     let counted = times.clone();
-    let mut worker = f.journal.queue("look", move |key| {
+    let mut worker = f.journal.work_queue("look", move |key| {
         let (other, first) = (other.clone(), counted.fetch_add(1, Ordering::Relaxed) == 0);
         async move {
             if first {

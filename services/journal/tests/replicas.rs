@@ -53,7 +53,7 @@ async fn write(journal: Journal, writer: u64, mut dice: Dice, stop: &AtomicBool)
         }
         let record = if dice.below(3) == 0 { 0 } else { dice.below(RECORDS) };
         let key = format!("c{record}");
-        let command = rename(&key, &format!("{writer} {n}")).once(request(u128::from(writer << 32 | n), 1));
+        let command = rename(&key, &format!("{writer} {n}")).idempotent(request(u128::from(writer << 32 | n), 1));
         match journal.submit(command, false).await {
             Ok(_) => acknowledged += 1,
             Err(refusal) => assert_eq!(refusal.reason, Reason::Stale, "{refusal}"),
@@ -126,7 +126,7 @@ async fn r_3_writers_of_two_replicas_and_slow_transactions() {
     let mut relaying = Vec::new();
     for journal in [&f.journal, &other] {
         let bus = Bus::connect(&url, &node, 1).await.unwrap();
-        relaying.push(tokio::spawn(Relay::of(journal, &bus).run(relays.clone())));
+        relaying.push(tokio::spawn(Relay::new(journal, &bus).run(relays.clone())));
     }
 
     let (stop, done) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -202,19 +202,19 @@ async fn pl_4_what_a_replica_remembers_never_decides_alone() {
     let other = f.again().await;
     let first = f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     // The other one has read it, and then it moves on without the other's hearing of it.
-    other.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
-    let newest = f.journal.submit(rename("a", "Lugudunum").if_head(&first.etag), false).await;
+    other.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
+    let newest = f.journal.submit(rename("a", "Lugudunum").if_match(&first.etag), false).await;
     assert_eq!(newest.unwrap_err().reason, Reason::Stale, "the other's act counts");
     let newest = f.journal.submit(rename("a", "Lugudunum"), false).await.unwrap();
     assert_eq!(newest.version, 3);
-    let by_head = other.submit(rename("a", "Lyon").if_head(&newest.etag), false).await.unwrap();
+    let by_head = other.submit(rename("a", "Lyon").if_match(&newest.etag), false).await.unwrap();
     assert_eq!(by_head.version, 4, "a head that the other does not remember is the record's all the same");
     // What changes nothing is as doubtful as a refusal.
     let idle = f.journal.submit(rename("a", "Lugudunum"), false).await.unwrap();
     assert_eq!(idle.version, 5, "it was called otherwise meanwhile");
-    let again = f.journal.submit(rename("a", "Lugdunum").once(request(1, 1)), false).await.unwrap();
-    assert_eq!((again.version, again.repeated), (2, true), "a request of the other has its first answer");
-    let once = f.journal.submit(rename("a", "Lyon").once(request(1, 2)), false).await.unwrap_err();
+    let again = f.journal.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
+    assert_eq!((again.version, again.replayed), (2, true), "a request of the other has its first answer");
+    let once = f.journal.submit(rename("a", "Lyon").idempotent(request(1, 2)), false).await.unwrap_err();
     assert_eq!(once.reason, Reason::RequestIdReused);
     assert_eq!(f.journal.history(name("a").id, 0, 100).await.unwrap().len(), 5);
 }

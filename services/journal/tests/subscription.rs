@@ -4,14 +4,10 @@
 mod fixture;
 
 use fixture::{Brought, Fixture, enter, name, rename};
-use hansa_journal::{
-    Mirror, Mirrors, View,
-    subscription::{Delivery, JournalSource, Source, Subscription},
-};
-use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal, Stamp};
+use hansa_journal::{Delivery, JournalError, JournalSource, Mirrors, QueueKey, Source, Subscription};
+use hansa_kernel::{FoldError, RecordId, RecordName, Reference, Stamp};
 use hansa_proto::{register::city_change::Change, types::ChangeEnvelope};
 use hansa_register_domain::reference::CityReference;
-use sea_orm::Set;
 use serde::{Deserialize, Serialize};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -22,35 +18,29 @@ use uuid::Uuid;
 /// While it is set, the mirror cannot apply a city called "Bad".
 static BROKEN: AtomicBool = AtomicBool::new(true);
 
-struct Cities;
-
 /// A city, and how many changes were folded.
 #[derive(Clone, Serialize, Deserialize)]
-struct Counted(CityReference, u64);
+pub struct Counted(CityReference, u64);
 
 impl Reference for Counted {
     const COLLECTION: &'static str = "cities";
     const REVISION: u32 = 1;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, FoldError> {
         let (city, folds) = before.map_or((None, 0), |Self(city, folds)| (Some(city), folds));
         let city = CityReference::fold(city, change, stamp)?;
         if city.name == "Bad" && BROKEN.load(Ordering::Relaxed) {
-            return Err(Misfit("bad".into()));
+            return Err(FoldError("bad".into()));
         }
         assert_ne!(city.name, "Terrible", "a fold that panics");
         Ok(Self(city, folds + 1))
     }
 }
 
-impl Mirror for Cities {
-    type State = Counted;
-
-    fn touches(record: RecordId, _: Option<&Self::State>, after: Option<&Self::State>) -> Vec<(&'static str, Uuid)> {
-        assert!(after.is_none_or(|Counted(city, _)| city.name != "Untouchable"), "what it touches panics");
-        vec![("look", record.0)]
-    }
+fn invalidates(record: RecordId, _: Option<&Counted>, after: Option<&Counted>) -> Vec<QueueKey> {
+    assert!(after.is_none_or(|Counted(city, _)| city.name != "Untouchable"), "a mirror whose invalidation panics");
+    vec![("look", record.0)]
 }
 
 /// A broker at its worst: everything twice, backwards, and some of it not at all.
@@ -58,18 +48,18 @@ struct Unruly(JournalSource);
 
 #[async_trait::async_trait]
 impl Source for Unruly {
-    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
+    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, JournalError> {
         let found = self.0.next(after).await?;
         let mut out: Vec<Delivery> = found.iter().rev().cloned().collect();
         out.extend(found.into_iter().filter(|delivery| delivery.envelope.version % 2 == 1));
         Ok(out)
     }
 
-    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+    async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, JournalError> {
         self.0.history(record, after).await
     }
 
-    async fn applied(&mut self) -> Result<(), Refusal> {
+    async fn acknowledge(&mut self) -> Result<(), JournalError> {
         Ok(())
     }
 }
@@ -78,7 +68,7 @@ async fn everything(subscription: &Subscription, source: &mut impl Source, journ
     let last = journal.journal.history(name("last").id, 0, 1).await.unwrap();
     assert!(last.is_empty());
     journal.journal.submit(enter("last", "Last"), false).await.unwrap();
-    let mirrors = Mirrors::<Cities>::of(&journal.journal);
+    let mirrors = Mirrors::<Counted>::new(&journal.journal);
     while mirrors.get(name("last").id).await.unwrap().is_none() {
         subscription.step(source).await.unwrap();
     }
@@ -94,10 +84,10 @@ async fn once_in_order_and_with_gaps_filled() {
             f.journal.submit(rename(&key, &format!("name {n}")), false).await.unwrap();
         }
     }
-    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
-    let mut source = Unruly(JournalSource::of(&f.journal));
+    let subscription = Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates);
+    let mut source = Unruly(JournalSource::new(&f.journal));
     everything(&subscription, &mut source, &f).await;
-    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    let mirrors = Mirrors::<Counted>::new(&f.journal);
     for i in 0..10u64 {
         let mirror = mirrors.get(name(&format!("c{i}")).id).await.unwrap().unwrap();
         let expected = if i == 0 { "x".to_owned() } else { format!("name {}", i - 1) };
@@ -118,10 +108,10 @@ async fn what_cannot_be_applied_waits_apart_and_can_be_replayed() {
     f.journal.submit(rename("bad", "Bad"), false).await.unwrap();
     f.journal.submit(rename("bad", "Fine again"), false).await.unwrap();
     f.journal.submit(rename("good", "Better"), false).await.unwrap();
-    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
-    let mut source = JournalSource::of(&f.journal);
+    let subscription = Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates);
+    let mut source = JournalSource::new(&f.journal);
     everything(&subscription, &mut source, &f).await;
-    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    let mirrors = Mirrors::<Counted>::new(&f.journal);
     let of = async |key: &str| mirrors.get(name(key).id).await.unwrap().unwrap().0.name.clone();
     assert_eq!((of("good").await.as_str(), of("bad").await.as_str()), ("Better", "Fine"));
     let stuck = subscription.quarantined().await.unwrap();
@@ -142,8 +132,8 @@ async fn what_panics_waits_apart_as_well() {
         f.journal.submit(enter(key, "Fine"), false).await.unwrap();
         f.journal.submit(rename(key, called), false).await.unwrap();
     }
-    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
-    let mut source = JournalSource::of(&f.journal);
+    let subscription = Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates);
+    let mut source = JournalSource::new(&f.journal);
     everything(&subscription, &mut source, &f).await;
     let stuck: Vec<(Uuid, i64)> =
         subscription.quarantined().await.unwrap().iter().map(|row| (row.record, row.version)).collect();
@@ -151,7 +141,7 @@ async fn what_panics_waits_apart_as_well() {
     expected.sort_unstable();
     assert_eq!(stuck, expected);
     for key in ["fold", "touch"] {
-        let mirror = Mirrors::<Cities>::of(&f.journal).get(name(key).id).await.unwrap().unwrap();
+        let mirror = Mirrors::<Counted>::new(&f.journal).get(name(key).id).await.unwrap().unwrap();
         assert_eq!((mirror.0.name.as_str(), mirror.1), ("Fine", 1), "what came before stands");
     }
 }
@@ -165,7 +155,8 @@ async fn what_a_view_panics_at_waits_apart_as_well() {
     }
     owner.journal.submit(rename("a", "Unviewable"), false).await.unwrap();
     owner.journal.submit(rename("b", "Finer"), false).await.unwrap();
-    let subscription = Subscription::new("test", &f.journal).viewed::<Cities, Anew>();
+    let subscription =
+        Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates).view::<anew::Entity>();
     subscription.step(&mut Brought::of(&owner.journal)).await.unwrap();
     assert_eq!(fixture::rows(&f.journal).await, ["Fine", "Finer"]);
     let stuck = subscription.quarantined().await.unwrap();
@@ -203,8 +194,8 @@ async fn replicas_that_apply_the_same_changes_at_once_fold_each_of_them_once() {
     let f = Fixture::postgres().await;
     f.journal.store().reader().execute_unprepared(WATCHED).await.unwrap();
     let follow = |journal: hansa_journal::Journal| async move {
-        let subscription = Subscription::new("test", &journal).mirror::<Cities>();
-        let (mut source, mirrors) = (Brought::again_and_again(&journal), Mirrors::<Cities>::of(&journal));
+        let subscription = Subscription::new("test", &journal).mirror_invalidating::<Counted>(invalidates);
+        let (mut source, mirrors) = (Brought::again_and_again(&journal), Mirrors::<Counted>::new(&journal));
         let cities: Vec<Uuid> = (0..CITIES).map(|city| name(&format!("c{city}")).id.0).collect();
         let deadline = Instant::now() + hansa_tests::SOON;
         loop {
@@ -243,11 +234,11 @@ async fn what_is_remembered_is_not_read_again_until_another_had_a_turn() {
     let f = Fixture::postgres().await;
     let other = f.again().await;
     let (one, two) = (
-        Subscription::new("test", &f.journal).mirror::<Cities>(),
-        Subscription::new("test", &other).mirror::<Cities>(),
+        Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates),
+        Subscription::new("test", &other).mirror_invalidating::<Counted>(invalidates),
     );
     let (mut first, mut second) = (Brought::of(&f.journal), Brought::of(&f.journal));
-    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    let mirrors = Mirrors::<Counted>::new(&f.journal);
     let applied = async |subscription: &Subscription, source: &mut Brought, called: &str| {
         subscription.step(source).await.unwrap();
         let mirror = mirrors.get(name("a").id).await.unwrap().unwrap();
@@ -273,12 +264,12 @@ async fn mirrors_of_an_older_shape_are_folded_anew() {
     let f = Fixture::sqlite().await;
     f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();
-    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
-    let mut source = JournalSource::of(&f.journal);
+    let subscription = Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates);
+    let mut source = JournalSource::new(&f.journal);
     everything(&subscription, &mut source, &f).await;
     assert!(!subscription.refold(&mut source).await.unwrap(), "nothing is old yet");
     f.journal.store().reader().execute_unprepared("UPDATE mirrors SET revision = 0, state = x'00'").await.unwrap();
-    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    let mirrors = Mirrors::<Counted>::new(&f.journal);
     assert!(mirrors.get(name("a").id).await.unwrap().is_none(), "what cannot be read is not shown");
     assert!(subscription.refold(&mut source).await.unwrap());
     subscription.step(&mut source).await.unwrap();
@@ -286,22 +277,30 @@ async fn mirrors_of_an_older_shape_are_folded_anew() {
     assert_eq!((mirror.0.name.as_str(), mirror.1), ("Lugdunum", 2));
 }
 
-/// Cities by name, as the fixture's table has them; each is written anew.
-struct Anew;
+/// A second view over the fixture's table, whose rows are deleted and inserted again.
+mod anew {
+    use super::Counted;
+    use hansa_journal::{View, view_entity};
+    use sea_orm::entity::prelude::*;
 
-impl View for Anew {
-    type State = Counted;
-    type Entity = fixture::Entity;
-    type Row = fixture::ActiveModel;
-    const ONE_ROW: bool = false;
-
-    fn record_column() -> fixture::Column {
-        fixture::Column::Record
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "named")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub record: Uuid,
+        pub city: String,
     }
 
-    fn rows(record: Uuid, Counted(city, _): &Counted) -> Vec<fixture::ActiveModel> {
-        assert_ne!(city.name, "Unviewable", "a view that panics");
-        vec![fixture::ActiveModel { record: Set(record), city: Set(city.name.clone()) }]
+    view_entity!();
+
+    impl View for Entity {
+        type State = Counted;
+        const ONE_ROW: bool = false;
+
+        fn rows(record: Uuid, Counted(city, _): &Counted) -> Vec<Model> {
+            assert_ne!(city.name, "Unviewable", "a view that panics");
+            vec![Model { record, city: city.name.clone() }]
+        }
     }
 }
 
@@ -310,7 +309,8 @@ async fn mirrors_that_somebody_emptied_are_made_again_beside_the_rows_that_still
     use sea_orm::ConnectionTrait;
     let (owner, f) = (Fixture::sqlite().await, Fixture::postgres().await);
     owner.journal.submit(enter("a", "Lyon"), false).await.unwrap();
-    let subscription = Subscription::new("test", &f.journal).viewed::<Cities, Anew>();
+    let subscription =
+        Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates).view::<anew::Entity>();
     let mut source = Brought::again_and_again(&owner.journal);
     subscription.step(&mut source).await.unwrap();
     assert_eq!(fixture::rows(&f.journal).await, ["Lyon"]);

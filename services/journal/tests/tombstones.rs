@@ -4,14 +4,10 @@
 mod fixture;
 
 use fixture::{Fixture, delete, enter, name, rename, request, rows, tenant};
-use hansa_journal::{
-    Mirror, Mirrors,
-    subscription::{Delivery, Source, Subscription},
-};
-use hansa_kernel::{Reason, RecordId, RecordName, Refusal, Relation};
+use hansa_journal::{Delivery, JournalError, Mirrors, QueueKey, Source, Subscription};
+use hansa_kernel::{Reason, RecordId, RecordName, Relation};
 use hansa_proto::types::ChangeEnvelope;
 use hansa_register_domain::{City, reference::CityReference};
-use uuid::Uuid;
 
 on_both!(
     pl_8_a_deleted_record_is_found_no_more_and_its_history_stays,
@@ -36,7 +32,7 @@ async fn pl_8_a_deleted_record_is_found_no_more_and_its_history_stays(f: Fixture
     assert_eq!(rows(journal).await, ["b"]);
     let tombstone = journal.load_or_tombstone::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!(tombstone.deleted_at, Some(fixture::start()));
-    assert_eq!(journal.standing(&name("a"), tenant(9)).await.unwrap(), Some(Relation::Public), "who saw it sees that");
+    assert_eq!(journal.relation(&name("a"), tenant(9)).await.unwrap(), Some(Relation::Public), "who saw it sees that");
     let last = journal.history(name("a").id, 1, 10).await.unwrap().remove(0);
     assert_eq!(last.envelope.r#type, "hansa.type.v1.Tombstone");
     journal.number_feed().await.unwrap();
@@ -60,9 +56,9 @@ async fn pl_8_nothing_follows_a_tombstone(f: Fixture) {
 
 async fn pl_8_a_deletion_sent_twice_has_effect_once(f: Fixture) {
     f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
-    let first = f.journal.submit(delete("a").once(request(1, 1)), false).await.unwrap();
-    let again = f.journal.submit(delete("a").once(request(1, 1)), false).await.unwrap();
-    assert!(again.repeated);
+    let first = f.journal.submit(delete("a").idempotent(request(1, 1)), false).await.unwrap();
+    let again = f.journal.submit(delete("a").idempotent(request(1, 1)), false).await.unwrap();
+    assert!(again.replayed);
     assert_eq!(first.etag, again.etag);
 }
 
@@ -75,19 +71,9 @@ async fn pl_8_a_rebuild_leaves_it_deleted(f: Fixture) {
     assert!(rows(&f.journal).await.is_empty());
 }
 
-struct Cities;
-
-impl Mirror for Cities {
-    type State = CityReference;
-
-    fn touches(
-        record: RecordId,
-        before: Option<&CityReference>,
-        after: Option<&CityReference>,
-    ) -> Vec<(&'static str, Uuid)> {
-        let queue = if before.is_some() && after.is_none() { "gone" } else { "there" };
-        vec![(queue, record.0)]
-    }
+fn invalidates(record: RecordId, before: Option<&CityReference>, after: Option<&CityReference>) -> Vec<QueueKey> {
+    let queue = if before.is_some() && after.is_none() { "gone" } else { "there" };
+    vec![(queue, record.0)]
 }
 
 /// The history of one record, delivered as often as it is asked for.
@@ -95,16 +81,16 @@ struct Told(Vec<ChangeEnvelope>);
 
 #[async_trait::async_trait]
 impl Source for Told {
-    async fn next(&mut self, _: i64) -> Result<Vec<Delivery>, Refusal> {
+    async fn next(&mut self, _: i64) -> Result<Vec<Delivery>, JournalError> {
         let told = self.0.iter().zip(1..);
         Ok(told.map(|(change, position)| Delivery { position, envelope: change.clone(), trace: None }).collect())
     }
 
-    async fn history(&self, _: &RecordName, _: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+    async fn history(&self, _: &RecordName, _: u64) -> Result<Vec<ChangeEnvelope>, JournalError> {
         Ok(Vec::new())
     }
 
-    async fn applied(&mut self) -> Result<(), Refusal> {
+    async fn acknowledge(&mut self) -> Result<(), JournalError> {
         Ok(())
     }
 }
@@ -114,8 +100,8 @@ async fn pl_8_copies_forget_what_is_deleted(f: Fixture) {
     f.journal.submit(delete("a"), false).await.unwrap();
     let history = f.journal.history(name("a").id, 0, 10).await.unwrap();
     let mut source = Told(history.into_iter().map(|change| change.envelope).collect());
-    let subscription = Subscription::new("test", &f.journal).mirror::<Cities>();
-    let mirrors = Mirrors::<Cities>::of(&f.journal);
+    let subscription = Subscription::new("test", &f.journal).mirror_invalidating::<CityReference>(invalidates);
+    let mirrors = Mirrors::<CityReference>::new(&f.journal);
     let tombstone = source.0.pop().unwrap();
     subscription.step(&mut source).await.unwrap();
     assert!(mirrors.get(name("a").id).await.unwrap().is_some());

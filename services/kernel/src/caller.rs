@@ -1,18 +1,18 @@
-//! Who calls, and how the caller stands to a record.
+//! The authenticated caller and its relation to a record.
 
 use crate::{PersonId, Role, TenantId};
 use hansa_proto::types::Actor;
 
-/// An authenticated caller, as its token says (PL-2).
+/// An authenticated caller, as described by its token (PL-2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The tenant for which the caller acts.
     pub tenant: TenantId,
-    /// The person or program, opaque.
+    /// The person or program, as an opaque id.
     pub person: PersonId,
-    /// What the caller is to its tenant; at least one.
+    /// The caller's roles in its tenant; at least one.
     pub roles: Vec<Role>,
-    /// The scopes of the token, such as `partnerships.read`; `*` is all. People's tokens have `*`.
+    /// The scopes of the token, such as `partnerships.read`; `*` grants all scopes. Tokens of people have `*`.
     pub scopes: Vec<String>,
 }
 
@@ -23,13 +23,13 @@ impl Caller {
         self.roles.contains(&role)
     }
 
-    /// The first role among `roles` that the caller has: the one in which it acts.
+    /// Returns the first of `roles` that the caller has. The caller acts in this role.
     #[must_use]
     pub fn acting_as(&self, roles: &[Role]) -> Option<Role> {
         roles.iter().copied().find(|role| self.has(*role))
     }
 
-    /// As it stands in a change: with the role in which the caller acted, by default its first.
+    /// Returns the actor to store in a change. The role defaults to the caller's first.
     #[must_use]
     pub fn actor(&self, role: Option<Role>) -> Actor {
         Actor {
@@ -40,7 +40,7 @@ impl Caller {
     }
 }
 
-/// How a caller's tenant stands to a record. The policies of a service are written over role and relation.
+/// The relation of the caller's tenant to a record. The policies of a service are written over role and relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Relation {
     /// The record is the tenant's own.
@@ -51,7 +51,7 @@ pub enum Relation {
     Member,
     /// None of these, but the record is public.
     Public,
-    /// None of these: for this caller the record does not exist.
+    /// None of these. For this caller the record does not exist.
     Stranger,
 }
 
@@ -59,7 +59,7 @@ impl Relation {
     /// All relations, to enumerate policies.
     pub const ALL: [Self; 5] = [Self::Owner, Self::Party, Self::Member, Self::Public, Self::Stranger];
 
-    /// As policies and audits call it.
+    /// Returns the relation's name in policies and audits.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

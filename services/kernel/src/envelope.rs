@@ -1,35 +1,35 @@
-//! The envelope of a change: canonical bytes, the hash chain, signatures. The journal writes it, `verify` reads it.
+//! The envelope of a change: canonical bytes, hash chain, signatures. The journal writes it, `verify` reads it.
 
 use ed25519_dalek::{Signature as Ed25519Signature, Signer, SigningKey, VerifyingKey};
 use hansa_proto::types::{ChangeEnvelope, HashAlgorithm, Signature, SignatureAlgorithm, SignedChange};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-/// The layout that this program writes.
+/// The version of the envelope layout that this program writes.
 pub const FORMAT: u32 = 1;
-/// The type that signatures are bound to.
+/// The payload type that every signature covers.
 pub const PAYLOAD_TYPE: &str = "application/vnd.hansa.change.v1+protobuf";
 
-/// SHA-256 of bytes.
+/// Returns the SHA-256 hash of bytes.
 #[must_use]
 pub fn hash(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
-/// The fingerprint by which a public key is named: lower-case hex of its SHA-256.
+/// Returns the fingerprint that names a public key: the SHA-256 hash of the key in lower-case hex.
 #[must_use]
 pub fn fingerprint(key: &VerifyingKey) -> String {
     hex::encode(hash(key.as_bytes()))
 }
 
-/// DSSE's pre-authentication encoding, so that a signature over one type is none over another.
+/// Returns DSSE's pre-authentication encoding. It binds a signature to its payload type.
 fn pre_authentication(payload_type: &str, body: &[u8]) -> Vec<u8> {
     let mut out = format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), body.len()).into_bytes();
     out.extend_from_slice(body);
     out
 }
 
-/// Signs bytes of a type; `holder` is the key's owner, `nodes/{node}` or `tenants/{tenant}`.
+/// Signs a body of a payload type. `holder` is the key's owner, `nodes/{node}` or `tenants/{tenant}`.
 #[must_use]
 pub fn sign(payload_type: &str, body: &[u8], holder: &str, key: &SigningKey) -> Signature {
     Signature {
@@ -39,7 +39,8 @@ pub fn sign(payload_type: &str, body: &[u8], holder: &str, key: &SigningKey) -> 
     }
 }
 
-/// Whether a signature over bytes of a type is by this key. Strict: no weak keys, one encoding a signature.
+/// Whether this key made the signature over the body. The check is strict: it rejects weak keys and accepts one
+/// encoding per signature.
 #[must_use]
 pub fn signed_by(payload_type: &str, body: &[u8], signature: &Signature, key: &VerifyingKey) -> bool {
     signature.algorithm == SignatureAlgorithm::Ed25519 as i32
@@ -48,7 +49,7 @@ pub fn signed_by(payload_type: &str, body: &[u8], signature: &Signature, key: &V
             .is_ok_and(|value| key.verify_strict(&pre_authentication(payload_type, body), &value).is_ok())
 }
 
-/// Writes the canonical bytes and signs them for the node.
+/// Encodes an envelope to its canonical bytes and signs them with the node's key.
 #[must_use]
 pub fn seal(envelope: &ChangeEnvelope, node: &str, key: &SigningKey) -> SignedChange {
     let bytes = envelope.encode_to_vec();
@@ -56,25 +57,26 @@ pub fn seal(envelope: &ChangeEnvelope, node: &str, key: &SigningKey) -> SignedCh
     SignedChange { envelope: bytes, signatures: vec![signature] }
 }
 
-/// What is wrong with a history.
+/// A defect in a record's history.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Broken {
-    /// The bytes are no envelope, or of a format or algorithm that is not accepted.
+    /// The bytes are not an envelope, or its format or hash algorithm is not accepted.
     #[error("change {0} cannot be read: {1}")]
     Unreadable(u64, String),
-    /// It belongs to another record, or does not follow the one before.
+    /// The change belongs to another record, or does not follow the change before it.
     #[error("change {0} does not follow the one before it: {1}")]
     Chain(u64, String),
-    /// No accepted signature by the node that claims authority.
+    /// The change has no accepted signature of the node that claims authority.
     #[error("change {0} is not signed by its authority")]
     Unsigned(u64),
 }
 
-/// Checks a whole history, oldest first: format, order, chain, and the authority's signature where `key_of` knows its key.
-/// Returns the envelopes.
+/// Checks a whole history, oldest change first: format, order, hash chain, and the authority's signature. `key_of`
+/// returns the key that a signature names; a signature whose key it does not know does not count. Returns the
+/// envelopes.
 ///
 /// # Errors
-/// At the first change that does not hold.
+/// The first defect that it finds.
 pub fn verify_chain(
     changes: &[SignedChange],
     key_of: impl Fn(&str) -> Option<VerifyingKey>,
@@ -109,7 +111,7 @@ pub fn verify_chain(
 fn read(version: u64, bytes: &[u8]) -> Result<ChangeEnvelope, Broken> {
     let envelope = ChangeEnvelope::decode(bytes).map_err(|e| Broken::Unreadable(version, e.to_string()))?;
     if envelope.format != FORMAT {
-        return Err(Broken::Unreadable(version, format!("format {} is not known", envelope.format)));
+        return Err(Broken::Unreadable(version, format!("format {} is unknown", envelope.format)));
     }
     if envelope.hash_algorithm != HashAlgorithm::Sha256 as i32 {
         return Err(Broken::Unreadable(version, "its hash algorithm is not accepted".into()));

@@ -1,4 +1,5 @@
-//! Identifiers. They are random and ordered by time (UUIDv7), or derived from what they identify; never from a host.
+//! Identifiers. They are random and ordered by time (UUIDv7), or derived from the thing that they identify. No id
+//! derives from a host.
 
 use crate::refusal::{Refusal, Refused};
 use serde::{Deserialize, Serialize};
@@ -6,7 +7,7 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use uuid::Uuid;
 
-/// Namespace of ids that derive from source ids: two nodes that import the same file agree on them.
+/// Namespace of ids that derive from source ids, so that two nodes that import the same file derive the same ids.
 const SOURCES: Uuid = Uuid::from_u128(0x6861_6e73_6100_5000_8000_736f_7572_6365);
 
 macro_rules! id {
@@ -24,26 +25,26 @@ macro_rules! id {
 }
 
 id!(
-    /// A record of any kind. Unique across kinds and nodes.
+    /// The id of a record, unique across collections and nodes.
     RecordId
 );
 id!(
-    /// A tenant: a municipality, a secretariat, an organiser. It holds the hash of the tenant's first key.
+    /// The id of a tenant: a municipality, a secretariat, an organiser. It contains a hash of the tenant's first key.
     TenantId
 );
 id!(
-    /// A person or program, opaque: the same for the same subject of the same tenant.
+    /// The opaque id of a person or program. The same subject of the same tenant always has the same id.
     PersonId
 );
 
 impl RecordId {
-    /// The id of what `source` calls `key`, such as (`geonames`, `3041563`).
+    /// Derives the id of the record that `source` calls `key`, such as (`geonames`, `3041563`).
     #[must_use]
     pub fn from_source(source: &str, key: &str) -> Self {
         Self(Uuid::new_v5(&SOURCES, format!("{source}:{key}").as_bytes()))
     }
 
-    /// The id of a record that exists once for another, such as a city's strategy office.
+    /// Derives the id of a record that exists once per other record, such as a city's strategy office.
     #[must_use]
     pub fn of(self, what: &str) -> Self {
         Self(Uuid::new_v5(&self.0, what.as_bytes()))
@@ -51,7 +52,7 @@ impl RecordId {
 }
 
 impl TenantId {
-    /// The id of the tenant whose first public key this is.
+    /// Derives a tenant's id from its first public key.
     #[must_use]
     pub fn from_key(public_key: &[u8; 32]) -> Self {
         let hash = Sha256::digest(public_key);
@@ -60,30 +61,30 @@ impl TenantId {
         Self(Uuid::new_v8(bytes))
     }
 
-    /// As a resource name, `tenants/{tenant}`.
+    /// Returns the resource name, `tenants/{tenant}`.
     #[must_use]
     pub fn name(self) -> String {
         format!("tenants/{self}")
     }
 
-    /// Reads `tenants/{tenant}`.
+    /// Parses `tenants/{tenant}`.
     ///
     /// # Errors
-    /// INVALID_FIELD where it is no such name.
+    /// `INVALID_FIELD` if `name` is not such a name.
     pub fn parse(name: &str, field: &str) -> Refused<Self> {
         RecordName::parse(name, "tenants", field).map(|n| Self(n.id.0))
     }
 }
 
 impl PersonId {
-    /// The person that `issuer` calls `subject`, as seen by one tenant.
+    /// Derives the id of the person that `issuer` calls `subject`. The id differs per tenant.
     #[must_use]
     pub fn derive(tenant: TenantId, issuer: &str, subject: &str) -> Self {
         Self(Uuid::new_v5(&tenant.0, format!("{issuer}\n{subject}").as_bytes()))
     }
 }
 
-/// The resource name of a record (AIP-122): pairs of collection and id, ending with the record's own.
+/// The resource name of a record (AIP-122): pairs of collection and id. The last pair is the record's own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordName {
     path: String,
@@ -92,22 +93,22 @@ pub struct RecordName {
 }
 
 impl RecordName {
-    /// A name at the top level, such as `agreements/{id}`.
+    /// Returns a top-level name, such as `agreements/{id}`.
     #[must_use]
     pub fn new(collection: &str, id: RecordId) -> Self {
         Self { path: format!("{collection}/{id}"), id }
     }
 
-    /// A name below another, such as `networks/{network}/memberships/{id}`.
+    /// Returns a name below this one, such as `networks/{network}/memberships/{id}`.
     #[must_use]
     pub fn below(&self, collection: &str, id: RecordId) -> Self {
         Self { path: format!("{}/{collection}/{id}", self.path), id }
     }
 
-    /// Reads a top-level name of one collection; `field` is named in the refusal.
+    /// Parses a top-level name of one collection. The refusal names `field`.
     ///
     /// # Errors
-    /// INVALID_FIELD where it is no such name.
+    /// `INVALID_FIELD` if `name` is not such a name.
     pub fn parse(name: &str, collection: &str, field: &str) -> Refused<Self> {
         let bad = || {
             Refusal::field(field, format!("`{}` is not a name like {collection}/{{uuid}}", crate::text::excerpt(name)))
@@ -116,10 +117,10 @@ impl RecordName {
         Ok(Self::new(collection, RecordId(canonical_uuid(id).ok_or_else(bad)?)))
     }
 
-    /// Reads any record name: pairs of lower-case collection and UUID, at most three deep.
+    /// Parses any record name: pairs of collection and UUID, at most three pairs.
     ///
     /// # Errors
-    /// INVALID_FIELD where it is none.
+    /// `INVALID_FIELD` if `name` is not such a name.
     pub fn parse_any(name: &str, field: &str) -> Refused<Self> {
         let bad = || Refusal::field(field, format!("`{}` is not the name of a record", crate::text::excerpt(name)));
         let parts: Vec<&str> = name.split('/').collect();
@@ -136,19 +137,19 @@ impl RecordName {
         Ok(Self { path: name.to_owned(), id: RecordId(id.ok_or_else(bad)?) })
     }
 
-    /// The last collection of the name: the kind of the record.
+    /// Returns the last collection of the name: the kind of the record.
     #[must_use]
     pub fn collection(&self) -> &str {
         self.path.rsplit('/').nth(1).unwrap_or_default()
     }
 
-    /// The whole name.
+    /// Returns the whole name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.path
     }
 
-    /// The name of one of the record's changes, `{record}/changes/{version}`.
+    /// Returns the name of one change of the record, `{record}/changes/{version}`.
     #[must_use]
     pub fn change(&self, version: u64) -> String {
         format!("{}/changes/{version}", self.path)
@@ -161,7 +162,7 @@ impl fmt::Display for RecordName {
     }
 }
 
-/// One spelling for one id: hyphenated and lower case.
+/// Parses a UUID in the one accepted spelling, hyphenated and lower case.
 fn canonical_uuid(text: &str) -> Option<Uuid> {
     let id = Uuid::try_parse(text).ok()?;
     (id.hyphenated().to_string() == text).then_some(id)

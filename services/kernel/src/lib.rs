@@ -1,5 +1,6 @@
-//! The vocabulary that every service of Hansa shares. It is pure: no input or output, no clock, no randomness.
+//! Types that all services of Hansa share. The crate is pure: no input or output, no clock, no randomness.
 
+pub mod access;
 pub mod caller;
 pub mod envelope;
 pub mod id;
@@ -10,14 +11,15 @@ pub mod plain;
 pub mod record;
 pub mod refusal;
 pub mod seal;
-pub mod stored;
+pub mod serde_proto;
 pub mod text;
 pub mod time;
 
+pub use access::Access;
 pub use caller::{Caller, Relation};
 pub use hansa_proto::types::{AssuranceLevel, Reason, Role};
 pub use id::{PersonId, RecordId, RecordName, TenantId};
 pub use plain::Plain;
-pub use record::{Audience, Decision, Disclosed, Happened, Misfit, Record, Reference, Shown, Stamp};
+pub use record::{Audience, Decision, Disclosed, Emitted, FoldError, IntoResource, Record, Reference, Stamp};
 pub use refusal::{Refusal, Refused};
 pub use time::Moment;

@@ -1,35 +1,35 @@
-//! Every limit that more than one contract names. Each is enforced at one place and tested there.
+//! Limits that several parts of the contract share. One place enforces each limit, and a test there covers it.
 
 use crate::{Reason, Refusal, Refused};
 
-/// Longest text in one language, in characters.
+/// Maximum length of a text in one language, in characters.
 pub const TEXT_CHARS: usize = 10_000;
-/// Longest one-line name or title, in characters.
+/// Maximum length of a one-line name or title, in characters.
 pub const NAME_CHARS: usize = 200;
-/// Longest id that people give to a part of a record, as of a segment of a host name.
+/// Maximum length of an id that people give to a part of a record; the same as a host name label's.
 pub const ID_CHARS: usize = 63;
-/// Longest BCP 47 language tag.
+/// Maximum length of a BCP 47 language tag.
 pub const LANGUAGE_TAG_CHARS: usize = 35;
-/// Most languages of one text.
+/// Maximum number of languages per text.
 pub const TEXT_LANGUAGES: usize = 24;
-/// Most entries of a repeated field of a command.
+/// Maximum number of entries in a repeated field of a command.
 pub const LIST_ENTRIES: usize = 100;
-/// Longest URI or document reference, in characters.
+/// Maximum length of a URI or document reference, in characters.
 pub const URI_CHARS: usize = 2_000;
-/// Most tenants in the audience of a record.
+/// Maximum number of tenants in a record's audience.
 pub const AUDIENCE_TENANTS: usize = 100;
-/// Most changes that one record may collect; beyond it a record is refused further commands.
+/// Maximum number of changes per record. A record with this many accepts no more commands.
 pub const RECORD_CHANGES: u64 = 10_000;
 
-/// Whether a request brings in no more rows than one may.
+/// Checks the number of rows in one request.
 ///
 /// # Errors
-/// LIMIT where it does.
+/// `LIMIT` if the request contains more rows than `most`.
 pub fn rows(sent: usize, most: usize) -> Refused<()> {
     if sent <= most {
         return Ok(());
     }
-    let message = format!("rows: {sent} are more than {most}");
+    let message = format!("rows: {sent} exceed the limit of {most}");
     Err(Refusal::because(Reason::Limit, "PL-4", message).help("Send them in several requests."))
 }
 

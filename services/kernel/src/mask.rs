@@ -1,33 +1,34 @@
-//! Update masks: which fields of a resource a caller writes, and which of them are new.
+//! Update masks: the fields of a resource that a caller writes, and the subset that changes.
 
 use crate::{Refusal, Refused, text};
 use hansa_proto::Masked;
 use prost_types::FieldMask;
 
-/// The fields that a mask names, each once and in the order of `writable`; `*` is all of them.
+/// Returns the fields that a mask names, each once and in the order of `writable`. `*` names all of them.
 ///
 /// # Errors
-/// INVALID_FIELD for a mask that is empty or names what cannot be written.
+/// `INVALID_FIELD` if the mask is empty or names a field that cannot be written.
 pub fn fields(mask: Option<&FieldMask>, writable: &'static [&'static str]) -> Refused<Vec<&'static str>> {
     let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
     if paths.is_empty() {
         return Err(Refusal::field("update_mask", "is required").help("Name the fields to write, or `*` for all."));
     }
     if let Some(path) = paths.iter().find(|path| *path != "*" && !writable.contains(&path.as_str())) {
-        let help = format!("Name any of {}. Other fields have calls of their own, or none.", writable.join(", "));
+        let help = format!("Name any of {}. Other fields have their own rpcs or cannot change.", writable.join(", "));
         return Err(Refusal::field("update_mask", format!("`{}` cannot be updated", text::excerpt(path))).help(help));
     }
     let named = |field: &&str| paths.iter().any(|path| path == "*" || path == field);
     Ok(writable.iter().copied().filter(named).collect())
 }
 
-/// Writes fields as asked, and gives the paths of those that are new by it. They alone are copied to `change`.
+/// Copies `fields` from `asked` to `next` and returns the paths of the fields that differ. Only those are copied to
+/// `change`.
 pub fn write<R: Masked + PartialEq>(next: &mut R, change: &mut R, asked: &R, fields: &[&str]) -> Vec<String> {
     let mut paths = Vec::new();
     for path in fields {
         let before = next.clone();
         let known = next.copy_field(path, asked);
-        debug_assert!(known, "{path} is no field of this resource");
+        debug_assert!(known, "{path} is not a field of this resource");
         if *next != before {
             change.copy_field(path, asked);
             paths.push((*path).to_owned());

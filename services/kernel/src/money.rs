@@ -1,4 +1,4 @@
-//! Money, exact: a decimal and an ISO 4217 currency code.
+//! Exact money: a decimal and an ISO 4217 currency code.
 
 use crate::refusal::{Refusal, Refused};
 use hansa_proto::google::r#type::Money;
@@ -6,10 +6,10 @@ use rust_decimal::Decimal;
 
 const NANOS: i64 = 1_000_000_000;
 
-/// The amount of a money of the contract.
+/// Returns the exact amount of a `Money` message.
 ///
 /// # Errors
-/// INVALID_FIELD where the currency is no code of three capitals, or units and nanos do not agree.
+/// `INVALID_FIELD` if the currency is not a code of three capitals, or if units and nanos differ in sign.
 pub fn amount(field: &str, money: &Money) -> Refused<Decimal> {
     if money.currency_code.len() != 3 || !money.currency_code.chars().all(|c| c.is_ascii_uppercase()) {
         return Err(Refusal::field(format!("{field}.currency_code"), "is not a code of three capitals (ISO 4217)"));
@@ -21,10 +21,10 @@ pub fn amount(field: &str, money: &Money) -> Refused<Decimal> {
     Ok(Decimal::from(money.units) + Decimal::new(nanos, 9))
 }
 
-/// A cost: money that is not negative.
+/// Returns the amount of a cost, which must not be negative.
 ///
 /// # Errors
-/// INVALID_FIELD.
+/// `INVALID_FIELD` if [`amount`] refuses the money, or if it is negative.
 pub fn cost(field: &str, money: &Money) -> Refused<Decimal> {
     let amount = amount(field, money)?;
     if amount.is_sign_negative() && !amount.is_zero() {

@@ -1,43 +1,43 @@
-//! Plain records: the state is the contract's resource, the change is the resource with its mask, the rule is one
-//! `validate`. An office is one, and so are venues, missions, practices. A new one is its message, its change, and an
-//! implementation of [`Kind`]; fold, history, snapshot and update are here.
+//! Plain records: the state is the contract's resource, the one change is the resource with its update mask, and the
+//! one rule is `validate`. Offices, venues, missions and practices are plain records. A new type needs a message, a
+//! change and an implementation of [`Kind`]. This module provides fold, history, snapshot and update.
 
 use crate::{
-    Audience, Caller, Decision, Misfit, Record, RecordName, Refusal, Refused, Shown, Stamp, TenantId, mask,
-    record::happened,
+    Audience, Caller, Decision, FoldError, IntoResource, Record, RecordName, Refusal, Refused, Stamp, TenantId, mask,
+    record::emit,
 };
 use hansa_proto::{ChangeSet, Masked, Texts};
 use prost::Message;
 use prost_types::FieldMask;
 use serde::{Deserialize, Serialize};
 
-/// A kind of plain record.
+/// The definition of one type of plain record.
 pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
-    /// The message of the contract that it is.
+    /// The resource message, which is also the record's state.
     type Resource: Message + Masked + Texts + Default + PartialEq + Send + Sync + 'static;
     /// The collection of its resource names.
     const COLLECTION: &'static str;
-    /// Raised whenever `validate`, `FIXED` or the message changes what a fold gives.
+    /// Raise this when `validate`, `FIXED` or the message changes the result of a fold.
     const REVISION: u32 = 1;
-    /// Fields that can be written.
+    /// The fields that callers can write.
     const WRITABLE: &'static [&'static str];
-    /// Fields that say whose or what it is: written once, the same for life.
+    /// The fields that identify the record or its owner. They are set once, at creation.
     const FIXED: &'static [&'static str];
-    /// Whether everyone sees it (PL-1); its owner alone where not.
+    /// Whether everyone sees the record (PL-1). If false, only its owner does.
     const PUBLIC: bool = false;
-    /// The change set of its one change.
+    /// The record's change set, which contains one change.
     type Change: ChangeSet;
 
-    /// The change that writes some fields.
+    /// Builds the change that writes the fields of the mask.
     fn changed(resource: Self::Resource, update_mask: FieldMask) -> Self::Change;
 
-    /// What a change writes, and which fields of it.
+    /// Returns the resource that a change writes, and the fields that it writes.
     fn written(change: &Self::Change) -> Option<(&Self::Resource, &FieldMask)>;
 
-    /// Whether it may stand so.
+    /// Checks the whole resource after an update.
     ///
     /// # Errors
-    /// As its rules say.
+    /// The refusal of the record type's own rule.
     fn validate(resource: &Self::Resource) -> Refused<()>;
 }
 
@@ -46,22 +46,22 @@ pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
 #[serde(bound = "")]
 pub struct Plain<K: Kind> {
     owner: TenantId,
-    #[serde(with = "crate::stored")]
+    #[serde(with = "crate::serde_proto")]
     resource: K::Resource,
 }
 
 impl<K: Kind> Plain<K> {
-    /// What it holds, without its name and head.
+    /// Returns the resource without its name and etag.
     #[must_use]
     pub fn get(&self) -> &K::Resource {
         &self.resource
     }
 }
 
-impl<K: Kind> Shown for Plain<K> {
+impl<K: Kind> IntoResource for Plain<K> {
     type Resource = K::Resource;
 
-    fn shown(&self, name: &RecordName, etag: &str, _: &Caller) -> K::Resource {
+    fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> K::Resource {
         self.resource.clone().named(name.to_string(), etag.to_owned())
     }
 }
@@ -71,8 +71,8 @@ impl<K: Kind> Record for Plain<K> {
     const REVISION: u32 = K::REVISION;
     type Change = K::Change;
 
-    fn fold(before: Option<Self>, change: &K::Change, stamp: &Stamp) -> Result<Self, Misfit> {
-        let (from, mask) = K::written(change).ok_or_else(|| Misfit("the change writes nothing".into()))?;
+    fn fold(before: Option<Self>, change: &K::Change, stamp: &Stamp) -> Result<Self, FoldError> {
+        let (from, mask) = K::written(change).ok_or_else(|| FoldError("the change writes nothing".into()))?;
         let mut plain = match before {
             Some(plain) => plain,
             None => {
@@ -80,7 +80,7 @@ impl<K: Kind> Record for Plain<K> {
                 for field in K::FIXED {
                     resource.copy_field(field, from);
                 }
-                let owner = stamp.party.ok_or_else(|| Misfit("nobody is bound by the first change".into()))?;
+                let owner = stamp.party.ok_or_else(|| FoldError("the first change binds no tenant".into()))?;
                 Self { owner, resource }
             }
         };
@@ -99,15 +99,15 @@ impl<K: Kind> Record for Plain<K> {
     }
 }
 
-/// Writes the fields of a mask; `*` is all that can be written. `before` is `None` until it is first written. The change
-/// holds what is new alone.
+/// Writes the fields of a mask; `*` names all writable fields. `before` is `None` until the first write. The change
+/// contains only the fields that differ.
 ///
 /// # Errors
-/// INVALID_FIELD for a mask that is empty or names what cannot be written, or a value that is not known; what `validate`
-/// refuses.
+/// `INVALID_FIELD` if the mask is empty or names a field that cannot be written, or if an enum value is unknown;
+/// otherwise the refusal of `validate`.
 pub fn put<K: Kind>(before: Option<&Plain<K>>, asked: &K::Resource, mask: Option<&FieldMask>) -> Decision<K::Change> {
     if let Some(field) = asked.unknown_enum() {
-        return Err(Refusal::field(field, "holds a value that is not known"));
+        return Err(Refusal::field(field, "has an unknown value"));
     }
     let mut next = before.map(|plain| plain.resource.clone()).unwrap_or_default();
     let mut change = K::Resource::default();
@@ -119,9 +119,5 @@ pub fn put<K: Kind>(before: Option<&Plain<K>>, asked: &K::Resource, mask: Option
     }
     let paths = mask::write(&mut next, &mut change, asked, &mask::fields(mask, K::WRITABLE)?);
     K::validate(&next)?;
-    if paths.is_empty() && before.is_some() {
-        Ok(Vec::new())
-    } else {
-        happened(K::changed(change, FieldMask { paths }))
-    }
+    if paths.is_empty() && before.is_some() { Ok(Vec::new()) } else { emit(K::changed(change, FieldMask { paths })) }
 }

@@ -1,4 +1,4 @@
-//! What a record is: private state that changes fold into, and what the journal must know of it.
+//! Records: private state that changes fold into, and the properties that the journal needs.
 
 use crate::{Caller, RecordName, Refusal, Relation, TenantId, text};
 use chrono::{DateTime, Utc};
@@ -8,80 +8,83 @@ use hansa_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-/// What a rule answers: what happens, or why not. No changes means that all is already as asked.
-pub type Decision<C> = Result<Vec<Happened<C>>, Refusal>;
+/// The outcome of a rule: the changes to append, or a refusal. An empty list means that the state is already as
+/// requested.
+pub type Decision<C> = Result<Vec<Emitted<C>>, Refusal>;
 
-/// A change that a rule decided, with whom it binds and how strongly.
+/// A change that a rule decided, with the party that it binds and its assurance level.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Happened<C> {
-    /// What happened.
+pub struct Emitted<C> {
+    /// The change.
     pub change: C,
-    /// The tenant that is bound; the caller's own where it is `None`.
+    /// The tenant that the change binds; the caller's tenant if `None`.
     pub party: Option<TenantId>,
-    /// How strongly.
+    /// The assurance level.
     pub level: AssuranceLevel,
 }
 
-impl<C> Happened<C> {
-    /// An act of the caller's own tenant, made on the platform.
+impl<C> Emitted<C> {
+    /// Returns a change that binds the caller's own tenant, made on the platform.
     pub fn new(change: impl Into<C>) -> Self {
         Self { change: change.into(), party: None, level: AssuranceLevel::Host }
     }
 
-    /// An act that is attested, or was made on paper.
+    /// Returns a change that another tenant attests or that was made on paper.
     pub fn at_level(change: impl Into<C>, party: Option<TenantId>, level: AssuranceLevel) -> Self {
         Self { change: change.into(), party, level }
     }
 }
 
-/// One change by the caller's own tenant: the usual answer of a rule.
+/// Returns the usual decision of a rule: one change by the caller's own tenant.
 ///
 /// # Errors
-/// Never; it is a `Decision` for the caller's convenience.
-pub fn happened<C>(change: impl Into<C>) -> Decision<C> {
-    Ok(vec![Happened::new(change)])
+/// Never. The return type is a `Decision` so that a rule can end with this call.
+pub fn emit<C>(change: impl Into<C>) -> Decision<C> {
+    Ok(vec![Emitted::new(change)])
 }
 
-/// The last change of a record that is deleted (PL-8): it says why.
+/// Returns the last change of a deleted record, which contains the reason (PL-8).
 ///
 /// # Errors
-/// INVALID_FIELD by PL-8 without a reason.
+/// `INVALID_FIELD` under PL-8 if there is no valid reason.
 pub fn tombstone(reason: &[LocalizedText]) -> Result<Tombstone, Refusal> {
-    text::required("reason", reason).map_err(|refusal| refusal.under("PL-8").help("Say why it is deleted."))?;
+    text::required("reason", reason)
+        .map_err(|refusal| refusal.under("PL-8").help("State why the record is deleted."))?;
     Ok(Tombstone { reason: reason.to_vec() })
 }
 
-/// What a fold may know of a change beside its content.
+/// The facts about a change, other than its content, that a fold may use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stamp {
-    /// Place in the record's history, from 1.
+    /// Position in the record's history, from 1.
     pub version: u64,
-    /// When it happened, as the authority claims.
+    /// Time of the change, as the authority claims it.
     pub at: DateTime<Utc>,
-    /// Who acted.
+    /// The actor who made the change.
     pub actor: Actor,
-    /// The tenant that is bound by it.
+    /// The tenant that the change binds.
     pub party: Option<TenantId>,
-    /// How strongly.
+    /// The assurance level.
     pub level: AssuranceLevel,
 }
 
-/// A change that cannot follow the state before it. It cannot come from a rule: the record is frozen and reported.
+/// A change that cannot follow the state before it. Rules never produce such a change, so the journal freezes the
+/// record and reports it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Misfit(pub String);
+pub struct FoldError(pub String);
 
-/// Who may see a record (PL-1).
+/// The tenants that may see a record (PL-1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
-    /// Every tenant, and the public.
+    /// Whether every tenant and the public see the record.
     pub public: bool,
-    /// The tenants that see it in any case, sorted, without doubles.
+    /// The tenants that always see the record, sorted, without duplicates.
     pub tenants: Vec<TenantId>,
 }
 
 impl Audience {
-    /// These tenants, and nobody else.
+    /// Returns an audience of only these tenants.
     #[must_use]
     pub fn of(tenants: impl IntoIterator<Item = TenantId>) -> Self {
         let mut tenants: Vec<_> = tenants.into_iter().collect();
@@ -90,48 +93,62 @@ impl Audience {
         Self { public: false, tenants }
     }
 
-    /// The same tenants, and everyone.
+    /// Returns the same audience with the public flag set.
     #[must_use]
     pub fn and_public(mut self, public: bool) -> Self {
         self.public = public;
         self
     }
 
-    /// Whether the tenant may see the record.
+    /// Returns the relation of a tenant to the record of `owner` with this audience.
+    #[must_use]
+    pub fn relation(&self, owner: TenantId, tenant: TenantId) -> Relation {
+        if tenant == owner {
+            Relation::Owner
+        } else if self.tenants.binary_search(&tenant).is_ok() {
+            Relation::Party
+        } else if self.public {
+            Relation::Public
+        } else {
+            Relation::Stranger
+        }
+    }
+
+    /// Returns whether the tenant may see the record.
     #[must_use]
     pub fn includes(&self, tenant: TenantId) -> bool {
         self.public || self.tenants.binary_search(&tenant).is_ok()
     }
 
-    /// As it stands in an envelope.
+    /// Converts to the message of an envelope.
     #[must_use]
     pub fn to_proto(&self) -> types::Audience {
         types::Audience { public: self.public, tenants: self.tenants.iter().map(|t| t.name()).collect() }
     }
 
-    /// As read from an envelope.
+    /// Converts from the message of an envelope.
     ///
     /// # Errors
-    /// Where a tenant's name is malformed.
+    /// `INVALID_FIELD` if a tenant's name is malformed.
     pub fn from_proto(audience: &types::Audience) -> Result<Self, Refusal> {
         let tenants = audience.tenants.iter().map(|t| TenantId::parse(t, "audience.tenants"));
         Ok(Self::of(tenants.collect::<Result<Vec<_>, _>>()?).and_public(audience.public))
     }
 }
 
-/// What of a change everyone may see, once its record is public (PL-1).
+/// The part of a change that the public may see if its record is public (PL-1).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Disclosed<C> {
-    /// All of it, as it was signed.
+    /// The whole change, with its signatures.
     Whole,
-    /// This much of it, without signatures, which would show the rest, and without who acted.
+    /// A part of the change, without actor and signatures: checking a signature needs the whole change.
     Part(C),
-    /// Nothing.
+    /// No part of the change.
     Hidden,
 }
 
 impl<C> Disclosed<C> {
-    /// The part, as something else.
+    /// Converts the part.
     pub fn map<D>(self, part: impl FnOnce(C) -> D) -> Disclosed<D> {
         match self {
             Self::Whole => Disclosed::Whole,
@@ -141,90 +158,81 @@ impl<C> Disclosed<C> {
     }
 }
 
-/// A kind of record. Its state is private to its domain crate and may change shape at any time: a snapshot carries
-/// `REVISION`, and one of another revision is ignored and folded again.
+/// A type of record. Its state is private to its domain crate and may change shape at any time: a snapshot stores its
+/// `REVISION`, and the journal ignores a snapshot of another revision and folds the changes again.
 pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Sized + 'static {
-    /// The collection of its resource names, such as `agreements`; unique across services.
+    /// The collection of the records' resource names, such as `agreements`; unique across services.
     const COLLECTION: &'static str;
-    /// Raised whenever the state's shape or fold changes.
+    /// Raise this when the state's shape or its fold changes.
     const REVISION: u32;
-    /// What can happen to it.
+    /// The record's change set.
     type Change: ChangeSet;
 
-    /// The state after a change; `before` is `None` for the first.
+    /// Returns the state after a change. `before` is `None` for the first change.
     ///
     /// # Errors
-    /// Where the change cannot follow.
-    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, Misfit>;
+    /// A [`FoldError`] if the change cannot follow the state.
+    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, FoldError>;
 
-    /// The tenant whose record it is; its home node is the authority.
+    /// Returns the tenant that owns the record. Its home node is the authority.
     fn owner(&self) -> TenantId;
 
-    /// Who may see it now. It never shrinks but by a tombstone.
+    /// Returns the current audience. Only a tombstone may shrink it.
     fn audience(&self) -> Audience;
 
-    /// What of a change those see who read the record because it is public, and for no other reason.
+    /// Returns the part of a change for readers who see the record only because it is public.
     fn disclosed(change: &Self::Change) -> Disclosed<Self::Change> {
         let _ = change;
         Disclosed::Whole
     }
 
-    /// What of its tombstone those see (PL-8).
+    /// Returns the part of the tombstone for these readers (PL-8).
     #[must_use]
     fn tombstone_disclosed() -> Disclosed<Tombstone> {
         Disclosed::Whole
     }
 
-    /// How the caller's tenant stands to it.
+    /// Returns the relation of the caller's tenant to the record.
     fn relation(&self, caller: &Caller) -> Relation {
-        let audience = self.audience();
-        if caller.tenant == self.owner() {
-            Relation::Owner
-        } else if audience.tenants.binary_search(&caller.tenant).is_ok() {
-            Relation::Party
-        } else if audience.public {
-            Relation::Public
-        } else {
-            Relation::Stranger
-        }
+        self.audience().relation(self.owner(), caller.tenant)
     }
 
-    /// When it next has something to do by itself; the journal then calls `on_due` exactly once.
+    /// Returns the time at which the record next changes by itself. The journal then calls `on_due` exactly once.
     fn due(&self) -> Option<DateTime<Utc>> {
         None
     }
 
-    /// What time itself does to it at `due`, an instant that `due()` named. The answer must move `due()` on.
-    fn on_due(&self, due: DateTime<Utc>) -> Vec<Happened<Self::Change>> {
+    /// Returns the changes that are due at `due`, a time that `due()` returned. They must move `due()` on.
+    fn on_due(&self, due: DateTime<Utc>) -> Vec<Emitted<Self::Change>> {
         let _ = due;
         Vec::new()
     }
 }
 
-/// A record that the contract shows as a resource.
-pub trait Shown: Record {
-    /// The resource.
+/// A record that the contract exposes as a resource.
+pub trait IntoResource: Record {
+    /// The resource message.
     type Resource: Texts;
 
-    /// As the contract shows it to a caller who may see it, with its name and the head of its history.
-    fn shown(&self, name: &RecordName, etag: &str, caller: &Caller) -> Self::Resource;
+    /// Converts the state to the resource that the caller may see, with its name and etag.
+    fn to_resource(&self, name: &RecordName, etag: &str, caller: &Caller) -> Self::Resource;
 }
 
-/// What services keep of a record that is another's. It stands in the owner's domain crate, so that services know each
-/// other's domains alone.
+/// The state that a service mirrors of another service's records. It is defined in the owner's domain crate, so
+/// services depend only on each other's domain crates.
 pub trait Reference: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// The collection of the records, such as `cities`.
     const COLLECTION: &'static str;
-    /// Raised whenever its shape or fold changes: what is kept is then folded anew.
+    /// Raise this when the shape or the fold changes. The mirror is then folded again from the changes.
     const REVISION: u32;
-    /// What can happen to the records.
+    /// The records' change set.
     type Change: ChangeSet;
 
-    /// What is kept after a change; `before` is `None` for the first.
+    /// Returns the mirrored state after a change. `before` is `None` for the first change.
     ///
     /// # Errors
-    /// Where the change cannot follow: the record is put into quarantine.
-    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, Misfit>;
+    /// A [`FoldError`] if the change cannot follow the state. The record then goes into quarantine.
+    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, FoldError>;
 }
 
 #[cfg(test)]

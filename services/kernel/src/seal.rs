@@ -1,20 +1,20 @@
-//! Seals: what stands in a change in place of personal data and free text (PL-7).
+//! Seals: keyed hashes that replace personal data and free text in a change (PL-7).
 //!
-//! Value and salt lie in an erasable store. Once both are gone, nothing in the changes tells what the value was, and the
-//! changes still verify.
+//! The value and its salt are kept in an erasable store. Once both are erased, the changes reveal nothing about the
+//! value and still verify.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Bytes of a salt and of a seal.
+/// Length of a salt and of a seal, in bytes.
 pub const SEAL_BYTES: usize = 32;
 
-/// A value that is to be stored apart, with the seal that stands for it.
+/// A value to store outside the change, with the seal that replaces it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed {
-    /// What stands in the change.
+    /// The seal, which the change contains.
     pub seal: [u8; SEAL_BYTES],
-    /// Random, one a value.
+    /// The random salt, unique per value.
     pub salt: [u8; SEAL_BYTES],
     /// The value.
     pub value: Vec<u8>,
@@ -26,13 +26,13 @@ impl std::fmt::Debug for Sealed {
     }
 }
 
-/// The seal of a value under a salt: HMAC-SHA256 with the salt as its key.
+/// Seals a value under a salt: HMAC-SHA256 with the salt as its key.
 #[must_use]
 pub fn seal(value: &[u8], salt: [u8; SEAL_BYTES]) -> Sealed {
     Sealed { seal: mac(value, &salt).finalize().into_bytes().into(), salt, value: value.to_vec() }
 }
 
-/// Whether the seal stands for this value, in constant time.
+/// Checks in constant time whether the seal belongs to this value and salt.
 #[must_use]
 pub fn opens(seal: &[u8], salt: &[u8; SEAL_BYTES], value: &[u8]) -> bool {
     mac(value, salt).verify_slice(seal).is_ok()

@@ -1,4 +1,4 @@
-//! Checks of texts, and texts as a record's state keeps them.
+//! Checks of texts that callers send.
 
 use crate::{
     limits::{ID_CHARS, LANGUAGE_TAG_CHARS, NAME_CHARS, TEXT_CHARS, TEXT_LANGUAGES, URI_CHARS},
@@ -6,7 +6,7 @@ use crate::{
 };
 use hansa_proto::types::LocalizedText;
 
-/// The start of what a caller sent, safe to quote in a refusal.
+/// Returns the start of a caller's text without control characters, safe to quote in a refusal.
 #[must_use]
 pub fn excerpt(text: &str) -> String {
     let mut out: String = text.chars().filter(|c| !c.is_control()).take(60).collect();
@@ -16,18 +16,18 @@ pub fn excerpt(text: &str) -> String {
     out
 }
 
-/// A one-line name: not empty, without control characters, at most `NAME_CHARS` long.
+/// Checks a one-line name: not empty, no control characters, at most `NAME_CHARS` characters.
 ///
 /// # Errors
-/// INVALID_FIELD.
+/// `INVALID_FIELD` if the name breaks one of these limits.
 pub fn name(field: &str, text: &str) -> Refused<()> {
     line(field, text, NAME_CHARS)
 }
 
-/// An id that people give to a part of a record: lower-case letters, digits and hyphens, a letter first.
+/// Checks an id that people give to a part of a record: lower-case letters, digits and hyphens, a letter first.
 ///
 /// # Errors
-/// INVALID_FIELD.
+/// `INVALID_FIELD` if the id has another form or is too long.
 pub fn id(field: &str, id: &str) -> Refused<()> {
     let well_formed = id.len() <= ID_CHARS
         && id.starts_with(|c: char| c.is_ascii_lowercase())
@@ -39,10 +39,10 @@ pub fn id(field: &str, id: &str) -> Refused<()> {
     Err(Refusal::field(field, format!("{what}, at most {ID_CHARS} long")))
 }
 
-/// A URI or a reference to a document; may be empty.
+/// Checks a URI or a reference to a document. An empty text is valid.
 ///
 /// # Errors
-/// INVALID_FIELD.
+/// `INVALID_FIELD` if the text is blank, too long or contains control characters.
 pub fn reference(field: &str, text: &str) -> Refused<()> {
     if text.is_empty() { Ok(()) } else { line(field, text, URI_CHARS) }
 }
@@ -55,15 +55,15 @@ fn line(field: &str, text: &str, most: usize) -> Refused<()> {
         return Err(Refusal::field(field, format!("is longer than {most} characters")));
     }
     if text.chars().any(char::is_control) {
-        return Err(Refusal::field(field, "holds control characters"));
+        return Err(Refusal::field(field, "contains control characters"));
     }
     Ok(())
 }
 
-/// A BCP 47 language tag, by its form.
+/// Checks the form of a BCP 47 language tag. It does not look the tag up.
 ///
 /// # Errors
-/// INVALID_FIELD.
+/// `INVALID_FIELD` if the tag is malformed.
 pub fn language(field: &str, tag: &str) -> Refused<()> {
     let well_formed = !tag.is_empty()
         && tag.len() <= LANGUAGE_TAG_CHARS
@@ -75,10 +75,10 @@ pub fn language(field: &str, tag: &str) -> Refused<()> {
     if well_formed { Ok(()) } else { Err(Refusal::field(field, format!("`{}` is not a language tag", excerpt(tag)))) }
 }
 
-/// A text in several languages that must be there: at least one language, each once, each with its text (PL-6).
+/// Checks a required text in several languages: at least one language, each once, each with its text (PL-6).
 ///
 /// # Errors
-/// INVALID_FIELD.
+/// `INVALID_FIELD` if the text is missing or [`optional`] refuses it.
 pub fn required(field: &str, texts: &[LocalizedText]) -> Refused<()> {
     if texts.is_empty() {
         return Err(Refusal::field(field, "is required"));
@@ -86,10 +86,10 @@ pub fn required(field: &str, texts: &[LocalizedText]) -> Refused<()> {
     optional(field, texts)
 }
 
-/// The same for a text that may be left out.
+/// Checks an optional text in several languages: each language once, each with its text (PL-6).
 ///
 /// # Errors
-/// INVALID_FIELD.
+/// `INVALID_FIELD` if there are too many languages, or one is malformed, repeated, empty or too long.
 pub fn optional(field: &str, texts: &[LocalizedText]) -> Refused<()> {
     if texts.len() > TEXT_LANGUAGES {
         return Err(Refusal::field(field, format!("has more than {TEXT_LANGUAGES} languages")));
@@ -106,7 +106,7 @@ pub fn optional(field: &str, texts: &[LocalizedText]) -> Refused<()> {
             return Err(Refusal::field(format!("{field}.text"), format!("is longer than {TEXT_CHARS} characters")));
         }
         if texts[..i].iter().any(|other| other.language_code == text.language_code) {
-            return Err(Refusal::field(format!("{field}.language_code"), "stands twice"));
+            return Err(Refusal::field(format!("{field}.language_code"), "is repeated"));
         }
     }
     Ok(())

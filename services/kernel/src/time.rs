@@ -1,61 +1,61 @@
-//! Instants in UTC, dates as dates, and what lies between them.
+//! Instants in UTC and calendar dates: conversion, checks, arithmetic.
 
 use crate::refusal::{Refusal, Refused};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, SubsecRound, Utc};
 use hansa_proto::google::r#type::Date;
 use prost_types::Timestamp;
 
-/// The moment of a command, handed in by the chassis: rules have no clock.
+/// The time of a command. The chassis passes it in, because rules have no clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Now, in whole microseconds.
+    /// The current time, in whole microseconds.
     pub now: DateTime<Utc>,
 }
 
 impl Moment {
-    /// From any instant; cut to whole microseconds, which every store keeps.
+    /// Creates a moment, truncated to whole microseconds, the precision of every store.
     #[must_use]
     pub fn at(now: DateTime<Utc>) -> Self {
         Self { now: now.trunc_subsecs(6) }
     }
 
-    /// The date in UTC.
+    /// Returns the date in UTC.
     #[must_use]
     pub fn today(self) -> NaiveDate {
         self.now.date_naive()
     }
 }
 
-/// The instant from which a day is over everywhere on Earth: noon UTC of the day after. Terms and deadlines that are
-/// dates without a zone end then, so that no party loses part of its last day.
+/// Returns the instant at which a day has ended everywhere on Earth: noon UTC of the next day. Terms and deadlines
+/// given as dates without a time zone end at that instant, so that no party loses part of its last day.
 #[must_use]
 pub fn over_everywhere(day: NaiveDate) -> DateTime<Utc> {
     let noon = chrono::NaiveTime::from_hms_opt(12, 0, 0).expect("noon is a time");
     day.checked_add_days(Days::new(1)).unwrap_or(NaiveDate::MAX).and_time(noon).and_utc()
 }
 
-/// A date some months later, cut to the end of a shorter month; the last date of all where it would be later.
+/// Adds months to a date. The day is clamped to the end of a shorter month, an overflow to the last date.
 #[must_use]
 pub fn months_later(day: NaiveDate, months: u32) -> NaiveDate {
     day.checked_add_months(Months::new(months)).unwrap_or(NaiveDate::MAX)
 }
 
-/// A date some months earlier.
+/// Subtracts months from a date, clamped in the same way.
 #[must_use]
 pub fn months_earlier(day: NaiveDate, months: u32) -> NaiveDate {
     day.checked_sub_months(Months::new(months)).unwrap_or(NaiveDate::MIN)
 }
 
-/// An instant as the contract writes it.
+/// Converts an instant to its message.
 #[must_use]
 pub fn timestamp(at: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: at.timestamp(), nanos: i32::try_from(at.timestamp_subsec_nanos()).unwrap_or(0) }
 }
 
-/// An instant of the contract, cut to microseconds.
+/// Converts a timestamp message to an instant, truncated to microseconds.
 ///
 /// # Errors
-/// INVALID_FIELD where it is missing or out of range.
+/// `INVALID_FIELD` if the timestamp is missing or out of range.
 pub fn instant(field: &str, at: Option<&Timestamp>) -> Refused<DateTime<Utc>> {
     let at = at.ok_or_else(|| Refusal::field(field, "is required"))?;
     u32::try_from(at.nanos)
@@ -66,16 +66,16 @@ pub fn instant(field: &str, at: Option<&Timestamp>) -> Refused<DateTime<Utc>> {
         .ok_or_else(|| Refusal::field(field, "is not a time between the years 1 and 9999"))
 }
 
-/// A date as the contract writes it.
+/// Converts a date to its message.
 #[must_use]
 pub fn date(day: NaiveDate) -> Date {
     Date { year: day.year(), month: day.month().cast_signed(), day: day.day().cast_signed() }
 }
 
-/// A whole date of the contract.
+/// Converts a date message to a date. The message must contain year, month and day.
 ///
 /// # Errors
-/// INVALID_FIELD where it is missing, partial or no date.
+/// `INVALID_FIELD` if the date is missing, partial or invalid.
 pub fn day(field: &str, date: Option<&Date>) -> Refused<NaiveDate> {
     let date = date.ok_or_else(|| Refusal::field(field, "is required"))?;
     let (month, of_month) = (u32::try_from(date.month).unwrap_or(0), u32::try_from(date.day).unwrap_or(0));
@@ -84,10 +84,10 @@ pub fn day(field: &str, date: Option<&Date>) -> Refused<NaiveDate> {
         .ok_or_else(|| Refusal::field(field, "is not a whole date (year, month and day)"))
 }
 
-/// A date that may be left out.
+/// Converts an optional date message to a date.
 ///
 /// # Errors
-/// INVALID_FIELD where it is there and no date.
+/// `INVALID_FIELD` if the date is present and partial or invalid.
 pub fn day_if_any(field: &str, date: Option<&Date>) -> Refused<Option<NaiveDate>> {
     date.map(|d| day(field, Some(d))).transpose()
 }

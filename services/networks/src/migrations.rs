@@ -1,28 +1,25 @@
-//! The tables of the service's views.
+//! The migrations of the service's own schema: the tables of its views.
 
-use hansa_journal::Step;
-use sea_orm_migration::{prelude::*, schema::*};
+use crate::views;
+use hansa_journal::Migration;
+use sea_orm_migration::prelude::*;
 
-/// The journal's steps, then the service's.
+/// The migrations of the journal and of the service.
 #[derive(Debug)]
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut steps = hansa_journal::migrations();
-        steps.push(Box::new(first()));
-        steps
+        let mut migrations = hansa_journal::migrations();
+        migrations.push(Box::new(first()));
+        migrations
     }
 }
 
-fn first() -> Step {
-    let view = |table: &'static str| Table::create().table(table).col(uuid("record").primary_key()).to_owned();
-    let mut memberships = view("memberships");
-    memberships.col(string("sort_key")).col(uuid("network")).col(uuid("city")).col(integer("state"));
-    memberships.col(uuid("secretariat")).col(uuid("member")).col(boolean("public"));
-    Step::new("networks_0001")
-        .table(view("networks").col(string("sort_name")).col(integer("kind")).col(integer("scope")))
-        .table(&memberships)
+fn first() -> Migration {
+    Migration::new("networks_0001")
+        .view::<views::network::Entity>()
+        .view::<views::membership::Entity>()
         .index("networks_sort", "networks", &["sort_name", "record"])
         .index("memberships_sort", "memberships", &["sort_key", "record"])
         .index("memberships_network", "memberships", &["network", "sort_key", "record"])

@@ -1,4 +1,4 @@
-//! The service over a real store: what follows from what, across restarts.
+//! The service over a real store: the effects of commands, events and timers, also across restarts.
 #![allow(clippy::unwrap_used)]
 
 mod inheritance;
@@ -7,32 +7,27 @@ mod timers;
 
 use crate::{
     Migrator,
-    api::{Agreements, facts},
-    from_itself, from_register,
-    subscriptions::succession,
+    api::Agreements,
+    facts,
+    subscriptions::{queues, register, succession},
 };
 use async_trait::async_trait;
 use chrono::{DateTime, TimeZone, Utc};
 use hansa_chassis::{
-    Desk,
+    Handlers,
+    auth_layer::Rpc,
     changes::Changes,
-    guard::Rpc,
     policy::{CONTRACT, Policy},
 };
-use hansa_journal::{
-    Journal, ManualClock, NodeKeys, Store,
-    subscription::{Delivery, JournalSource, Source},
-};
-use hansa_kernel::{Caller, PersonId, RecordId, RecordName, Refusal, Role, TenantId, envelope, time};
+use hansa_journal::{Delivery, Journal, JournalError, JournalSource, ManualClock, NodeKeys, Source, Store};
+use hansa_kernel::{Caller, PersonId, RecordId, RecordName, Role, TenantId, envelope, time};
 use hansa_partnerships_domain::agreement::{Agreement, Both};
 use hansa_proto::{
     ChangeSet,
-    changes::{EraseTextsRequest, ListChangesRequest, ListRecordChangesRequest, change_service_server::ChangeService},
+    changes::{EraseTextsRequest, ListChangesRequest, ListRecordChangesRequest},
     google::r#type::Date,
-    partnerships::{
-        self as p, AgreementKind, AgreementState, agreement_service_server::AgreementService,
-        attestation_service_server::AttestationService, partnership_service_server::PartnershipService,
-    },
+    handlers::{AgreementServiceHandler, AttestationServiceHandler, ChangeServiceHandler, PartnershipServiceHandler},
+    partnerships::{self as p, AgreementKind, AgreementState},
     register::{CityImported, CityJoined, CityRow, CityTier, city_change},
     types::{ChangeEnvelope, LocalizedText},
 };
@@ -46,7 +41,7 @@ const B: TenantId = TenantId(Uuid::from_u128(0xb));
 const STRANGER: TenantId = TenantId(Uuid::from_u128(0xc));
 const NODE: TenantId = TenantId(Uuid::from_u128(0xd));
 
-/// Two cities of the platform, and one that has not joined.
+/// Cities 1 and 2 have joined the platform, city 3 has not.
 fn city(n: u128) -> RecordId {
     RecordId(Uuid::from_u128(0x100 + n))
 }
@@ -59,7 +54,7 @@ fn words(text: &str) -> Vec<LocalizedText> {
     vec![LocalizedText { language_code: "en".into(), text: text.into(), ..LocalizedText::default() }]
 }
 
-/// A register that says what it is told to.
+/// A fake register that delivers the changes it is given.
 struct Register(Vec<Delivery>);
 
 impl Register {
@@ -104,15 +99,15 @@ impl Register {
 
 #[async_trait]
 impl Source for Register {
-    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, Refusal> {
+    async fn next(&mut self, after: i64) -> Result<Vec<Delivery>, JournalError> {
         Ok(self.0.iter().filter(|one| one.position > after).cloned().collect())
     }
 
-    async fn history(&self, _record: &RecordName, _after: u64) -> Result<Vec<ChangeEnvelope>, Refusal> {
+    async fn history(&self, _record: &RecordName, _after: u64) -> Result<Vec<ChangeEnvelope>, JournalError> {
         Ok(Vec::new())
     }
 
-    async fn applied(&mut self) -> Result<(), Refusal> {
+    async fn acknowledge(&mut self) -> Result<(), JournalError> {
         Ok(())
     }
 }
@@ -121,10 +116,10 @@ fn day(year: i32, month: u32, of_month: u32) -> DateTime<Utc> {
     Utc.with_ymd_and_hms(year, month, of_month, 9, 0, 0).unwrap()
 }
 
-/// The service in a folder, as its callers meet it.
+/// The service over a store, with its handlers and a manual clock.
 struct House {
     journal: Journal,
-    desk: Agreements,
+    rpcs: Agreements,
     clock: ManualClock,
 }
 
@@ -136,18 +131,19 @@ impl House {
     async fn on(store: Store, now: DateTime<Utc>) -> Self {
         let clock = ManualClock::at(now);
         let node = NodeKeys::from_secret(&[7; 32]);
-        let journal = crate::journal().open(store, node, Arc::new(clock.clone())).await.unwrap();
+        let journal = crate::service().into_journal().open(store, node, Arc::new(clock.clone())).await.unwrap();
         let mut policy = Policy::default();
         policy.add("hansa.partnerships.v1", include_str!("../policy.cedar")).unwrap();
-        let desk = Agreements(Desk::new(journal.clone(), Arc::new(policy)));
-        from_register(&journal).step(&mut Register::of_three()).await.unwrap();
-        Self { journal, desk, clock }
+        let drain = CancellationToken::new();
+        let rpcs = Agreements::from(Handlers::new(journal.clone(), Arc::new(policy), drain));
+        register::subscription(&journal).step(&mut Register::of_three()).await.unwrap();
+        Self { journal, rpcs, clock }
     }
 
-    /// Works off what its own changes led to.
+    /// Delivers the service's own changes and runs the supersession queue.
     async fn settle(&self) -> usize {
-        from_itself(&self.journal).step(&mut JournalSource::of(&self.journal)).await.unwrap();
-        crate::superseding(&self.journal).step().await.unwrap()
+        succession::subscription(&self.journal).step(&mut JournalSource::new(&self.journal)).await.unwrap();
+        crate::supersede(&self.journal).step().await.unwrap()
     }
 
     async fn load(&self, name: &str) -> Arc<Agreement> {
@@ -162,7 +158,7 @@ impl House {
         past.iter().map(|change| last(&change.envelope.r#type)).collect()
     }
 
-    /// Fires until nothing is due.
+    /// Fires timers until none is due.
     async fn fire(&self) {
         while self.journal.fire_due().await.unwrap() > 0 {}
     }
@@ -198,25 +194,25 @@ fn proposal(kind: AgreementKind, supersedes: &str) -> p::CreateAgreementRequest 
     }
 }
 
-/// From the proposal to both signatures.
+/// Runs an agreement from the proposal to both signatures.
 async fn concluded(house: &House, kind: AgreementKind, supersedes: &str) -> String {
     conclude(house, kind, proposal(kind, supersedes)).await
 }
 
 async fn conclude(house: &House, kind: AgreementKind, asked: p::CreateAgreementRequest) -> String {
-    let desk = &house.desk;
-    let made = desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await;
+    let rpcs = &house.rpcs;
+    let made = rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await;
     let name = made.unwrap().into_inner().name;
     let asked = p::OpenDialogueRequest { name: name.clone(), ..Default::default() };
-    desk.open_dialogue(by(B, Role::IrOfficer, "OpenDialogue", asked)).await.unwrap();
+    rpcs.open_dialogue(by(B, Role::IrOfficer, "OpenDialogue", asked)).await.unwrap();
     let asked = p::PutForwardRationaleRequest { name: name.clone(), rationale: words("Why"), ..Default::default() };
-    desk.put_forward_rationale(by(A, Role::IrOfficer, "PutForwardRationale", asked)).await.unwrap();
+    rpcs.put_forward_rationale(by(A, Role::IrOfficer, "PutForwardRationale", asked)).await.unwrap();
     let asked = p::ConfirmRationaleRequest { name: name.clone(), revision: 1, ..Default::default() };
-    desk.confirm_rationale(by(B, Role::IrOfficer, "ConfirmRationale", asked)).await.unwrap();
+    rpcs.confirm_rationale(by(B, Role::IrOfficer, "ConfirmRationale", asked)).await.unwrap();
     let asked = p::PutForwardPlanRequest { name: name.clone(), plan: words("What"), ..Default::default() };
-    desk.put_forward_plan(by(B, Role::IrOfficer, "PutForwardPlan", asked)).await.unwrap();
+    rpcs.put_forward_plan(by(B, Role::IrOfficer, "PutForwardPlan", asked)).await.unwrap();
     let asked = p::ConfirmPlanRequest { name: name.clone(), revision: 2, ..Default::default() };
-    desk.confirm_plan(by(A, Role::IrOfficer, "ConfirmPlan", asked)).await.unwrap();
+    rpcs.confirm_plan(by(A, Role::IrOfficer, "ConfirmPlan", asked)).await.unwrap();
     for tenant in [A, B] {
         if kind != AgreementKind::Memorandum {
             let asked = p::RecordCouncilVoteRequest {
@@ -226,18 +222,18 @@ async fn conclude(house: &House, kind: AgreementKind, asked: p::CreateAgreementR
                 document: "doc:minutes".into(),
                 ..Default::default()
             };
-            desk.record_council_vote(by(tenant, Role::CouncilClerk, "RecordCouncilVote", asked)).await.unwrap();
+            rpcs.record_council_vote(by(tenant, Role::CouncilClerk, "RecordCouncilVote", asked)).await.unwrap();
         }
     }
     for tenant in [A, B] {
         let asked = p::SignAgreementRequest { name: name.clone(), ..Default::default() };
-        desk.sign_agreement(by(tenant, Role::Mayor, "SignAgreement", asked)).await.unwrap();
+        rpcs.sign_agreement(by(tenant, Role::Mayor, "SignAgreement", asked)).await.unwrap();
     }
     name
 }
 
 async fn listed(house: &House, tenant: TenantId, asked: p::ListAgreementsRequest) -> Vec<p::Agreement> {
-    let answer = house.desk.list_agreements(by(tenant, Role::Observer, "ListAgreements", asked)).await;
+    let answer = house.rpcs.list_agreements(by(tenant, Role::Observer, "ListAgreements", asked)).await;
     answer.unwrap().into_inner().agreements
 }
 
@@ -254,7 +250,7 @@ fn importing(tie: &str, partner: u128) -> p::AgreementRow {
 async fn import(house: &House, rows: Vec<p::AgreementRow>) -> Vec<p::ImportedAgreement> {
     let asked = p::BatchImportAgreementsRequest { rows, ..Default::default() };
     let asked = by(NODE, Role::Steward, "BatchImportAgreements", asked);
-    house.desk.batch_import_agreements(asked).await.unwrap().into_inner().rows
+    house.rpcs.batch_import_agreements(asked).await.unwrap().into_inner().rows
 }
 
 // AG-3.
@@ -269,7 +265,7 @@ async fn ag_3_a_stronger_agreement_takes_the_place_of_a_weaker_one_once() {
     assert_eq!(house.load(&weak).await.state(), AgreementState::Superseded);
     assert_eq!(house.load(&strong).await.state(), AgreementState::Active);
     let before = house.types(&weak).await;
-    house.journal.mark(succession::QUEUE, [RecordName::parse_any(&strong, "name").unwrap().id.0]).await.unwrap();
+    house.journal.mark(queues::SUPERSEDE, [RecordName::parse_any(&strong, "name").unwrap().id.0]).await.unwrap();
     assert_eq!(house.settle().await, 1);
     assert_eq!(house.types(&weak).await, before);
     house.rebuilt().await;
@@ -281,12 +277,12 @@ async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_th
     let folder = tempfile::tempdir().unwrap();
     let house = House::open(folder.path(), day(2024, 1, 10)).await;
     let asked = proposal(AgreementKind::Memorandum, "");
-    let made = house.desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap().into_inner();
+    let made = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap().into_inner();
     assert_eq!(made.terms.unwrap().title[0].text, "Together");
     assert_eq!(listed(&house, STRANGER, Default::default()).await.len(), 0);
     assert_eq!(listed(&house, B, Default::default()).await.len(), 1);
     let get = |tenant| by(tenant, Role::Observer, "GetAgreement", p::GetAgreementRequest { name: made.name.clone() });
-    assert_eq!(house.desk.get_agreement(get(STRANGER)).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(house.rpcs.get_agreement(get(STRANGER)).await.unwrap_err().code(), Code::NotFound);
 
     let name = concluded(&house, AgreementKind::Memorandum, "").await;
     let asked = p::ListAgreementsRequest { city: city_name(2), country: "FR".into(), ..Default::default() };
@@ -300,12 +296,12 @@ async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_th
     assert_eq!(listed(&house, A, active).await[0].rationale.as_ref().unwrap().text[0].text, "Why");
 
     let asked = p::ListActivitiesRequest { parent: name.clone(), ..Default::default() };
-    let refused = house.desk.list_activities(by(STRANGER, Role::Mayor, "ListActivities", asked)).await;
+    let refused = house.rpcs.list_activities(by(STRANGER, Role::Mayor, "ListActivities", asked)).await;
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
     let export =
         |tenant| by(tenant, Role::Observer, "ExportAgreement", p::ExportAgreementRequest { name: name.clone() });
-    assert_eq!(house.desk.export_agreement(export(STRANGER)).await.unwrap_err().code(), Code::NotFound);
-    let document = house.desk.export_agreement(export(B)).await.unwrap().into_inner();
+    assert_eq!(house.rpcs.export_agreement(export(STRANGER)).await.unwrap_err().code(), Code::NotFound);
+    let document = house.rpcs.export_agreement(export(B)).await.unwrap().into_inner();
     let key = house.journal.node().verifying();
     let history = envelope::verify_chain(&document.changes, |name| (*name == document.keys[0].name).then_some(key));
     assert_eq!(history.unwrap().len(), 9);
@@ -332,15 +328,15 @@ async fn pl_6_a_text_keeps_its_languages_and_which_of_them_are_authentic() {
     });
     let mut asked = proposal(AgreementKind::Memorandum, "");
     asked.terms.as_mut().unwrap().title = title.to_vec();
-    let made = house.desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked.clone())).await.unwrap();
+    let made = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked.clone())).await.unwrap();
     let get = p::GetAgreementRequest { name: made.into_inner().name };
-    let read = house.desk.get_agreement(by(B, Role::Observer, "GetAgreement", get)).await.unwrap().into_inner();
+    let read = house.rpcs.get_agreement(by(B, Role::Observer, "GetAgreement", get)).await.unwrap().into_inner();
     let title = read.terms.unwrap().title;
     let read: Vec<_> = title.iter().map(|t| (t.language_code.as_str(), t.text.as_str(), t.authentic)).collect();
     assert_eq!(read, said);
     asked.terms.as_mut().unwrap().title[1].language_code = "fr".into();
-    let twice = house.desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap_err();
-    assert_eq!(twice.code(), Code::InvalidArgument, "a language stands once");
+    let twice = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap_err();
+    assert_eq!(twice.code(), Code::InvalidArgument, "a language may occur only once");
 }
 
 #[tokio::test]
@@ -349,7 +345,7 @@ async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_sign
     let house = House::open(folder.path(), day(2024, 1, 10)).await;
     let name = concluded(&house, AgreementKind::Memorandum, "").await;
     let journals = HashMap::from([(crate::NAME, house.journal.clone())]);
-    let changes = Changes::new(journals, Arc::new(Policy::default()), CancellationToken::new());
+    let changes = Changes::new(journals, &Arc::new(Policy::default()), &CancellationToken::new());
     let history = async |tenant, page_size, page_token| {
         let asked = ListRecordChangesRequest { record: name.clone(), page_size, page_token };
         changes.list_record_changes(by(tenant, Role::Observer, "ListRecordChanges", asked)).await.unwrap().into_inner()
@@ -363,7 +359,7 @@ async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_sign
     let payloads: Vec<_> = seen.iter().map(|change| change.payload.clone().unwrap().value).collect();
     let holds = |text: &str| payloads.iter().any(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()));
     assert!(holds("City 2") && !holds("Together"));
-    // A page of which nothing is shown still leads on.
+    // A page without visible changes still has a next page token.
     let first = history(STRANGER, 3, String::new()).await;
     let second = history(STRANGER, 3, first.next_page_token).await;
     assert_eq!((first.changes.len(), second.changes.len()), (1, 0));
@@ -402,13 +398,13 @@ async fn ag_13_a_batch_of_ties_enters_once_and_bad_rows_fail_alone() {
         origin: importing("1", 2).origin,
         ..Default::default()
     };
-    let again = house.desk.import_agreement(by(NODE, Role::Steward, "ImportAgreement", asked)).await;
+    let again = house.rpcs.import_agreement(by(NODE, Role::Steward, "ImportAgreement", asked)).await;
     assert_eq!(again.unwrap_err().code(), Code::AlreadyExists);
 
     let asked = p::ClaimAgreementRequest { name: done[0].name.clone(), ..Default::default() };
-    let refused = house.desk.claim_agreement(by(STRANGER, Role::Mayor, "ClaimAgreement", asked.clone())).await;
+    let refused = house.rpcs.claim_agreement(by(STRANGER, Role::Mayor, "ClaimAgreement", asked.clone())).await;
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
-    house.desk.claim_agreement(by(B, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
+    house.rpcs.claim_agreement(by(B, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
     assert_eq!(house.load(&done[0].name).await.tenants(), Both { initiator: None, partner: Some(B) });
     assert_eq!(listed(&house, STRANGER, Default::default()).await.len(), 2);
     house.rebuilt().await;
@@ -422,7 +418,7 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     let mut names = Vec::new();
     for row in import(&house, vec![importing("1", 2), importing("2", 3)]).await {
         let asked = p::ClaimAgreementRequest { name: row.name.clone(), ..Default::default() };
-        house.desk.claim_agreement(by(A, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
+        house.rpcs.claim_agreement(by(A, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
         names.push(row.name);
     }
     let asked = p::EndAgreementsRequest {
@@ -433,14 +429,14 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     };
     let call = |asked: &p::EndAgreementsRequest| by(A, Role::Mayor, "EndAgreements", asked.clone());
     let tried = p::EndAgreementsRequest { validate_only: true, ..asked.clone() };
-    assert_eq!(house.desk.end_agreements(call(&tried)).await.unwrap().into_inner().outcomes.len(), 2);
-    let first = house.desk.end_agreements(call(&asked)).await.unwrap().into_inner();
+    assert_eq!(house.rpcs.end_agreements(call(&tried)).await.unwrap().into_inner().outcomes.len(), 2);
+    let first = house.rpcs.end_agreements(call(&asked)).await.unwrap().into_inner();
     assert_eq!(first.outcomes.len(), 2);
     assert!(first.outcomes.iter().all(|one| one.done && names.contains(&one.name)), "{first:?}");
-    assert_eq!(house.desk.end_agreements(call(&asked)).await.unwrap().into_inner(), first);
+    assert_eq!(house.rpcs.end_agreements(call(&asked)).await.unwrap().into_inner(), first);
     let fresh = p::EndAgreementsRequest { request_id: String::new(), ..asked.clone() };
-    assert!(house.desk.end_agreements(call(&fresh)).await.unwrap().into_inner().outcomes.is_empty());
-    // The reason was sealed for each record by itself, so that it can be erased in one and stays in the other.
+    assert!(house.rpcs.end_agreements(call(&fresh)).await.unwrap().into_inner().outcomes.is_empty());
+    // Each record has its own seal of the reason, so that erasing one record leaves the other unchanged.
     let [one, other] = [0, 1].map(|at| RecordName::parse_any(&names[at], "name").unwrap());
     let erase = EraseTextsRequest { record: names[0].clone(), ..Default::default() };
     let erase = by(A, Role::Mayor, "EraseTexts", erase);
@@ -448,7 +444,7 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     let [(package, text)] = hansa_chassis::changes::POLICIES else { panic!("the changes have one package") };
     policy.add(package, text).unwrap();
     let journals = HashMap::from([(crate::NAME, house.journal.clone())]);
-    let changes = Changes::new(journals, Arc::new(policy), CancellationToken::new());
+    let changes = Changes::new(journals, &Arc::new(policy), &CancellationToken::new());
     assert_eq!(changes.erase_texts(erase).await.unwrap().into_inner().erased_count, 1);
     let texts = |openings: Vec<hansa_kernel::seal::Sealed>| openings.iter().map(|o| o.value.len()).collect::<Vec<_>>();
     assert_eq!(texts(house.journal.openings(one.id).await.unwrap()).len(), 1, "the steward's title remains");
@@ -471,7 +467,7 @@ async fn ag_8_after_ten_years_down_each_timer_fires_once() {
     let count = |types: &[String], what: &str| types.iter().filter(|one| *one == what).count();
     assert_eq!(count(&of_agreed, "AgreementExpired"), 1, "{of_agreed:?}");
     assert_eq!(count(&of_tie, "AgreementBecameDormant"), 1, "{of_tie:?}");
-    // Of 1990: 35 and 40 years, each a year ahead.
+    // Signed in 1990: 35 and 40 years, each announced a year ahead.
     assert_eq!(count(&of_tie, "AnniversaryApproached"), 2, "{of_tie:?}");
     house.fire().await;
     assert_eq!((house.types(&agreed).await, house.types(&tie).await), (of_agreed, of_tie));

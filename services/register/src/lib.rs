@@ -1,51 +1,39 @@
 //! The register service: cities, countries, tenants and offices (CT-1 to CT-5, CT-10, CT-11, CT-13, PL-1).
 
 mod api;
-mod custody;
 mod migrations;
+mod tenant_keys;
 mod views;
 
-use hansa_chassis::{Desk, Module};
-use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError};
+use api::{city::Cities, country::Countries, office::Offices, tenant::Tenants};
+use hansa_chassis::{Policies, ServiceBuilder, ServiceType, limits::MESSAGE_SIZES};
+use hansa_proto::handlers::{city_service, country_service, office_service, tenant_service};
 use hansa_register_domain::Office;
-use std::sync::Arc;
 
 pub use migrations::Migrator;
 
-/// The service's name: of its package, its database and its feed.
+/// The name of the service: of its package, its database and its feed.
 pub const NAME: &str = "register";
 
 /// Its packages and their policies.
-pub const POLICIES: &[(&str, &str)] = &[("hansa.register.v1", include_str!("../policy.cedar"))];
+pub const POLICIES: Policies = &[("hansa.register.v1", include_str!("../policy.cedar"))];
 
-/// What the journal holds.
-fn journal() -> JournalBuilder {
-    Journal::of(NAME)
-        .viewed::<views::city::Cities>()
-        .viewed::<views::country::Countries>()
-        .viewed::<views::tenant::Tenants>()
+/// The service, for the list of the binary.
+pub const SERVICE: ServiceType =
+    ServiceType { name: NAME, policies: POLICIES, open: |context| Box::pin(context.open::<Migrator>(service())) };
+
+/// Describes what the service consists of.
+#[must_use]
+pub fn service() -> ServiceBuilder {
+    ServiceBuilder::new(NAME, POLICIES)
+        .view::<views::city::Entity>()
+        .view::<views::country::Entity>()
+        .view::<views::tenant::Entity>()
         .record::<Office>()
-}
-
-/// Opens the service on a store.
-///
-/// # Errors
-/// Where the database cannot be read.
-pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result<Module, StoreError> {
-    let journal = journal().open(store, node, clock).await?;
-    let own = journal.clone();
-    Ok(Module {
-        name: NAME,
-        journal,
-        policies: POLICIES,
-        mount: Box::new(move |routes, policy, _stop| {
-            let desk = Desk::new(own, policy);
-            routes.add_service(api::city::server(desk.clone()));
-            routes.add_service(api::country::server(desk.clone()));
-            routes.add_service(api::tenant::server(desk.clone()));
-            routes.add_service(api::office::server(desk));
-        }),
-        subscriptions: Vec::new(),
-        workers: Vec::new(),
-    })
+        .grpc(|routes, handlers| {
+            routes.add_service(city_service(Cities::from(handlers.clone()), MESSAGE_SIZES));
+            routes.add_service(country_service(Countries::from(handlers.clone()), MESSAGE_SIZES));
+            routes.add_service(tenant_service(Tenants::from(handlers.clone()), MESSAGE_SIZES));
+            routes.add_service(office_service(Offices::from(handlers), MESSAGE_SIZES));
+        })
 }

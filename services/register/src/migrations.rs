@@ -1,42 +1,36 @@
-//! The tables of the register's views.
+//! The migrations of the service's own schema: the tables of its views and of tenant keys.
 
-use hansa_journal::Step;
+use crate::views;
+use hansa_journal::Migration;
 use sea_orm_migration::{prelude::*, schema::*};
 
-/// The journal's steps, then the register's.
+/// The migrations of the journal and of the service.
 #[derive(Debug)]
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut steps = hansa_journal::migrations();
-        steps.push(Box::new(first()));
-        steps.push(Box::new(tenant_keys()));
-        steps
+        let mut migrations = hansa_journal::migrations();
+        migrations.push(Box::new(first()));
+        migrations.push(Box::new(tenant_keys()));
+        migrations
     }
 }
 
-fn first() -> Step {
-    let view = |table: &'static str| Table::create().table(table).col(uuid("record").primary_key()).to_owned();
-    let mut cities = view("cities");
-    cities.col(string("sort_name")).col(string("country")).col(integer("tier")).col(integer("size_class"));
-    cities.col(boolean("joined")).col(boolean("linked"));
-    let mut tenants = view("tenants");
-    tenants.col(string("sort_name")).col(integer("kind")).col(uuid_null("city"));
-    Step::new("register_0001")
-        .table(&cities)
-        .table(view("countries").col(string("code")))
-        .table(&tenants)
+fn first() -> Migration {
+    Migration::new("register_0001")
+        .view::<views::city::Entity>()
+        .view::<views::country::Entity>()
+        .view::<views::tenant::Entity>()
         .index("cities_sort", "cities", &["sort_name", "record"])
         .index("cities_country", "cities", &["country", "sort_name", "record"])
         .index("countries_code", "countries", &["code"])
         .index("tenants_city", "tenants", &["city"])
 }
 
-/// The keys that the host holds.
-fn tenant_keys() -> Step {
+fn tenant_keys() -> Migration {
     let mut keys = Table::create().table("tenant_keys").to_owned();
     keys.col(uuid("tenant")).col(binary("public_key")).col(binary("wrapped")).col(big_integer("changed_at"));
     keys.primary_key(Index::create().col("tenant").col("public_key"));
-    Step::new("register_tenant_keys").table(&keys)
+    Migration::new("register_tenant_keys").table(&keys)
 }

@@ -1,4 +1,4 @@
-//! The strategy service: strategies of cities, and how their diplomacy stands (ST-1 to ST-9).
+//! The strategy service: strategies of cities, and the continuous evaluation of their diplomacy (ST-1 to ST-9).
 
 mod api;
 pub mod evaluator;
@@ -7,50 +7,43 @@ mod portfolio;
 mod subscriptions;
 mod views;
 
+use api::{evaluation::EvaluationHandler, strategy::Strategies};
 use evaluator::{Evaluator, sweep};
-use hansa_chassis::{Desk, Module};
-use hansa_journal::{Clock, Journal, JournalBuilder, NodeKeys, Store, StoreError};
+use hansa_chassis::{Policies, ServiceBuilder, ServiceType, limits::MESSAGE_SIZES};
+use hansa_proto::handlers::{evaluation_service, strategy_service};
 use hansa_strategy_domain::{Evaluations, Rubric};
 use std::sync::Arc;
 
 pub use migrations::Migrator;
 
-/// The service's name: of its package, its database and its feed.
+/// The name of the service: of its package, its database and its feed.
 pub const NAME: &str = "strategy";
 
 /// Its packages and their policies.
-pub const POLICIES: &[(&str, &str)] = &[("hansa.strategy.v1", include_str!("../policy.cedar"))];
+pub const POLICIES: Policies = &[("hansa.strategy.v1", include_str!("../policy.cedar"))];
 
-/// What the journal holds.
-fn journal() -> JournalBuilder {
-    Journal::of(NAME).viewed::<views::strategy::Strategies>().record::<Evaluations>()
-}
+/// The service, for the list of the binary.
+pub const SERVICE: ServiceType =
+    ServiceType { name: NAME, policies: POLICIES, open: |context| Box::pin(context.open::<Migrator>(service())) };
 
-/// Opens the service on a store.
-///
-/// # Errors
-/// Where the database cannot be read.
-pub async fn open(store: Store, node: NodeKeys, clock: Arc<dyn Clock>) -> Result<Module, StoreError> {
-    let journal = journal().open(store, node, clock).await?;
+/// Describes what the service consists of.
+#[must_use]
+pub fn service() -> ServiceBuilder {
     let rubric = Arc::new(Rubric::embedded());
-    let mut workers = Arc::new(Evaluator::new(&journal, rubric.clone())).queues();
-    workers.push(sweep(&journal));
-    let subscriptions = vec![
-        ("register", subscriptions::register::subscription(&journal)),
-        ("partnerships", subscriptions::partnerships::subscription(&journal)),
-        (NAME, subscriptions::own::subscription(&journal)),
-    ];
-    let own = journal.clone();
-    Ok(Module {
-        name: NAME,
-        journal,
-        policies: POLICIES,
-        mount: Box::new(move |routes, policy, drain| {
-            let desk = Desk::new(own, policy);
-            routes.add_service(api::strategy::server(desk.clone()));
-            routes.add_service(api::evaluation::server(desk, rubric, drain));
-        }),
-        subscriptions,
-        workers,
-    })
+    let used = rubric.clone();
+    ServiceBuilder::new(NAME, POLICIES)
+        .view::<views::strategy::Entity>()
+        .record::<Evaluations>()
+        .subscription("register", subscriptions::register::subscription)
+        .subscription("partnerships", subscriptions::partnerships::subscription)
+        .subscription(NAME, subscriptions::own::subscription)
+        .workers(move |journal| {
+            let mut workers = Arc::new(Evaluator::new(journal, used)).queues();
+            workers.push(sweep(journal));
+            workers
+        })
+        .grpc(move |routes, handlers| {
+            routes.add_service(strategy_service(Strategies::from(handlers.clone()), MESSAGE_SIZES));
+            routes.add_service(evaluation_service(EvaluationHandler::new(handlers, rubric), MESSAGE_SIZES));
+        })
 }

@@ -1,33 +1,26 @@
-//! The tables of the strategy service's views.
+//! The migrations of the service's own schema: the tables of its views.
 
-use hansa_journal::Step;
-use sea_orm_migration::{prelude::*, schema::*};
+use crate::views;
+use hansa_journal::Migration;
+use sea_orm_migration::prelude::*;
 
-/// The journal's steps, then the service's own.
+/// The migrations of the journal and of the service.
 #[derive(Debug)]
 pub struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        let mut steps = hansa_journal::migrations();
-        steps.push(Box::new(first()));
-        steps
+        let mut migrations = hansa_journal::migrations();
+        migrations.push(Box::new(first()));
+        migrations
     }
 }
 
-fn first() -> Step {
-    let mut strategies = Table::create().table("strategies").to_owned();
-    strategies.col(uuid("record").primary_key()).col(uuid("tenant")).col(uuid("city"));
-    strategies.col(integer("state")).col(string("newest"));
-    let mut joined = Table::create().table("joined_cities").to_owned();
-    joined.col(uuid("record").primary_key()).col(string("country")).col(uuid("tenant"));
-    let mut ties = Table::create().table("ties").to_owned();
-    ties.col(uuid("record")).col(uuid("city")).col(uuid("partner")).col(string("partner_country"));
-    ties.primary_key(Index::create().col("record").col("city"));
-    Step::new("strategy_0001")
-        .table(&strategies)
-        .table(&joined)
-        .table(&ties)
+fn first() -> Migration {
+    Migration::new("strategy_0001")
+        .view::<views::strategy::Entity>()
+        .view::<views::joined_city::Entity>()
+        .view::<views::tie::Entity>()
         .index("strategies_tenant", "strategies", &["tenant", "newest", "record"])
         .index("strategies_city", "strategies", &["city", "newest"])
         .index("joined_cities_country", "joined_cities", &["country"])

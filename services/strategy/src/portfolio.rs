@@ -1,14 +1,8 @@
 //! What a joined city has in use on a day, gathered from the mirrors in a few queries.
 
-use crate::{
-    subscriptions::{
-        partnerships::Ties,
-        register::{Cities, Countries, Offices},
-    },
-    views,
-};
+use crate::views;
 use chrono::NaiveDate;
-use hansa_journal::{Journal, Loaded, Mirrors};
+use hansa_journal::{Journal, JournalError, Loaded, Mirrors};
 use hansa_kernel::{Caller, RecordId, RecordName, Refusal, Refused, Relation, TenantId};
 use hansa_partnerships_domain::{
     agreement::Which,
@@ -57,7 +51,7 @@ pub struct Places {
 impl Places {
     /// Reads cities and their countries.
     async fn read(journal: &Journal, cities: &[Uuid]) -> Refused<Self> {
-        let cities = Mirrors::<Cities>::of(journal).get_each(cities).await?.into_iter().collect();
+        let cities = Mirrors::<CityReference>::new(journal).get_each(cities).await?.into_iter().collect();
         Self::with(journal, cities, &[]).await
     }
 
@@ -65,7 +59,7 @@ impl Places {
     async fn with(journal: &Journal, cities: BTreeMap<Uuid, Arc<CityReference>>, others: &[&str]) -> Refused<Self> {
         let codes = cities.values().map(|city| city.country.as_str()).chain(others.iter().copied());
         let ids = distinct(codes.map(|code| country::id_of(code).0));
-        let countries = Mirrors::<Countries>::of(journal).get_each(&ids).await?.into_iter().collect();
+        let countries = Mirrors::<CountryReference>::new(journal).get_each(&ids).await?.into_iter().collect();
         Ok(Self { cities, countries })
     }
 
@@ -133,7 +127,7 @@ struct Read {
 impl Read {
     /// Whatever can be asked for at the same moment is.
     async fn of(journal: &Journal, cities: &[Uuid]) -> Refused<Self> {
-        let (mirrored, offices) = (Mirrors::<Cities>::of(journal), Mirrors::<Offices>::of(journal));
+        let (mirrored, offices) = (Mirrors::<CityReference>::new(journal), Mirrors::<OfficeReference>::new(journal));
         let office_ids = Vec::from_iter(cities.iter().map(|city| office::id_of(RecordId(*city)).0));
         let (mut own, offices, mut ends, standing) = tokio::try_join!(
             mirrored.get_each(cities),
@@ -150,7 +144,7 @@ impl Read {
         let partners = distinct(ends.iter().map(|end| end.partner).filter(|partner| !joined.contains_key(partner)));
         let tied = distinct(ends.iter().map(|end| end.record));
         let (ties, partners, strategies) = tokio::try_join!(
-            async { Mirrors::<Ties>::of(journal).get_each(&tied).await },
+            async { Mirrors::<Tie>::new(journal).get_each(&tied).await },
             mirrored.get_each(&partners),
             strategies_of(journal, &joined, &standing),
         )?;
@@ -187,7 +181,7 @@ async fn strategies_of(
     journal: &Journal,
     joined: &BTreeMap<Uuid, TenantId>,
     standing: &[views::strategy::Model],
-) -> Refused<HashMap<Uuid, Vec<Loaded<Strategy>>>> {
+) -> Result<HashMap<Uuid, Vec<Loaded<Strategy>>>, JournalError> {
     let own = |one: &&views::strategy::Model| joined.get(&one.city).is_some_and(|tenant| tenant.0 == one.tenant);
     let city_of: HashMap<Uuid, Uuid> = standing.iter().filter(own).map(|one| (one.record, one.city)).collect();
     let mut out: HashMap<Uuid, Vec<Loaded<Strategy>>> = HashMap::new();
@@ -208,7 +202,7 @@ fn distinct(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
 /// # Errors
 /// Where the database is away.
 pub async fn tenant_of(journal: &Journal, city: RecordId) -> Refused<Option<TenantId>> {
-    Ok(Mirrors::<Cities>::of(journal).get(city).await?.and_then(|city| city.tenant))
+    Ok(Mirrors::<CityReference>::new(journal).get(city).await?.and_then(|city| city.tenant))
 }
 
 /// The next election of a city as its public entry has it.
@@ -216,7 +210,7 @@ pub async fn tenant_of(journal: &Journal, city: RecordId) -> Refused<Option<Tena
 /// # Errors
 /// Where the database is away.
 pub async fn next_election(journal: &Journal, city: RecordId) -> Refused<Option<NaiveDate>> {
-    Ok(Mirrors::<Cities>::of(journal).get(city).await?.and_then(|city| city.next_election))
+    Ok(Mirrors::<CityReference>::new(journal).get(city).await?.and_then(|city| city.next_election))
 }
 
 /// Cities that could become partners, by name. A name that is none, or of a city that is not known, is left out.

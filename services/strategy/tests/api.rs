@@ -3,7 +3,7 @@
 
 mod world;
 
-use hansa_journal::worker;
+use hansa_journal::run_worker;
 use hansa_kernel::{Caller, Role};
 use hansa_proto::strategy::{
     self as proto, CreateStrategyRequest, FindingCode, GetEvaluationRequest, GetRubricRequest, GetStrategyRequest,
@@ -165,7 +165,7 @@ async fn st_6_a_watcher_gets_the_latest_then_each_new_one_until_the_service_drai
     assert_ne!(first, second);
 
     let workers: Vec<_> = std::mem::take(&mut world.module.workers);
-    let running: Vec<_> = workers.into_iter().map(|one| tokio::spawn(worker::run(one, stop.clone()))).collect();
+    let running: Vec<_> = workers.into_iter().map(|one| tokio::spawn(run_worker(one, stop.clone()))).collect();
     stop.cancel();
     let end = tokio::time::timeout(Duration::from_secs(10), stream.message()).await.unwrap();
     assert_eq!(end.unwrap(), None);

@@ -12,7 +12,7 @@ use hansa_proto::strategy::{
     PutGoalRequest, Strategy as Resource, ToolLink, ToolPurpose, strategy_change::Change,
 };
 use hansa_strategy_domain::{
-    CityFact, Ground, OfficeFact, Portfolio, Rubric, Strategy, TieFact, TieState, evaluate, portfolio::TieKind,
+    CityFact, DraftFacts, OfficeFact, Portfolio, Rubric, Strategy, TieFact, TieState, evaluate, portfolio::TieKind,
     strategy,
 };
 use hansa_tests::text;
@@ -63,10 +63,10 @@ fn portfolio() -> Portfolio {
 /// Folds what a rule decided.
 fn fold(state: Option<Strategy>, decision: Decision<Change>, at: Moment) -> anyhow::Result<Strategy> {
     let mut state = state;
-    for happened in decision? {
+    for emitted in decision? {
         let stamp =
             Stamp { version: 1, at: at.now, actor: Default::default(), party: None, level: AssuranceLevel::Host };
-        state = Some(Strategy::fold(state, &happened.change, &stamp)?);
+        state = Some(Strategy::fold(state, &emitted.change, &stamp)?);
     }
     state.context("the strategy was decided")
 }
@@ -84,7 +84,7 @@ fn adopted(at: Moment) -> anyhow::Result<Strategy> {
     let asked =
         Resource { city, title: text("Out into the world"), assessment: text("Each year"), ..Default::default() };
     let asked = CreateStrategyRequest { strategy: Some(asked), ..Default::default() };
-    let ground = Ground { city_tenant: Some(TENANT), grace_months: strategy::GRACE_MONTHS };
+    let ground = DraftFacts { city_tenant: Some(TENANT), grace_months: strategy::GRACE_MONTHS };
     let created = strategy::create(&asked, RecordId::from_source("bench", "strategy"), ground, &office);
     let mut state = fold(None, created, at)?;
     for number in 0..20 {

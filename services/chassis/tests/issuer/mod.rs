@@ -39,7 +39,7 @@ pub fn ec_key(kid: &'static str) -> Key {
 
 pub fn ed_key(kid: &'static str) -> Key {
     let mut der = hex::decode("302e020100300506032b657004220420").unwrap();
-    der.extend_from_slice(&hansa_journal::keys::random_bytes::<32>());
+    der.extend_from_slice(&hansa_journal::random_bytes::<32>());
     Key { kid, algorithm: Algorithm::EdDSA, secret: EncodingKey::from_ed_der(&der) }
 }
 

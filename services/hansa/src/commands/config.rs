@@ -6,7 +6,7 @@ use crate::{
     output,
 };
 use clap::CommandFactory;
-use hansa_chassis::settings::{Setting, settings};
+use hansa_chassis::config_report::{Setting, settings};
 use serde_json::{Value, json};
 
 /// Prints them. In JSON also which services there are, and which variables the command line alone reads.
@@ -16,7 +16,9 @@ pub fn run(options: &NodeOptions) -> anyhow::Result<()> {
         let command = Cli::command();
         let mut alone: Vec<String> = command.get_arguments().filter_map(clap::Arg::get_env).filter_map(text).collect();
         alone.sort();
-        return output::print_json(&json!({"settings": settings, "services": SERVICES, "command_line": alone}));
+        return output::print_json(
+            &json!({"settings": settings, "services": SERVICES.map(|service| service.name), "command_line": alone}),
+        );
     }
     let row = |Setting { key, variable, value, from }| {
         let value = match value {

@@ -1,7 +1,7 @@
 //! `hansa history`: who, when, what (PL-3).
 
 use crate::{output, session::Session};
-use hansa_chassis::token::role_name;
+use hansa_chassis::role::role_name;
 use hansa_kernel::Role;
 use hansa_proto::{changes::ListRecordChangesRequest, types::Change};
 

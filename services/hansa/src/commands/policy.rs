@@ -1,7 +1,7 @@
 //! `hansa policy`: the table of who may call what, as it is worked out from the policies.
 
 use crate::output;
-use hansa_chassis::{policy::Policy, token::role_name};
+use hansa_chassis::{policy::Policy, role::role_name};
 use std::collections::BTreeMap;
 
 /// Prints the table.

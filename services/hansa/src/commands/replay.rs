@@ -2,7 +2,7 @@
 
 use crate::{node::Node, output};
 use hansa_chassis::Config;
-use hansa_journal::{SystemClock, subscription::JournalSource};
+use hansa_journal::{JournalSource, SystemClock};
 use hansa_kernel::RecordId;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub async fn run(config: Config, all: bool, json: bool) -> anyhow::Result<()> {
         for (from, subscription) in &module.subscriptions {
             let mut stuck = subscription.quarantined().await?;
             if let Some(journal) = node.journal(from).filter(|_| all) {
-                let mut source = JournalSource::of(journal);
+                let mut source = JournalSource::new(journal);
                 for row in &stuck {
                     subscription.replay(&mut source, RecordId(row.record)).await?;
                 }

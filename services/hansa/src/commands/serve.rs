@@ -4,7 +4,7 @@ use crate::node::Node;
 use anyhow::Context;
 use hansa_chassis::{
     Config,
-    limits::{START_PAUSE, START_PAUSE_MOST},
+    limits::{START_PAUSE, START_PAUSE_MAX},
     server,
 };
 use hansa_journal::{SystemClock, is_away};
@@ -65,7 +65,7 @@ async fn open(
             () = sleep(pause) => {}
             Some(ended) = waiting.join_next() => ended??,
         }
-        pause = START_PAUSE_MOST.min(pause * 2);
+        pause = START_PAUSE_MAX.min(pause * 2);
     }
 }
 

@@ -1,7 +1,7 @@
 //! `hansa token`.
 
 use crate::node;
-use hansa_chassis::{Config, token::role_of};
+use hansa_chassis::{Config, role::role_of};
 use hansa_journal::{Clock, SystemClock};
 use hansa_kernel::{Refusal, TenantId};
 

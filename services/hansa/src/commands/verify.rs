@@ -3,7 +3,7 @@
 use crate::output;
 use anyhow::{Context, bail};
 use ed25519_dalek::VerifyingKey;
-use hansa_chassis::{policy::CONTRACT, token::role_name};
+use hansa_chassis::{policy::CONTRACT, role::role_name};
 use hansa_kernel::{AssuranceLevel, Record, RecordName, Role, Stamp, TenantId, envelope, seal, time};
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::{

@@ -2,14 +2,14 @@
 
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
-    Audience, Caller, Decision, Disclosed, Happened, Misfit, Moment, Record, RecordId, RecordName, Refusal, Refused,
-    Shown, Stamp, TenantId,
-    record::happened,
-    stored, text,
+    Audience, Caller, Decision, Disclosed, Emitted, FoldError, IntoResource, Moment, Record, RecordId, RecordName,
+    Refusal, Refused, Stamp, TenantId,
+    record::emit,
+    serde_proto, text,
     time::{self, over_everywhere},
 };
 use hansa_proto::{
-    Onto,
+    ApplyTo,
     networks::{
         self as proto, ApplyForMembershipRequest, ApproveMembershipRequest, CriterionOutcome, CriterionResult,
         DeclineMembershipRequest, ExpelMembershipRequest, MembershipState as S, ReinstateMembershipRequest,
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 /// A membership.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Membership {
-    #[serde(with = "stored")]
+    #[serde(with = "serde_proto")]
     resource: proto::Membership,
     secretariat: TenantId,
     member: TenantId,
@@ -33,7 +33,7 @@ pub struct Membership {
 
 /// What an application is judged by.
 #[derive(Clone, Debug)]
-pub struct Ground {
+pub struct ApplicationFacts {
     /// The network, and the tenant of its secretariat.
     pub network: (RecordName, TenantId),
     /// The city's tenant; `None` where it has not joined.
@@ -46,7 +46,7 @@ pub struct Ground {
     pub eligibility: Vec<CriterionResult>,
 }
 
-impl Ground {
+impl ApplicationFacts {
     /// Whether the city is the caller's. It is asked before anyone looks whether the city has applied, which is its own
     /// matter (PL-1).
     ///
@@ -89,30 +89,30 @@ pub fn id_of(network: RecordId, city: RecordId) -> RecordId {
 pub fn apply(
     before: Option<&Membership>,
     asked: &ApplyForMembershipRequest,
-    ground: &Ground,
+    facts: &ApplicationFacts,
     caller: &Caller,
 ) -> Decision<Change> {
-    ground.is_own(caller)?;
-    ground.may_be_a_member()?;
+    facts.is_own(caller)?;
+    facts.may_be_a_member()?;
     if let Some(membership) = before {
-        membership.stands("apply again", &[S::Declined, S::Left])?;
+        membership.require_state("apply again", &[S::Declined, S::Left])?;
     }
     text::optional("motivation", &asked.motivation)?;
-    let unmet = ground.eligibility.iter().filter(|one| one.outcome() == CriterionOutcome::NotMet);
-    let refusal = Refusal::rule("NW-2", format!("{} is not met by the city", ground.network.0));
+    let unmet = facts.eligibility.iter().filter(|one| one.outcome() == CriterionOutcome::NotMet);
+    let refusal = Refusal::rule("NW-2", format!("{} is not met by the city", facts.network.0));
     let refusal = unmet.fold(refusal, |so_far, one| so_far.missing(&one.criterion, one.values.join(", ")));
     if !refusal.missing.is_empty() {
         return Err(
             refusal.help("Where a value is out of date, correct the city's entry with its source, and apply again.")
         );
     }
-    happened(proto::MembershipApplied {
-        network: ground.network.0.to_string(),
+    emit(proto::MembershipApplied {
+        network: facts.network.0.to_string(),
         city: asked.city.clone(),
-        secretariat: ground.network.1.name(),
+        secretariat: facts.network.1.name(),
         applicant: caller.tenant.name(),
         motivation: asked.motivation.clone(),
-        eligibility: ground.eligibility.clone(),
+        eligibility: facts.eligibility.clone(),
     })
 }
 
@@ -121,8 +121,8 @@ pub fn apply(
 /// # Errors
 /// Where there is none.
 pub fn approve(at: &Membership, _: &ApproveMembershipRequest, _: &Caller, now: Moment) -> Decision<Change> {
-    at.stands("be approved", &[S::Applied])?;
-    happened(proto::MembershipApproved { start_date: Some(time::date(now.today())) })
+    at.require_state("be approved", &[S::Applied])?;
+    emit(proto::MembershipApproved { start_date: Some(time::date(now.today())) })
 }
 
 /// Turns an application down (NW-3).
@@ -130,8 +130,8 @@ pub fn approve(at: &Membership, _: &ApproveMembershipRequest, _: &Caller, now: M
 /// # Errors
 /// Where there is none, or no reason.
 pub fn decline(at: &Membership, asked: &DeclineMembershipRequest, _: &Caller) -> Decision<Change> {
-    at.stands("be declined", &[S::Applied])?;
-    happened(proto::MembershipDeclined { reason: reason(&asked.reason)? })
+    at.require_state("be declined", &[S::Applied])?;
+    emit(proto::MembershipDeclined { reason: reason(&asked.reason)? })
 }
 
 /// Lets a member's rights rest (NW-3).
@@ -139,8 +139,8 @@ pub fn decline(at: &Membership, asked: &DeclineMembershipRequest, _: &Caller) ->
 /// # Errors
 /// Where it is no active member, or there is no reason.
 pub fn suspend(at: &Membership, asked: &SuspendMembershipRequest, _: &Caller) -> Decision<Change> {
-    at.stands("be suspended", &[S::Active])?;
-    happened(proto::MembershipSuspended { reason: reason(&asked.reason)? })
+    at.require_state("be suspended", &[S::Active])?;
+    emit(proto::MembershipSuspended { reason: reason(&asked.reason)? })
 }
 
 /// Gives a suspended member its rights back, or takes one back that was put out (NW-3).
@@ -148,8 +148,8 @@ pub fn suspend(at: &Membership, asked: &SuspendMembershipRequest, _: &Caller) ->
 /// # Errors
 /// Where it is neither.
 pub fn reinstate(at: &Membership, _: &ReinstateMembershipRequest, _: &Caller) -> Decision<Change> {
-    at.stands("be reinstated", &[S::Suspended, S::Expelled])?;
-    happened(proto::MembershipReinstated {})
+    at.require_state("be reinstated", &[S::Suspended, S::Expelled])?;
+    emit(proto::MembershipReinstated {})
 }
 
 /// Gives notice, or withdraws an application (NW-3). `notice_months` is the network's.
@@ -161,13 +161,13 @@ pub fn leave(at: &Membership, notice_months: i32, caller: &Caller, now: Moment) 
         let refusal = Refusal::not_permitted("a member leaves by its own decision").under("NW-3");
         return Err(refusal.help("The secretariat can put it out, with a reason."));
     }
-    at.stands("leave", &[S::Applied, S::Active, S::Suspended])?;
+    at.require_state("leave", &[S::Applied, S::Active, S::Suspended])?;
     let today = now.today();
     if at.resource.state() == S::Applied || notice_months == 0 {
-        return happened(proto::MembershipLeft { end_date: Some(time::date(today)) });
+        return emit(proto::MembershipLeft { end_date: Some(time::date(today)) });
     }
     let end = time::months_later(today, notice_months.unsigned_abs());
-    happened(proto::MembershipNoticeGiven { end_date: Some(time::date(end)) })
+    emit(proto::MembershipNoticeGiven { end_date: Some(time::date(end)) })
 }
 
 /// Puts a member out (NW-3).
@@ -175,8 +175,8 @@ pub fn leave(at: &Membership, notice_months: i32, caller: &Caller, now: Moment) 
 /// # Errors
 /// Where it is none, or there is no reason.
 pub fn expel(at: &Membership, asked: &ExpelMembershipRequest, _: &Caller, now: Moment) -> Decision<Change> {
-    at.stands("be put out", &[S::Active, S::Suspended, S::Leaving])?;
-    happened(proto::MembershipExpelled { reason: reason(&asked.reason)?, end_date: Some(time::date(now.today())) })
+    at.require_state("be put out", &[S::Active, S::Suspended, S::Leaving])?;
+    emit(proto::MembershipExpelled { reason: reason(&asked.reason)?, end_date: Some(time::date(now.today())) })
 }
 
 fn reason(given: &[LocalizedText]) -> Refused<Vec<LocalizedText>> {
@@ -209,7 +209,7 @@ impl Membership {
         self.resource.state()
     }
 
-    fn stands(&self, what: &str, states: &[S]) -> Refused<()> {
+    fn require_state(&self, what: &str, states: &[S]) -> Refused<()> {
         if states.contains(&self.state()) {
             return Ok(());
         }
@@ -221,12 +221,12 @@ impl Membership {
     }
 }
 
-impl Shown for Membership {
+impl IntoResource for Membership {
     type Resource = proto::Membership;
 
     /// To all but the two parties without what they told each other; an application of a city that was a member before is
     /// theirs as well.
-    fn shown(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Membership {
+    fn to_resource(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Membership {
         let mut shown = self.resource.clone();
         if ![self.secretariat, self.member].contains(&caller.tenant) {
             (shown.motivation, shown.eligibility, shown.reason) = Default::default();
@@ -243,8 +243,8 @@ impl Record for Membership {
     const REVISION: u32 = 1;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, _: &Stamp) -> Result<Self, Misfit> {
-        let tenant = |name: &str| TenantId::parse(name, "tenant").map_err(|refusal| Misfit(refusal.message));
+    fn fold(before: Option<Self>, change: &Change, _: &Stamp) -> Result<Self, FoldError> {
+        let tenant = |name: &str| TenantId::parse(name, "tenant").map_err(|refusal| FoldError(refusal.message));
         let mut after = match (before, change) {
             (Some(before), _) => before,
             (None, Change::Applied(first)) => Self {
@@ -253,7 +253,7 @@ impl Record for Membership {
                 member: tenant(&first.applicant)?,
                 public: false,
             },
-            (None, _) => return Err(Misfit("a membership begins with an application".into())),
+            (None, _) => return Err(FoldError("a membership begins with an application".into())),
         };
         let of = &mut after.resource;
         let state = match change {
@@ -271,7 +271,7 @@ impl Record for Membership {
         if state == S::Active {
             (of.end_date, after.public) = (None, true);
         }
-        change.write_onto(of);
+        change.apply_to(of);
         of.set_state(state);
         Ok(after)
     }
@@ -300,9 +300,9 @@ impl Record for Membership {
         end.filter(|_| self.state() == S::Leaving).map(over_everywhere)
     }
 
-    fn on_due(&self, _: DateTime<Utc>) -> Vec<Happened<Change>> {
+    fn on_due(&self, _: DateTime<Utc>) -> Vec<Emitted<Change>> {
         let left = proto::MembershipLeft { end_date: self.resource.end_date };
-        vec![Happened { party: Some(self.member), ..Happened::new(left) }]
+        vec![Emitted { party: Some(self.member), ..Emitted::new(left) }]
     }
 }
 

@@ -1,90 +1,85 @@
 //! Memberships: NW-2, NW-3.
 
-use super::ground;
+use super::application_facts;
 use crate::views;
-use hansa_chassis::{Desk, Page, ask, bounded, named, timeless};
-use hansa_kernel::{Record, RecordName};
+use hansa_chassis::{ApiError, ApiResult, Page, parse_name, rpc_handlers};
+use hansa_kernel::{Caller, Moment, Record, RecordName};
 use hansa_networks_domain::{Membership, membership};
+use hansa_proto::handlers::MembershipServiceHandler;
 use hansa_proto::networks::{
     self as proto, ApplyForMembershipRequest, ApproveMembershipRequest, DeclineMembershipRequest,
     ExpelMembershipRequest, GetMembershipRequest, LeaveMembershipRequest, ListMembershipsRequest,
     ListMembershipsResponse, ReinstateMembershipRequest, SuspendMembershipRequest,
-    membership_service_server::{MembershipService, MembershipServiceServer},
 };
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-struct Memberships(Desk);
+rpc_handlers!(
+    /// Handles the rpcs of `MembershipService`.
+    Memberships
+);
 
-/// The gRPC service.
-pub fn server(desk: Desk) -> MembershipServiceServer<impl MembershipService> {
-    bounded!(MembershipServiceServer::new(Memberships(desk)))
-}
+impl MembershipServiceHandler for Memberships {
+    type Error = ApiError;
 
-type Answer = Result<Response<proto::Membership>, Status>;
-
-#[tonic::async_trait]
-impl MembershipService for Memberships {
-    async fn apply_for_membership(&self, request: Request<ApplyForMembershipRequest>) -> Answer {
-        let act = self.0.open(request)?;
+    async fn apply_for_membership(&self, request: Request<ApplyForMembershipRequest>) -> ApiResult<proto::Membership> {
+        let context = self.commands.accept(request)?;
         let applied = async {
-            let network = ask(super::network(&self.0, &act.request.network).await)?;
-            let ground = ask(ground(&self.0, &network, &act.request.city).await)?;
-            let id =
-                membership::id_of(network.name.id, ask(RecordName::parse(&act.request.city, "cities", "city"))?.id);
-            ask(ground.is_own(&act.caller))?;
-            let command =
-                self.0.make(&act, RecordName::new(Membership::COLLECTION, id), move |before, asked, caller, _| {
-                    membership::apply(before, asked, &ground, caller)
-                });
-            self.0.done(&act, command).await
+            let network = super::network(&self.journal, &context.request.network).await?;
+            let facts = application_facts(&self.journal, &network, &context.request.city).await?;
+            let id = membership::id_of(network.name.id, RecordName::parse(&context.request.city, "cities", "city")?.id);
+            facts.is_own(&context.caller)?;
+            let command = self.commands.create(
+                &context,
+                RecordName::new(Membership::COLLECTION, id),
+                move |before, request, caller, _| membership::apply(before, request, &facts, caller),
+            );
+            self.commands.respond(&context, command).await
         };
-        self.0.once::<Membership, _>(&act, applied).await
+        self.commands.replay_or::<Membership, _>(&context, applied).await
     }
 
-    async fn get_membership(&self, request: Request<GetMembershipRequest>) -> Answer {
-        self.0.get::<Membership, _>(&request, &request.get_ref().name).await
+    async fn get_membership(&self, request: Request<GetMembershipRequest>) -> ApiResult<proto::Membership> {
+        self.queries.get::<Membership, _>(&request, &request.get_ref().name).await
     }
 
-    async fn list_memberships(
-        &self,
-        request: Request<ListMembershipsRequest>,
-    ) -> Result<Response<ListMembershipsResponse>, Status> {
-        let (asked, tenant) = (request.get_ref(), self.0.caller(&request)?.tenant);
-        let question = format!("memberships {tenant} {} {} {}", asked.network, asked.city, asked.state);
-        let page = ask(Page::of(asked, &question))?;
-        let found = ask(views::membership::list(self.0.journal().store(), tenant, asked, &page).await)?;
-        let (memberships, next_page_token) = self.0.listed::<Membership, _>(&request, &page, found).await?;
+    async fn list_memberships(&self, request: Request<ListMembershipsRequest>) -> ApiResult<ListMembershipsResponse> {
+        let (query, tenant) = (request.get_ref(), self.queries.caller(&request)?.tenant);
+        let page = Page::of_tenant(query, tenant)?;
+        let ids = views::membership::list(self.journal.store(), tenant, query, &page).await?;
+        let (memberships, next_page_token) = self.queries.list::<Membership, _>(&request, &page, ids).await?;
         Ok(Response::new(ListMembershipsResponse { memberships, next_page_token }))
     }
 
-    async fn approve_membership(&self, request: Request<ApproveMembershipRequest>) -> Answer {
-        self.0.step(request, membership::approve).await
+    async fn approve_membership(&self, request: Request<ApproveMembershipRequest>) -> ApiResult<proto::Membership> {
+        self.commands.execute(request, membership::approve).await
     }
 
-    async fn decline_membership(&self, request: Request<DeclineMembershipRequest>) -> Answer {
-        self.0.step(request, timeless(membership::decline)).await
+    async fn decline_membership(&self, request: Request<DeclineMembershipRequest>) -> ApiResult<proto::Membership> {
+        self.commands.execute(request, membership::decline).await
     }
 
-    async fn suspend_membership(&self, request: Request<SuspendMembershipRequest>) -> Answer {
-        self.0.step(request, timeless(membership::suspend)).await
+    async fn suspend_membership(&self, request: Request<SuspendMembershipRequest>) -> ApiResult<proto::Membership> {
+        self.commands.execute(request, membership::suspend).await
     }
 
-    async fn reinstate_membership(&self, request: Request<ReinstateMembershipRequest>) -> Answer {
-        self.0.step(request, timeless(membership::reinstate)).await
+    async fn reinstate_membership(&self, request: Request<ReinstateMembershipRequest>) -> ApiResult<proto::Membership> {
+        self.commands.execute(request, membership::reinstate).await
     }
 
-    async fn leave_membership(&self, request: Request<LeaveMembershipRequest>) -> Answer {
-        let name = named::<Membership>("name", &request.get_ref().name)?;
-        let notice = match ask(self.0.journal().load::<Membership>(&name).await)? {
-            Some(found) => ask(super::network(&self.0, found.state.network()).await)?.state.get().notice_months,
-            // The desk says that it is not there.
+    async fn leave_membership(&self, request: Request<LeaveMembershipRequest>) -> ApiResult<proto::Membership> {
+        let name = parse_name::<Membership>("name", &request.get_ref().name)?;
+        let notice = match self.journal.load::<Membership>(&name).await? {
+            Some(found) => super::network(&self.journal, found.state.network()).await?.state.get().notice_months,
+            // `execute` answers NOT_FOUND.
             None => 0,
         };
-        let leave = move |state: &Membership, _: &_, caller: &_, at| membership::leave(state, notice, caller, at);
-        self.0.step(request, leave).await
+        let leave = move |state: &Membership, _: &LeaveMembershipRequest, caller: &Caller, now: Moment| {
+            membership::leave(state, notice, caller, now)
+        };
+        self.commands.execute(request, leave).await
     }
 
-    async fn expel_membership(&self, request: Request<ExpelMembershipRequest>) -> Answer {
-        self.0.step(request, membership::expel).await
+    async fn expel_membership(&self, request: Request<ExpelMembershipRequest>) -> ApiResult<proto::Membership> {
+        self.commands.execute(request, membership::expel).await
     }
 }

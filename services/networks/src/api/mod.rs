@@ -1,29 +1,30 @@
-//! The gRPC methods: name the record and the rule.
+//! The rpc handlers of the service: they parse the request, name the record and the rule, and respond.
 
 pub mod membership;
 pub mod network;
 
-use crate::{Cities, Countries};
-use hansa_chassis::Desk;
-use hansa_journal::{Loaded, Mirrors};
+use hansa_journal::{Journal, Loaded, Mirrors};
 use hansa_kernel::{Record, RecordName, Refusal, Refused};
-use hansa_networks_domain::{Network, criteria, membership::Ground};
-use hansa_register_domain::{country, reference};
+use hansa_networks_domain::{Network, criteria, membership::ApplicationFacts};
+use hansa_register_domain::{
+    country,
+    reference::{self, CityReference, CountryReference},
+};
 
-/// A network that is there: networks are public.
-async fn network(desk: &Desk, name: &str) -> Refused<Loaded<Network>> {
+/// Loads a network. Networks are public, so no relation is checked.
+async fn network(journal: &Journal, name: &str) -> Refused<Loaded<Network>> {
     let name = RecordName::parse(name, "networks", "network")?;
-    desk.journal().load::<Network>(&name).await?.ok_or_else(|| Refusal::not_found(&name))
+    journal.load::<Network>(&name).await?.ok_or_else(|| Refusal::not_found(&name))
 }
 
-/// What a city's application to a network is judged by today.
-async fn ground(desk: &Desk, network: &Loaded<Network>, city: &str) -> Refused<Ground> {
+/// Reads the facts by which today's application of a city to a network is decided.
+async fn application_facts(journal: &Journal, network: &Loaded<Network>, city: &str) -> Refused<ApplicationFacts> {
     let name = RecordName::parse(city, "cities", "city")?;
-    let known = Mirrors::<Cities>::of(desk.journal()).get(name.id).await?;
-    let city = known.ok_or_else(|| reference::unknown(name.id))?;
-    let country = Mirrors::<Countries>::of(desk.journal()).get(country::id_of(&city.country)).await?;
-    let today = desk.journal().clock().moment().today();
-    Ok(Ground {
+    let city = Mirrors::<CityReference>::new(journal).get(name.id).await?;
+    let city = city.ok_or_else(|| reference::unknown(name.id))?;
+    let country = Mirrors::<CountryReference>::new(journal).get(country::id_of(&city.country)).await?;
+    let today = journal.clock().moment().today();
+    Ok(ApplicationFacts {
         network: (network.name.clone(), network.state.owner()),
         city: city.tenant,
         tier: city.tier,

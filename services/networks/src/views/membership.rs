@@ -1,8 +1,8 @@
-//! Memberships by network and city, and by who may see them.
+//! The view of memberships, and the list over it.
 
-use hansa_chassis::page::Page;
-use hansa_journal::{Asked, Found, Store, keyset, view};
-use hansa_kernel::{Record, RecordName, Refusal, TenantId};
+use hansa_chassis::Page;
+use hansa_journal::{FilterExt, JournalError, PageOfIds, Store, View, keyset, view_entity};
+use hansa_kernel::{Record, RecordName, TenantId};
 use hansa_networks_domain::Membership;
 use hansa_proto::networks::{ListMembershipsRequest, MembershipState as S};
 use sea_orm::{Condition, QueryFilter, entity::prelude::*};
@@ -11,44 +11,66 @@ fn id(name: &str) -> Uuid {
     RecordName::parse_any(name, "name").map(|name| name.id.0).unwrap_or_default()
 }
 
-view! {
-    /// Memberships by network, city and state.
-    "memberships" Memberships of Membership as |record, membership| {
-        /// Its id as text.
-        sort_key: String = record.to_string(),
-        /// The network.
-        network: Uuid = id(membership.network()),
-        /// The city.
-        city: Uuid = id(membership.city()),
-        /// `MembershipState`.
-        state: i32 = membership.state() as i32,
-        /// The tenant of the network's secretariat.
-        secretariat: Uuid = membership.owner().0,
-        /// The city's tenant.
-        member: Uuid = membership.member().0,
-        /// Whether everyone sees that it is there.
-        public: bool = membership.audience().public,
+/// A membership, by network, city, state, and who may see it.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "memberships")]
+pub struct Model {
+    /// The record.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub record: Uuid,
+    /// The id as text.
+    pub sort_key: String,
+    /// The network.
+    pub network: Uuid,
+    /// The city.
+    pub city: Uuid,
+    /// `MembershipState`.
+    pub state: i32,
+    /// The tenant of the network's secretariat.
+    pub secretariat: Uuid,
+    /// The city's tenant.
+    pub member: Uuid,
+    /// Whether the record is public.
+    pub public: bool,
+}
+
+view_entity!();
+
+impl View for Entity {
+    type State = Membership;
+
+    fn rows(record: Uuid, membership: &Membership) -> Vec<Model> {
+        vec![Model {
+            record,
+            sort_key: record.to_string(),
+            network: id(membership.network()),
+            city: id(membership.city()),
+            state: membership.state() as i32,
+            secretariat: membership.owner().0,
+            member: membership.member().0,
+            public: membership.audience().public,
+        }]
     }
 }
 
-/// A page of the memberships that a tenant may see.
+/// Returns a page of the memberships that a tenant may see.
 ///
 /// # Errors
-/// INVALID_FIELD where network or city are no names; where the database is away.
+/// `INVALID_FIELD` if the network or the city is malformed; `UNAVAILABLE` if the database is unavailable.
 pub async fn list(
     store: &Store,
     tenant: TenantId,
-    asked: &ListMembershipsRequest,
+    request: &ListMembershipsRequest,
     page: &Page,
-) -> Result<Found, Refusal> {
+) -> Result<PageOfIds, JournalError> {
     let party = Condition::any().add(Column::Secretariat.eq(tenant.0)).add(Column::Member.eq(tenant.0));
-    // That a former member has applied again is told to the two parties alone.
-    let asks_who_applied = [S::Applied, S::Declined].contains(&asked.state());
-    let seen = if asks_who_applied { party } else { party.add(Column::Public.eq(true)) };
+    // Only the two parties may learn that a former member has applied again.
+    let lists_applications = [S::Applied, S::Declined].contains(&request.state());
+    let seen = if lists_applications { party } else { party.add(Column::Public.eq(true)) };
     let query = Entity::find()
         .filter(seen)
-        .where_named(Column::Network, "networks", ("network", &asked.network))?
-        .where_named(Column::City, "cities", ("city", &asked.city))?
-        .where_stated(Column::State, asked.state);
+        .filter_name(Column::Network, "networks", ("network", &request.network))?
+        .filter_name(Column::City, "cities", ("city", &request.city))?
+        .filter_enum(Column::State, request.state);
     keyset(store.reader(), query, (Column::SortKey, Column::Record), page.after.as_deref(), page.size).await
 }

@@ -1,4 +1,4 @@
-//! The rows that lists are read from.
+//! The views of the service.
 
 pub mod membership;
 pub mod network;

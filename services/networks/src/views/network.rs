@@ -1,29 +1,46 @@
-//! Networks by name.
+//! The view of networks, and the list over it.
 
-use hansa_chassis::page::Page;
-use hansa_journal::{Asked, Found, Store, keyset, view};
-use hansa_kernel::Refusal;
+use hansa_chassis::Page;
+use hansa_journal::{FilterExt, JournalError, PageOfIds, Store, View, keyset, view_entity};
 use hansa_networks_domain::Network;
 use hansa_proto::networks::ListNetworksRequest;
 use sea_orm::entity::prelude::*;
 
-view! {
-    /// Networks by name, kind and scope.
-    "networks" Networks of Network as |record, network| {
-        /// Its name in lower case.
-        sort_name: String = network.get().display_name.to_lowercase(),
-        /// `NetworkKind`.
-        kind: i32 = network.get().kind,
-        /// `NetworkScope`.
-        scope: i32 = network.get().scope,
+/// A network, by name, kind and scope.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "networks")]
+pub struct Model {
+    /// The record.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub record: Uuid,
+    /// The name in lower case.
+    pub sort_name: String,
+    /// `NetworkKind`.
+    pub kind: i32,
+    /// `NetworkScope`.
+    pub scope: i32,
+}
+
+view_entity!();
+
+impl View for Entity {
+    type State = Network;
+
+    fn rows(record: Uuid, network: &Network) -> Vec<Model> {
+        vec![Model {
+            record,
+            sort_name: network.get().display_name.to_lowercase(),
+            kind: network.get().kind,
+            scope: network.get().scope,
+        }]
     }
 }
 
-/// A page of networks, by name.
+/// Returns a page of networks, by name.
 ///
 /// # Errors
-/// Where the database is away.
-pub async fn list(store: &Store, asked: &ListNetworksRequest, page: &Page) -> Result<Found, Refusal> {
-    let query = Entity::find().where_stated(Column::Kind, asked.kind).where_stated(Column::Scope, asked.scope);
+/// `UNAVAILABLE` if the database is unavailable.
+pub async fn list(store: &Store, request: &ListNetworksRequest, page: &Page) -> Result<PageOfIds, JournalError> {
+    let query = Entity::find().filter_enum(Column::Kind, request.kind).filter_enum(Column::Scope, request.scope);
     keyset(store.reader(), query, (Column::SortName, Column::Record), page.after.as_deref(), page.size).await
 }

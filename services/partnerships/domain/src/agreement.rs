@@ -1,7 +1,8 @@
 //! A bilateral agreement: its state, from the proposal to the end (AG-1 to AG-14).
 //!
-//! Where it stands is worked out from the steps that were taken, so that no stored word can contradict them. The rules
-//! stand by subject in the modules below; each takes the state, a command, the caller, facts and the moment.
+//! The phase of an agreement is computed from the steps taken, so that no stored value can contradict them. The
+//! modules below contain the rules, one subject per module. A rule takes the state, a command, the caller, facts and
+//! the time.
 
 mod activity;
 mod attestation;
@@ -51,7 +52,7 @@ pub use sides::{Both, Which};
 pub use signing::{exportable, sign};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use hansa_kernel::{Audience, Disclosed, Misfit, Record, RecordId, Stamp, TenantId};
+use hansa_kernel::{Audience, Disclosed, FoldError, Record, RecordId, Stamp, TenantId};
 use hansa_proto::{
     partnerships::{
         Activity, AgreementKind, AgreementOrigin, AgreementState, AgreementStep, AttestationState, JointText,
@@ -60,21 +61,21 @@ use hansa_proto::{
 };
 use serde::{Deserialize, Serialize};
 use sides::{Side, Taken};
-use terms::{Requirements, Terms};
+use terms::{Period, Requirements, SignedOn, Terms};
 
-/// What can happen to an agreement.
+/// The changes of an agreement.
 pub type Change = hansa_proto::partnerships::agreement_change::Change;
 
-/// The collection of agreements.
+/// The collection of agreements in resource names.
 pub const COLLECTION: &str = "agreements";
-/// Most activities that one agreement keeps.
+/// Maximum number of activities per agreement.
 pub const ACTIVITIES: usize = 1_000;
 
 /// An agreement of two cities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Agreement {
     owner: TenantId,
-    /// All that were ever owner or party: an audience does not shrink.
+    /// Every tenant that was ever owner or party. An audience must not shrink.
     readers: Vec<TenantId>,
     public: bool,
     sides: Both<Side>,
@@ -83,7 +84,7 @@ pub struct Agreement {
     clock: Clock,
     supersedes: Option<RecordId>,
     origin: Option<AgreementOrigin>,
-    /// Number of the present wording.
+    /// The number of the current wording.
     revision: i32,
     dialogue: Option<Taken>,
     rationale: Option<JointText>,
@@ -101,24 +102,24 @@ pub struct Agreement {
     updated: DateTime<Utc>,
 }
 
-/// The great parts of a life. The finer states follow from the sides.
+/// The main phases. The finer states are computed from the sides.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Life {
-    /// From the proposal to the last signature, and until the start date.
+    /// Until the agreement enters into force: on the last signature or, if later, on the start date.
     Preparing,
     InForce(InForce),
-    /// The term ran out on that day.
+    /// The last day of the term that ran out.
     Expired(NaiveDate),
     Over(Ending),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct InForce {
-    /// Since when it is dormant.
+    /// The day since which the agreement has been dormant.
     dormant: Option<NaiveDate>,
-    /// The day from which dormancy counts.
+    /// The day from which the dormancy period counts.
     quiet_since: NaiveDate,
-    /// Anniversaries before it do not come up: it was not in force, or suspended.
+    /// Earlier anniversaries are skipped, because the agreement was then suspended or not in force.
     anniversaries_from: DateTime<Utc>,
 }
 
@@ -138,23 +139,7 @@ enum Close {
     Superseded(RecordId),
 }
 
-/// A time in force. `start` is unknown for imports alone, `end` is `None` without end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Period {
-    start: Option<NaiveDate>,
-    end: Option<NaiveDate>,
-    automatic: bool,
-}
-
-/// What is known of the day of the last signature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum SignedOn {
-    Unknown,
-    Year(i32),
-    Day(NaiveDate),
-}
-
-/// The anniversary that came up last, in years.
+/// The last anniversary that was announced, in years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
     years: u32,
@@ -168,7 +153,7 @@ struct Recorded {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Attested {
-    /// `None` for an import, which both sides may answer.
+    /// The side that the step is attested for. `None` for an import, which both sides may answer.
     side: Option<Which>,
     step: AgreementStep,
     document: String,
@@ -179,7 +164,7 @@ struct Attested {
 }
 
 impl Agreement {
-    /// Where it stands.
+    /// Computes the state.
     #[must_use]
     pub fn state(&self) -> AgreementState {
         match &self.life {
@@ -231,50 +216,50 @@ impl Agreement {
         self.sides.any(|side| side.suspension.is_some())
     }
 
-    /// Which kind it is; unspecified where an import does not say.
+    /// Returns the kind; unspecified if an import does not name one.
     #[must_use]
     pub fn kind(&self) -> AgreementKind {
         self.terms.kind
     }
 
-    /// Whether it is in force: active, dormant or suspended.
+    /// Returns whether the agreement is in force: active, dormant or suspended.
     #[must_use]
     pub fn in_force(&self) -> bool {
         matches!(self.life, Life::InForce(_))
     }
 
-    /// The weaker agreement whose place it takes once in force (see [`supersede`]).
+    /// Returns the weaker agreement that this one supersedes when it enters into force (see [`supersede`]).
     #[must_use]
     pub fn supersedes(&self) -> Option<RecordId> {
         self.supersedes
     }
 
-    /// The two cities.
+    /// Returns the two cities.
     #[must_use]
     pub fn cities(&self) -> Both<RecordId> {
         Both { initiator: self.sides.initiator.city, partner: self.sides.partner.city }
     }
 
-    /// The countries of the two cities, ISO 3166-1 alpha-2.
+    /// Returns the countries of the two cities as ISO 3166-1 alpha-2 codes.
     #[must_use]
     pub fn countries(&self) -> Both<&str> {
         Both { initiator: &self.sides.initiator.country, partner: &self.sides.partner.country }
     }
 
-    /// The tenants that have taken their side.
+    /// Returns the tenants that have taken over their sides.
     #[must_use]
     pub fn tenants(&self) -> Both<Option<TenantId>> {
         Both { initiator: self.sides.initiator.tenant, partner: self.sides.partner.tenant }
     }
 
-    /// The side of a tenant.
+    /// Returns the side of a tenant.
     #[must_use]
     pub fn side_of(&self, tenant: TenantId) -> Option<Which> {
         Which::ALL.into_iter().find(|&which| self.sides[which].tenant == Some(tenant))
     }
 
-    /// Whether it is an agreement of this tenant with a city of that country which one decision over many reaches: one that
-    /// could be ended (AG-10).
+    /// Returns whether a decision of this tenant on all its agreements with a country includes this agreement. The
+    /// agreement must be in a state from which it can end (AG-10).
     #[must_use]
     pub fn reached_by(&self, tenant: TenantId, country: &str) -> bool {
         let open = matches!(self.life, Life::InForce(_)) || self.state() == AgreementState::Signed;
@@ -295,7 +280,7 @@ impl Record for Agreement {
     const REVISION: u32 = 1;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, FoldError> {
         fold::fold(before, change, stamp)
     }
 
@@ -311,7 +296,7 @@ impl Record for Agreement {
         disclosure::disclosed(change)
     }
 
-    /// That it is deleted, and not why: the reason may speak of the parties.
+    /// Discloses that the agreement is deleted but not the reason, which may describe the parties.
     fn tombstone_disclosed() -> Disclosed<Tombstone> {
         Disclosed::Part(Tombstone::default())
     }
@@ -320,7 +305,7 @@ impl Record for Agreement {
         self.next_alarm().map(|(at, _)| at)
     }
 
-    fn on_due(&self, due: DateTime<Utc>) -> Vec<hansa_kernel::Happened<Change>> {
+    fn on_due(&self, due: DateTime<Utc>) -> Vec<hansa_kernel::Emitted<Change>> {
         timers::on_due(self, due)
     }
 }

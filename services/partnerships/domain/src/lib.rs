@@ -1,4 +1,4 @@
-//! What two cities may do together, as pure rules: no input or output, no clock, no randomness.
+//! Rules for the agreements of two cities. The crate is pure: no input or output, no clock, no randomness.
 
 pub mod agreement;
 pub mod ties;

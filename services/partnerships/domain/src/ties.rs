@@ -1,9 +1,9 @@
-//! What other services keep of an agreement: enough to find dormant ties, ties without guidelines, and the countries of a
-//! city's partners. It folds from the agreement's changes alone.
+//! The state that other services mirror of an agreement: enough to find dormant ties, ties without guidelines, and
+//! the countries of a city's partners. It folds from the agreement's changes alone.
 
 use crate::agreement::{Both, COLLECTION, Change, Which};
 use chrono::NaiveDate;
-use hansa_kernel::{Misfit, RecordId, RecordName, Reference, Refusal, Stamp, time};
+use hansa_kernel::{FoldError, RecordId, RecordName, Reference, Refusal, Stamp, time};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{
@@ -12,35 +12,35 @@ use hansa_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Where a tie stands, as far as others need to know.
+/// The state of a tie, as far as other services need it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
-    /// Proposed, not in force.
+    /// Proposed, but not in force.
     Preparing,
     /// In force.
     Active,
-    /// In force, without activity for the set time.
+    /// In force, without activity for the configured time.
     Dormant,
-    /// In force, and suspended by at least one side.
+    /// In force, but suspended by at least one side.
     Suspended,
-    /// Its term ran out.
+    /// The term ran out.
     Expired,
-    /// It ended, or never came about.
+    /// The agreement ended, or never entered into force.
     Over,
 }
 
 /// One side of a tie.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// The city.
+    /// The city's record.
     pub city: RecordId,
-    /// ISO 3166-1 alpha-2 code of its country.
+    /// ISO 3166-1 alpha-2 code of the country.
     pub country: String,
-    /// Whether it needs guidelines (AG-11).
+    /// Whether the city needs guidelines (AG-11).
     pub guidelines_need: GuidelinesNeed,
-    /// Whether it stated some.
+    /// Whether the city has stated guidelines.
     pub guidelines_stated: bool,
-    /// Whether its mayor went on without.
+    /// Whether the mayor decided to go on without guidelines.
     pub guidelines_overridden: bool,
     suspended: bool,
 }
@@ -58,17 +58,17 @@ impl End {
 pub struct Tie {
     /// The two cities.
     pub ends: Both<End>,
-    /// Unspecified where an import does not say.
+    /// The kind; unspecified if an import does not name one.
     pub kind: AgreementKind,
-    /// Its sectors; empty for all.
+    /// The sectors; an empty list means all.
     pub sectors: Vec<Sector>,
-    /// The first day in force, or the day of the import; `None` before.
+    /// The first day in force, or the day of the import; `None` until then.
     pub active_since: Option<NaiveDate>,
-    /// The last day of the latest activity.
+    /// The last day of the most recent activity.
     pub last_activity: Option<NaiveDate>,
-    /// Whether terms or an activity have an economic component.
+    /// Whether the terms or an activity have an economic component.
     pub economic: bool,
-    /// Whether it is dormant; a tie that was suspended while dormant is both.
+    /// Whether the tie is dormant. A tie that is suspended while dormant is both.
     pub dormant: bool,
     in_force: bool,
     expired: bool,
@@ -80,7 +80,7 @@ impl Reference for Tie {
     const REVISION: u32 = 2;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, FoldError> {
         let Some(mut tie) = before else { return Self::begin(change) };
         tie.apply(change)?;
         Ok(tie)
@@ -88,7 +88,7 @@ impl Reference for Tie {
 }
 
 impl Tie {
-    /// Where it stands.
+    /// Computes the state.
     #[must_use]
     pub fn standing(&self) -> Standing {
         if self.over {
@@ -106,26 +106,26 @@ impl Tie {
         }
     }
 
-    /// The end that a city holds.
+    /// Returns the side of a city.
     #[must_use]
     pub fn of(&self, city: RecordId) -> Option<Which> {
         Which::ALL.into_iter().find(|&which| self.ends[which].city == city)
     }
 
-    /// The partner of a city.
+    /// Returns the partner of a city.
     #[must_use]
     pub fn partner_of(&self, city: RecordId) -> Option<&End> {
         self.of(city).map(|which| &self.ends[which.other()])
     }
 
-    fn begin(change: &Change) -> Result<Self, Misfit> {
+    fn begin(change: &Change) -> Result<Self, FoldError> {
         let (initiator, partner, terms, since) = match change {
             Change::Proposed(c) => (&c.initiator, &c.partner, &c.terms, None),
             Change::Imported(c) => {
                 let start = c.terms.as_ref().and_then(|terms| terms.start_date).or(c.import_date);
                 (&c.initiator, &c.partner, &c.terms, Some(day(start.as_ref())?))
             }
-            _ => return Err(Misfit("a tie begins with a proposal or an import".into())),
+            _ => return Err(FoldError("a tie begins with a proposal or an import".into())),
         };
         let mut tie = Self {
             ends: Both { initiator: end(initiator.as_ref())?, partner: end(partner.as_ref())? },
@@ -150,9 +150,9 @@ impl Tie {
         self.economic = terms.economic_component;
     }
 
-    fn apply(&mut self, change: &Change) -> Result<(), Misfit> {
+    fn apply(&mut self, change: &Change) -> Result<(), FoldError> {
         match change {
-            Change::Proposed(_) | Change::Imported(_) => return Err(Misfit("a tie begins once".into())),
+            Change::Proposed(_) | Change::Imported(_) => return Err(FoldError("a tie can begin only once".into())),
             Change::TermsRevised(c) => self.take_terms(c.terms.as_ref()),
             Change::CouncilVoted(c) => self.over |= rejected(c.vote.as_ref().map(|vote| vote.result())),
             Change::StepAttested(c) => self.over |= rejected(attested_vote(c)),
@@ -181,7 +181,7 @@ impl Tie {
             Change::Suspended(c) => self.end(&c.city)?.suspended = true,
             Change::SuspensionLifted(c) => self.end(&c.city)?.suspended = false,
             Change::Renewed(_) => {
-                // A renewal after the end is a new beginning; one before it leaves a dormant tie dormant.
+                // A renewal after the term ended clears dormancy. An earlier renewal leaves a dormant tie dormant.
                 self.dormant &= !self.expired;
                 self.expired = false;
             }
@@ -197,22 +197,22 @@ impl Tie {
         Ok(())
     }
 
-    fn end(&mut self, city: &str) -> Result<&mut End, Misfit> {
+    fn end(&mut self, city: &str) -> Result<&mut End, FoldError> {
         let which = Which::ALL.into_iter().find(|&which| format!("cities/{}", self.ends[which].city) == city);
-        which.map(|which| &mut self.ends[which]).ok_or_else(|| Misfit("the city is no party".into()))
+        which.map(|which| &mut self.ends[which]).ok_or_else(|| FoldError("the city is not a party".into()))
     }
 }
 
-fn unreadable(refusal: Refusal) -> Misfit {
-    Misfit(refusal.message)
+fn unreadable(refusal: Refusal) -> FoldError {
+    FoldError(refusal.message)
 }
 
-fn day(date: Option<&Date>) -> Result<NaiveDate, Misfit> {
+fn day(date: Option<&Date>) -> Result<NaiveDate, FoldError> {
     time::day("date", date).map_err(unreadable)
 }
 
-fn end(entry: Option<&PartyEntry>) -> Result<End, Misfit> {
-    let entry = entry.ok_or_else(|| Misfit("a side is missing".into()))?;
+fn end(entry: Option<&PartyEntry>) -> Result<End, FoldError> {
+    let entry = entry.ok_or_else(|| FoldError("a side is missing".into()))?;
     Ok(End {
         city: RecordName::parse(&entry.city, "cities", "city").map_err(unreadable)?.id,
         country: entry.country_code.clone(),

@@ -1,36 +1,31 @@
-//! What was done outside the platform: ties that are brought in, steps that are attested, sides that are claimed (AG-13).
+//! The rpcs for acts outside the platform: imports of ties, attested steps and claims (AG-13).
 
-use super::{
-    Agreements, Answer,
-    facts::{self, Known},
-};
-use hansa_chassis::{Act, Desk, ask, bounded, named, timeless};
+use super::Agreements;
+use crate::facts::{self, CityFactsReader};
+use hansa_chassis::{ApiError, ApiResult, CommandContext, parse_name};
 use hansa_journal::{Command, Receipt};
-use hansa_kernel::{Caller, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused, Relation, limits};
+use hansa_kernel::{Caller, Reason, Record, RecordName, Refusal, Refused, Relation, limits};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Facts};
+use hansa_proto::handlers::AttestationServiceHandler;
 use hansa_proto::partnerships::{
-    AgreementImportOutcome, AgreementRow, AttestStepRequest, BatchImportAgreementsRequest,
+    self as proto, AgreementImportOutcome, AgreementRow, AttestStepRequest, BatchImportAgreementsRequest,
     BatchImportAgreementsResponse, ClaimAgreementRequest, ConfirmAttestationRequest, DisputeAttestationRequest,
     ImportAgreementRequest, ImportedAgreement,
-    attestation_service_server::{AttestationService, AttestationServiceServer},
 };
-use std::sync::{Arc, Mutex, PoisonError};
-use tonic::{Request, Response, Status};
-
-/// The gRPC service.
-pub fn server(desk: Desk) -> AttestationServiceServer<impl AttestationService> {
-    bounded!(AttestationServiceServer::new(Agreements(desk)))
-}
+use tonic::{Request, Response};
 
 impl Agreements {
-    /// Whether the caller may come as the city of a side, or sees the agreement in any case. To all others it is not there,
-    /// whatever else they send: the policy lets strangers claim, and does not stop them.
+    /// Checks that the caller's tenant is the city of a side, or may see the agreement. The policy permits strangers to
+    /// claim, so this check hides the agreement from all other tenants.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if neither is true.
     async fn is_side(&self, name: &RecordName, caller: &Caller) -> Refused<()> {
-        let agreement = self.0.journal().load::<Agreement>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
+        let agreement = self.journal.load::<Agreement>(name).await?.ok_or_else(|| Refusal::not_found(name))?;
         if agreement.state.relation(caller) != Relation::Stranger {
             return Ok(());
         }
-        let facts = match facts::of(self.0.journal(), &agreement.state.cities()).await {
+        let facts = match facts::of(&self.journal, &agreement.state.cities()).await {
             Err(refusal) if refusal.reason == Reason::NotFound => return Err(Refusal::not_found(name)),
             facts => facts?,
         };
@@ -40,131 +35,128 @@ impl Agreements {
     }
 }
 
-#[tonic::async_trait]
-impl AttestationService for Agreements {
-    async fn import_agreement(&self, request: Request<ImportAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
+impl AttestationServiceHandler for Agreements {
+    type Error = ApiError;
+
+    async fn import_agreement(&self, request: Request<ImportAgreementRequest>) -> ApiResult<proto::Agreement> {
+        let context = self.commands.accept(request)?;
         let imported = async {
-            let cities = ask(facts::named(&act.request.initiator, &act.request.partner))?;
-            let facts = ask(facts::of(self.0.journal(), &cities).await)?;
-            let id = agreement::import_id(&act.request.origin.clone().unwrap_or_default());
-            let command = self.0.make(&act, RecordName::new(COLLECTION, id), move |before, asked, caller, at| {
-                agreement::import_new(before, asked, caller, &facts, at)
-            });
-            self.0.done(&act, command).await
+            let cities = facts::named(&context.request.initiator, &context.request.partner)?;
+            let facts = facts::of(&self.journal, &cities).await?;
+            let id = agreement::import_id(&context.request.origin.clone().unwrap_or_default());
+            let command =
+                self.commands.create(&context, RecordName::new(COLLECTION, id), move |before, request, caller, now| {
+                    agreement::import_new(before, request, caller, &facts, now)
+                });
+            self.commands.respond(&context, command).await
         };
-        self.0.once::<Agreement, _>(&act, imported).await
+        self.commands.replay_or::<Agreement, _>(&context, imported).await
     }
 
     async fn batch_import_agreements(
         &self,
         request: Request<BatchImportAgreementsRequest>,
-    ) -> Result<Response<BatchImportAgreementsResponse>, Status> {
-        let act = self.0.open(request)?;
-        Ok(Response::new(BatchImportAgreementsResponse { rows: import(&self.0, &act).await? }))
+    ) -> ApiResult<BatchImportAgreementsResponse> {
+        let context = self.commands.accept(request)?;
+        Ok(Response::new(BatchImportAgreementsResponse { rows: self.import(&context).await? }))
     }
 
-    async fn claim_agreement(&self, request: Request<ClaimAgreementRequest>) -> Answer {
-        let act = self.0.open(request)?;
+    async fn claim_agreement(&self, request: Request<ClaimAgreementRequest>) -> ApiResult<proto::Agreement> {
+        let context = self.commands.accept(request)?;
         let claimed = async {
-            ask(self.is_side(&named::<Agreement>("name", &act.request.name)?, &act.caller).await)?;
-            self.informed(&act, |state, asked, caller, facts, _| agreement::claim(state, asked, caller, facts)).await
+            self.is_side(&parse_name::<Agreement>("name", &context.request.name)?, &context.caller).await?;
+            self.execute_with_facts(&context, |state, request, caller, facts, _| {
+                agreement::claim(state, request, caller, facts)
+            })
+            .await
         };
-        self.0.once::<Agreement, _>(&act, claimed).await
+        self.commands.replay_or::<Agreement, _>(&context, claimed).await
     }
 
-    async fn attest_step(&self, request: Request<AttestStepRequest>) -> Answer {
-        self.informed(&self.0.open(request)?, agreement::attest_step).await
+    async fn attest_step(&self, request: Request<AttestStepRequest>) -> ApiResult<proto::Agreement> {
+        self.execute_with_facts(&self.commands.accept(request)?, agreement::attest_step).await
     }
 
-    async fn confirm_attestation(&self, request: Request<ConfirmAttestationRequest>) -> Answer {
-        self.0.step(request, timeless(agreement::confirm_attestation)).await
+    async fn confirm_attestation(&self, request: Request<ConfirmAttestationRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::confirm_attestation).await
     }
 
-    async fn dispute_attestation(&self, request: Request<DisputeAttestationRequest>) -> Answer {
-        self.0.step(request, timeless(agreement::dispute_attestation)).await
+    async fn dispute_attestation(&self, request: Request<DisputeAttestationRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::dispute_attestation).await
     }
 }
 
-type Outcome = Arc<Mutex<AgreementImportOutcome>>;
-
-/// A row on its way: the record that it is about and what became of it, or why it cannot be used.
-type Row = Result<(RecordName, Outcome), (String, Refusal)>;
-
-/// Brings in many ties, each for itself.
-async fn import(desk: &Desk, act: &Act<BatchImportAgreementsRequest>) -> Result<Vec<ImportedAgreement>, Status> {
-    let rows = &act.request.rows;
-    ask(limits::rows(rows.len(), agreement::IMPORT_ROWS))?;
-    let pairs: Vec<_> = rows.iter().map(|row| facts::named(&row.initiator, &row.partner)).collect();
-    let cities: Vec<RecordId> =
-        pairs.iter().filter_map(|pair| pair.as_ref().ok()).flat_map(|pair| [pair.initiator, pair.partner]).collect();
-    let known = ask(Known::read(desk.journal(), &cities).await)?;
-    let (mut commands, mut answers): (Vec<Command<Agreement>>, Vec<Row>) = (Vec::new(), Vec::new());
-    for (row, pair) in rows.iter().zip(pairs) {
-        let name = RecordName::new(COLLECTION, agreement::import_id(&row.origin.clone().unwrap_or_default()));
-        answers.push(match pair.and_then(|pair| known.facts(&pair)) {
-            Ok(facts) => {
-                let outcome = Outcome::default();
-                commands.push(ask(command(desk, act, &name, row, facts, outcome.clone()))?);
-                Ok((name, outcome))
-            }
-            Err(refusal) => Err((name.to_string(), refusal)),
-        });
-    }
-    let mut receipts = desk.journal().submit_each(commands, act.validate_only).await.into_iter();
-    Ok(answers
-        .into_iter()
-        .map(|row| match row {
-            Ok((name, outcome)) => imported(name.to_string(), &outcome, receipts.next()),
-            Err((name, refusal)) => refused(name, &refusal),
-        })
-        .collect())
-}
-
-fn command(
-    desk: &Desk,
-    act: &Act<BatchImportAgreementsRequest>,
-    name: &RecordName,
-    row: &AgreementRow,
-    facts: Facts,
-    outcome: Outcome,
-) -> Refused<Command<Agreement>> {
-    let request = ImportAgreementRequest {
-        initiator: row.initiator.clone(),
-        partner: row.partner.clone(),
-        origin: row.origin.clone(),
-        terms: row.terms.clone(),
-        signed_date: row.signed_date,
-        ..ImportAgreementRequest::default()
-    };
-    let part = act.part(name.id, request)?;
-    let rule = move |before: Option<&Agreement>, asked: &ImportAgreementRequest, caller: &Caller, at: Moment| {
-        let decision = agreement::import_again(before, asked, caller, &facts, at);
-        *outcome.lock().unwrap_or_else(PoisonError::into_inner) = agreement::outcome(&decision);
-        decision
-    };
-    // The tie's own id is what makes a repetition harmless.
-    Ok(desk.make(&part, name.clone(), rule).once(None))
-}
-
-fn imported(
-    name: String,
-    outcome: &Outcome,
-    receipt: Option<Result<Receipt<Agreement>, Refusal>>,
-) -> ImportedAgreement {
-    match receipt {
-        Some(Ok(_)) => {
-            let outcome = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
-            ImportedAgreement { name, outcome: outcome as i32, reason: String::new() }
+impl Agreements {
+    /// Imports many ties, each independently.
+    async fn import(
+        &self,
+        context: &CommandContext<BatchImportAgreementsRequest>,
+    ) -> Result<Vec<ImportedAgreement>, ApiError> {
+        let rows = &context.request.rows;
+        limits::rows(rows.len(), agreement::IMPORT_ROWS)?;
+        let pairs: Vec<_> = rows.iter().map(|row| facts::named(&row.initiator, &row.partner)).collect();
+        let cities = pairs.iter().flatten().flat_map(|pair| [pair.initiator, pair.partner]);
+        let reader = CityFactsReader::read(&self.journal, &cities.collect::<Vec<_>>()).await?;
+        let (mut commands, mut refusals) = (Vec::new(), Vec::with_capacity(rows.len()));
+        for (row, pair) in rows.iter().zip(pairs) {
+            let command = pair
+                .and_then(|pair| reader.facts(&pair))
+                .and_then(|facts| self.import_command(context, import_name(row), row, facts));
+            refusals.push(command.map(|command| commands.push(command)).err());
         }
-        Some(Err(refusal)) => refused(name, &refusal),
-        None => refused(
-            name,
-            &Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again."),
-        ),
+        let mut receipts = self.journal.submit_each(commands, context.validate_only).await.into_iter();
+        let imported = |(row, refusal)| {
+            match refusal {
+                Some(refusal) => Err(refusal),
+                None => receipts.next().unwrap_or_else(|| Err(undecided())),
+            }
+            .map_or_else(|refusal| refused(row, &refusal), |receipt| accepted(row, &receipt))
+        };
+        Ok(rows.iter().zip(refusals).map(imported).collect())
+    }
+
+    fn import_command(
+        &self,
+        context: &CommandContext<BatchImportAgreementsRequest>,
+        name: RecordName,
+        row: &AgreementRow,
+        facts: Facts,
+    ) -> Refused<Command<Agreement>> {
+        let request = ImportAgreementRequest {
+            initiator: row.initiator.clone(),
+            partner: row.partner.clone(),
+            origin: row.origin.clone(),
+            terms: row.terms.clone(),
+            signed_date: row.signed_date,
+            ..ImportAgreementRequest::default()
+        };
+        let part = context.part(name.id, request)?;
+        let rule = move |before: Option<&Agreement>, request: &ImportAgreementRequest, caller: &Caller, now| {
+            agreement::import_again(before, request, caller, &facts, now)
+        };
+        // The rows need no idempotency key: importing a tie again changes nothing.
+        Ok(self.commands.create(&part, name, rule).idempotent(None))
     }
 }
 
-fn refused(name: String, refusal: &Refusal) -> ImportedAgreement {
-    ImportedAgreement { name, outcome: AgreementImportOutcome::Refused as i32, reason: refusal.to_string() }
+/// Returns the name of a row's agreement, which derives from its origin.
+fn import_name(row: &AgreementRow) -> RecordName {
+    RecordName::new(COLLECTION, agreement::import_id(&row.origin.clone().unwrap_or_default()))
+}
+
+fn accepted(row: &AgreementRow, receipt: &Receipt<Agreement>) -> ImportedAgreement {
+    let outcome = agreement::outcome(receipt.changes > 0);
+    ImportedAgreement { name: import_name(row).to_string(), outcome: outcome as i32, reason: String::new() }
+}
+
+fn refused(row: &AgreementRow, refusal: &Refusal) -> ImportedAgreement {
+    ImportedAgreement {
+        name: import_name(row).to_string(),
+        outcome: AgreementImportOutcome::Refused as i32,
+        reason: refusal.to_string(),
+    }
+}
+
+fn undecided() -> Refusal {
+    Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again.")
 }

@@ -1,4 +1,4 @@
-//! The document of an agreement, to be checked without the platform: AG-12.
+//! Exports an agreement as a document that anyone can verify offline (AG-12).
 
 use hansa_journal::{Journal, Loaded, NodeKeys, PastChange};
 use hansa_kernel::{Record, RecordId, Refused, limits::RECORD_CHANGES, seal::Sealed};
@@ -10,13 +10,13 @@ use hansa_proto::{
 };
 use std::collections::HashSet;
 
-/// Changes that are read at once.
-const CHANGES_A_PAGE: u64 = 1_000;
+/// Number of changes per database query.
+const CHANGES_PER_PAGE: u64 = 1_000;
 
-/// Everything of the document but the agreement itself, whose texts the caller resolves.
+/// Builds the document of an agreement. `agreement` is the resource with its texts filled in.
 ///
 /// # Errors
-/// Where the database is away.
+/// `UNAVAILABLE` if the database is unavailable.
 pub async fn document(
     journal: &Journal,
     loaded: &Loaded<Agreement>,
@@ -24,12 +24,12 @@ pub async fn document(
 ) -> Refused<AgreementDocument> {
     let id = loaded.name.id;
     let past = history(journal, id, loaded.version).await?;
-    // A text that came along and stands in none of these changes is no part of what was agreed.
-    let standing: HashSet<Vec<u8>> = past.iter().flat_map(|change| seals(&change.envelope)).collect();
+    // Only texts whose seals are in these changes are part of what was agreed.
+    let used: HashSet<Vec<u8>> = past.iter().flat_map(|change| seals(&change.envelope)).collect();
     let openings = journal.openings(id).await?;
     Ok(AgreementDocument {
         agreement: Some(agreement),
-        openings: openings.iter().filter(|sealed| standing.contains(&sealed.seal[..])).map(opening).collect(),
+        openings: openings.iter().filter(|sealed| used.contains(&sealed.seal[..])).map(opening).collect(),
         changes: past.into_iter().map(|change| change.signed).collect(),
         keys: vec![public_key(journal.node())],
     })
@@ -43,13 +43,13 @@ fn seals(envelope: &ChangeEnvelope) -> Vec<Vec<u8>> {
     seals
 }
 
-/// The changes up to a version: the document tells of one state, whatever happens meanwhile.
+/// Reads the changes up to a version, so that the document describes one state even if the agreement changes meanwhile.
 async fn history(journal: &Journal, id: RecordId, version: u64) -> Refused<Vec<PastChange>> {
     let last = version.min(RECORD_CHANGES);
     let mut changes = Vec::new();
     let mut after = 0;
     while after < last {
-        let page = journal.history(id, after, CHANGES_A_PAGE.min(last - after)).await?;
+        let page = journal.history(id, after, CHANGES_PER_PAGE.min(last - after)).await?;
         if page.is_empty() {
             break;
         }

@@ -1,158 +1,155 @@
-//! What becomes of an agreement once it is concluded: AG-6 to AG-10, AG-14.
+//! The rpcs for agreements in force: activities, committees, renewal, suspension and ending (AG-6 to AG-10, AG-14).
 
-use super::{Agreements, Answer};
+use super::Agreements;
 use crate::views;
-use hansa_chassis::{Act, Desk, Page, ask, bounded, named, timeless};
+use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, parse_name};
 use hansa_journal::{Loaded, Receipt};
 use hansa_kernel::{Caller, Decision, Moment, Reason, RecordName, Refusal, Refused};
 use hansa_partnerships_domain::agreement::{self, Agreement, Change};
+use hansa_proto::handlers::PartnershipServiceHandler;
 use hansa_proto::{
     Texts, WriteRequest,
     partnerships::{
-        AgreementOutcome, ConfirmRenewalRequest, ConfirmRevitalisationRequest, EndAgreementRequest,
+        self as proto, AgreementOutcome, ConfirmRenewalRequest, ConfirmRevitalisationRequest, EndAgreementRequest,
         EndAgreementsRequest, EndAgreementsResponse, LiftSuspensionRequest, ListActivitiesRequest,
         ListActivitiesResponse, RecordActivityRequest, RenewAgreementRequest, RevitaliseAgreementRequest,
         SetCommitteeRequest, SuspendAgreementRequest, SuspendAgreementsRequest, SuspendAgreementsResponse,
-        partnership_service_server::{PartnershipService, PartnershipServiceServer},
     },
 };
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
-/// Most agreements that one decision reaches.
+/// Maximum number of agreements per decision.
 const DECISION_AGREEMENTS: usize = 2_000;
-/// Agreements that are looked for at once.
-const AGREEMENTS_A_PAGE: u64 = 1_000;
+/// Number of agreements per database query.
+const AGREEMENTS_PER_PAGE: u64 = 1_000;
 
-/// The gRPC service.
-pub fn server(desk: Desk) -> PartnershipServiceServer<impl PartnershipService> {
-    bounded!(PartnershipServiceServer::new(Agreements(desk)))
-}
+impl PartnershipServiceHandler for Agreements {
+    type Error = ApiError;
 
-#[tonic::async_trait]
-impl PartnershipService for Agreements {
-    async fn record_activity(&self, request: Request<RecordActivityRequest>) -> Answer {
-        self.0.step(request, agreement::record_activity).await
+    async fn record_activity(&self, request: Request<RecordActivityRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::record_activity).await
     }
 
-    async fn list_activities(
-        &self,
-        request: Request<ListActivitiesRequest>,
-    ) -> Result<Response<ListActivitiesResponse>, Status> {
-        let asked = request.get_ref();
-        let name = named::<Agreement>("parent", &asked.parent)?;
-        let page = ask(Page::of(asked, &format!("activities {name}")))?;
-        let agreement = self.0.read::<Agreement, _>(&request, &name).await?;
+    async fn list_activities(&self, request: Request<ListActivitiesRequest>) -> ApiResult<ListActivitiesResponse> {
+        let query = request.get_ref();
+        let name = parse_name::<Agreement>("parent", &query.parent)?;
+        let page = Page::of(query)?;
+        let agreement = self.queries.load::<Agreement, _>(&request, &name).await?;
         let skip = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0_usize);
         let most = usize::try_from(page.size).unwrap_or(usize::MAX);
-        let caller = self.0.caller(&request)?;
-        let activities = ask(agreement.state.activities_for(&caller, name.id, skip, most))?;
+        let caller = self.queries.caller(&request)?;
+        let activities = agreement.state.activities_for(&caller, name.id, skip, most)?;
         let (after, count) = (skip.saturating_add(activities.len()), agreement.state.activity_count());
-        let activities = self.0.resolve(activities).await?;
-        let next_page_token = page.next((after < count).then(|| vec![after.to_string()]));
+        let activities = self.queries.resolve(activities).await?;
+        let next_page_token = page.next_token((after < count).then(|| vec![after.to_string()]));
         Ok(Response::new(ListActivitiesResponse { activities, next_page_token }))
     }
 
-    async fn set_committee(&self, request: Request<SetCommitteeRequest>) -> Answer {
-        self.0.step(request, timeless(agreement::set_committee)).await
+    async fn set_committee(&self, request: Request<SetCommitteeRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::set_committee).await
     }
 
-    async fn revitalise_agreement(&self, request: Request<RevitaliseAgreementRequest>) -> Answer {
-        self.0.step(request, timeless(agreement::revitalise)).await
+    async fn revitalise_agreement(&self, request: Request<RevitaliseAgreementRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::revitalise).await
     }
 
-    async fn confirm_revitalisation(&self, request: Request<ConfirmRevitalisationRequest>) -> Answer {
-        self.0.step(request, agreement::confirm_revitalisation).await
-    }
-
-    async fn renew_agreement(&self, request: Request<RenewAgreementRequest>) -> Answer {
-        self.0.step(request, timeless(agreement::renew)).await
-    }
-
-    async fn confirm_renewal(&self, request: Request<ConfirmRenewalRequest>) -> Answer {
-        self.0.step(request, agreement::confirm_renewal).await
-    }
-
-    async fn suspend_agreement(&self, request: Request<SuspendAgreementRequest>) -> Answer {
-        self.0.step(request, agreement::suspend).await
-    }
-
-    async fn lift_suspension(&self, request: Request<LiftSuspensionRequest>) -> Answer {
-        self.0.step(request, agreement::lift_suspension).await
-    }
-
-    async fn end_agreement(&self, request: Request<EndAgreementRequest>) -> Answer {
-        self.0.step(request, agreement::end).await
-    }
-
-    async fn end_agreements(
+    async fn confirm_revitalisation(
         &self,
-        request: Request<EndAgreementsRequest>,
-    ) -> Result<Response<EndAgreementsResponse>, Status> {
-        let act = self.0.open(request)?;
-        let country = &act.request.country_code;
-        let outcomes = decide(&self.0, &act, country, agreement::end_each, agreement::end).await?;
+        request: Request<ConfirmRevitalisationRequest>,
+    ) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::confirm_revitalisation).await
+    }
+
+    async fn renew_agreement(&self, request: Request<RenewAgreementRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::renew).await
+    }
+
+    async fn confirm_renewal(&self, request: Request<ConfirmRenewalRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::confirm_renewal).await
+    }
+
+    async fn suspend_agreement(&self, request: Request<SuspendAgreementRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::suspend).await
+    }
+
+    async fn lift_suspension(&self, request: Request<LiftSuspensionRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::lift_suspension).await
+    }
+
+    async fn end_agreement(&self, request: Request<EndAgreementRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::end).await
+    }
+
+    async fn end_agreements(&self, request: Request<EndAgreementsRequest>) -> ApiResult<EndAgreementsResponse> {
+        let context = self.commands.accept(request)?;
+        let country = &context.request.country_code;
+        let outcomes = self.decide_each(&context, country, agreement::end_each, agreement::end).await?;
         Ok(Response::new(EndAgreementsResponse { outcomes }))
     }
 
     async fn suspend_agreements(
         &self,
         request: Request<SuspendAgreementsRequest>,
-    ) -> Result<Response<SuspendAgreementsResponse>, Status> {
-        let act = self.0.open(request)?;
-        let country = &act.request.country_code;
-        let outcomes = decide(&self.0, &act, country, agreement::suspend_each, agreement::suspend).await?;
+    ) -> ApiResult<SuspendAgreementsResponse> {
+        let context = self.commands.accept(request)?;
+        let country = &context.request.country_code;
+        let outcomes = self.decide_each(&context, country, agreement::suspend_each, agreement::suspend).await?;
         Ok(Response::new(SuspendAgreementsResponse { outcomes }))
     }
 }
 
-/// The agreements of the caller's city with cities of a country, in a steady order, whatever their state.
-async fn with_country<Q>(desk: &Desk, act: &Act<Q>, country: &str) -> Refused<Vec<Loaded<Agreement>>> {
-    let mut found = Vec::new();
-    let mut after: Option<Vec<String>> = None;
-    loop {
-        let store = desk.journal().store();
-        let page = views::agreement::own_with(store, &act.caller, country, after.as_deref(), AGREEMENTS_A_PAGE).await?;
-        found.extend(desk.journal().load_each::<Agreement>(&page.ids).await?);
-        if found.len() > DECISION_AGREEMENTS {
-            let message = format!("the agreements with {country} are more than {DECISION_AGREEMENTS}");
-            return Err(Refusal::because(Reason::Limit, "AG-10", message)
-                .help("Decide on each by itself: EndAgreement, SuspendAgreement."));
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return Ok(found),
+impl Agreements {
+    /// Returns the agreements of the caller's tenant with cities of a country, in any state, ordered by id.
+    async fn with_country(&self, caller: &Caller, country: &str) -> Refused<Vec<Loaded<Agreement>>> {
+        let mut found = Vec::new();
+        let mut after: Option<Vec<String>> = None;
+        loop {
+            let store = self.journal.store();
+            let page =
+                views::agreement::own_with(store, caller, country, after.as_deref(), AGREEMENTS_PER_PAGE).await?;
+            found.extend(self.journal.load_each::<Agreement>(&page.ids).await?);
+            if found.len() > DECISION_AGREEMENTS {
+                let message = format!("there are more than {DECISION_AGREEMENTS} agreements with {country}");
+                return Err(Refusal::because(Reason::Limit, "AG-10", message)
+                    .help("Decide on each agreement separately with EndAgreement or SuspendAgreement."));
+            }
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(found),
+            }
         }
     }
-}
 
-/// One decision over all agreements with a country: a command a record, each decided for itself.
-async fn decide<Q, P>(
-    desk: &Desk,
-    act: &Act<Q>,
-    country: &str,
-    each: fn(&Q, &RecordName) -> P,
-    rule: fn(&Agreement, &P, &Caller, Moment) -> Decision<Change>,
-) -> Result<Vec<AgreementOutcome>, Status>
-where
-    P: WriteRequest + Texts + Message + 'static,
-{
-    if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return ask(Err(Refusal::field("country_code", "is not an ISO 3166-1 alpha-2 code")));
+    /// Applies one decision to all agreements with a country: one independent command per agreement.
+    async fn decide_each<Q, P>(
+        &self,
+        context: &CommandContext<Q>,
+        country: &str,
+        part: fn(&Q, &RecordName) -> P,
+        rule: fn(&Agreement, &P, &Caller, Moment) -> Decision<Change>,
+    ) -> Result<Vec<AgreementOutcome>, ApiError>
+    where
+        P: WriteRequest + Texts + Message + 'static,
+    {
+        if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Err(Refusal::field("country_code", "is not an ISO 3166-1 alpha-2 code").into());
+        }
+        let mut found = self.with_country(&context.caller, country).await?;
+        let is_reached = |one: &Loaded<Agreement>| one.state.reached_by(context.caller.tenant, country);
+        // When a client retries the request, the first attempt may already have changed some agreements. Their commands
+        // are submitted again and replay their receipts.
+        found.retain(|one| context.is_idempotent() || is_reached(one));
+        let mut commands = Vec::with_capacity(found.len());
+        for one in &found {
+            let part = context.part(one.name.id, part(&context.request, &one.name))?;
+            commands.push(self.commands.update(&part, one.name.clone(), "", rule));
+        }
+        let receipts = self.journal.submit_each(commands, context.validate_only).await;
+        let results = found.iter().zip(receipts);
+        let decided = results.filter(|(one, receipt)| is_reached(one) || receipt.as_ref().is_ok_and(|r| r.replayed));
+        Ok(decided.map(|(one, receipt)| outcome(&one.name, receipt)).collect())
     }
-    let mut found = ask(with_country(desk, act, country).await)?;
-    let reached = |one: &Loaded<Agreement>| one.state.reached_by(act.caller.tenant, country);
-    // A repetition finds that its first coming has done its work: those records are asked again, and answer as before.
-    found.retain(|one| act.repeatable() || reached(one));
-    let mut commands = Vec::with_capacity(found.len());
-    for one in &found {
-        let part = ask(act.part(one.name.id, each(&act.request, &one.name)))?;
-        commands.push(desk.on(&part, one.name.clone(), "", rule));
-    }
-    let receipts = desk.journal().submit_each(commands, act.validate_only).await;
-    let answers = found.iter().zip(receipts);
-    let shown = answers.filter(|(one, receipt)| reached(one) || receipt.as_ref().is_ok_and(|r| r.repeated));
-    Ok(shown.map(|(one, receipt)| outcome(&one.name, receipt)).collect())
 }
 
 fn outcome(name: &RecordName, receipt: Result<Receipt<Agreement>, Refusal>) -> AgreementOutcome {

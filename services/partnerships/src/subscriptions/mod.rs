@@ -1,5 +1,6 @@
-//! What the service keeps of others' changes and of its own, and what follows from them.
+//! Subscriptions to the register and to the service's own changes, and the work queues that they fill.
 
 pub mod inheritance;
+pub mod queues;
 pub mod register;
 pub mod succession;

@@ -1,33 +1,23 @@
-//! The register's cities and countries: who the parties are, and where they lie.
+//! The mirrors of the register's cities and countries.
 
-use super::inheritance;
-use hansa_journal::Mirror;
+use super::queues;
+use crate::views;
+use hansa_journal::{Journal, QueueKey, Subscription};
 use hansa_kernel::RecordId;
 use hansa_register_domain::reference::{CityReference, CountryReference};
-use uuid::Uuid;
 
-/// Cities.
-#[derive(Debug)]
-pub struct Cities;
-
-impl Mirror for Cities {
-    type State = CityReference;
-
-    fn touches(
-        record: RecordId,
-        before: Option<&CityReference>,
-        after: Option<&CityReference>,
-    ) -> Vec<(&'static str, Uuid)> {
-        let successor = |city: Option<&CityReference>| city.and_then(|city| city.successor);
-        let new = successor(after).is_some() && successor(after) != successor(before);
-        if new { vec![(inheritance::QUEUE, record.0)] } else { Vec::new() }
-    }
+/// Enqueues a city with a new successor, so that its agreements pass to the successor (CT-11).
+fn invalidates(record: RecordId, before: Option<&CityReference>, after: Option<&CityReference>) -> Vec<QueueKey> {
+    let successor = |city: Option<&CityReference>| city.and_then(|city| city.successor);
+    let is_new = successor(after).is_some() && successor(after) != successor(before);
+    if is_new { vec![(queues::INHERIT, record.0)] } else { Vec::new() }
 }
 
-/// Countries.
-#[derive(Debug)]
-pub struct Countries;
-
-impl Mirror for Countries {
-    type State = CountryReference;
+/// Creates the subscription.
+#[must_use]
+pub fn subscription(journal: &Journal) -> Subscription {
+    Subscription::new("partnerships-from-register", journal)
+        .mirror_invalidating::<CityReference>(invalidates)
+        .view::<views::ended_city::Entity>()
+        .mirror::<CountryReference>()
 }

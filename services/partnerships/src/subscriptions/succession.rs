@@ -1,34 +1,28 @@
-//! A stronger agreement that enters into force takes the place of the one that it names (AG-3). The two are records of
-//! their own, so the second step follows from the first one's changes, as soon as may be and once.
+//! Supersession: when an agreement enters into force, it supersedes the weaker agreement that it names (AG-3). The two
+//! are separate records, so a work queue carries the effect from the new agreement to the old one.
 
-use hansa_journal::{Author, Command, Journal, Mirror, trace};
-use hansa_kernel::{Misfit, Reason, RecordId, RecordName, Reference, Refusal, Stamp};
+use super::queues::SUPERSEDE;
+use hansa_journal::{Author, Command, Journal, QueueKey, Subscription, trace};
+use hansa_kernel::{FoldError, Reason, RecordId, RecordName, Reference, Refusal, Stamp};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Change};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// Where agreements wait whose predecessor is to be taken out of force.
-pub const QUEUE: &str = "supersede";
-
-/// What is kept of an agreement for that.
+/// The mirror of the service's own agreements for supersession.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Succession {
-    /// Whether it names another.
+    /// Whether the agreement names another that it supersedes.
     names_another: bool,
-    /// Whether it has entered into force.
+    /// Whether the agreement has entered into force.
     entered: bool,
 }
-
-/// The mirror.
-#[derive(Debug)]
-pub struct Successions;
 
 impl Reference for Succession {
     const COLLECTION: &'static str = COLLECTION;
     const REVISION: u32 = 1;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, FoldError> {
         let mut state = before.unwrap_or_default();
         match change {
             Change::Proposed(proposed) => state.names_another = !proposed.supersedes.is_empty(),
@@ -39,20 +33,23 @@ impl Reference for Succession {
     }
 }
 
-impl Mirror for Successions {
-    type State = Succession;
-
-    fn touches(record: RecordId, before: Option<&Succession>, after: Option<&Succession>) -> Vec<(&'static str, Uuid)> {
-        let was = before.is_some_and(|before| before.entered);
-        let due = after.is_some_and(|after| after.names_another && after.entered && !was);
-        if due { vec![(QUEUE, record.0)] } else { Vec::new() }
-    }
+/// Enqueues an agreement that has just entered into force and names another.
+fn invalidates(record: RecordId, before: Option<&Succession>, after: Option<&Succession>) -> Vec<QueueKey> {
+    let had_entered = before.is_some_and(|before| before.entered);
+    let is_due = after.is_some_and(|after| after.names_another && after.entered && !had_entered);
+    if is_due { vec![(SUPERSEDE, record.0)] } else { Vec::new() }
 }
 
-/// Takes the predecessor of an agreement out of force. Where that has happened, nothing does.
+/// Creates the subscription to the service's own changes.
+#[must_use]
+pub fn subscription(journal: &Journal) -> Subscription {
+    Subscription::new("partnerships-from-itself", journal).mirror_invalidating::<Succession>(invalidates)
+}
+
+/// Supersedes the agreement that the agreement `id` names. A repeated call changes nothing.
 ///
 /// # Errors
-/// Where the database is away: the agreement stays in the queue.
+/// `UNAVAILABLE` if the database is unavailable; the agreement stays in the queue.
 pub async fn supersede(journal: Journal, id: Uuid) -> Result<(), Refusal> {
     let named = RecordName::new(COLLECTION, RecordId(id));
     let Some(new) = journal.load::<Agreement>(&named).await? else { return Ok(()) };
@@ -66,10 +63,9 @@ pub async fn supersede(journal: Journal, id: Uuid) -> Result<(), Refusal> {
     });
     match journal.submit(command, false).await {
         Ok(_) => Ok(()),
-        // The agreement was over again before its predecessor's turn came, or names none that is there: trying again
-        // would not help.
+        // The old agreement does not exist, or the new one has ended in the meantime. A retry would not help.
         Err(refusal) if matches!(refusal.reason, Reason::OutOfOrder | Reason::NotFound) => {
-            tracing::warn!(agreement = %named, %refusal, "an agreement takes no other's place");
+            tracing::warn!(agreement = %named, %refusal, "an agreement cannot supersede the agreement that it names");
             Ok(())
         }
         Err(refusal) => Err(refusal),

@@ -1,4 +1,4 @@
-//! What a kind of agreement asks for here, by the node's defaults, a country's law, or a city's own fact (AG-1).
+//! The formalities of a kind of agreement, from the node's defaults, a country's law or a city's own fact (AG-1).
 
 use super::*;
 use hansa_proto::register::{
@@ -27,9 +27,9 @@ fn own(value: &str) -> city_change::Change {
     FactSet { fact: Some(fact) }.into()
 }
 
-/// Whether the initiator's council votes, the partner's does, and there is a ceremony.
+/// Returns whether the initiator's council votes, whether the partner's does, and whether a ceremony is required.
 async fn asked(house: &House, kind: AgreementKind) -> (bool, bool, bool) {
-    let made = house.desk.create_agreement(by(A, Role::Mayor, "CreateAgreement", proposal(kind, ""))).await;
+    let made = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", proposal(kind, ""))).await;
     let asked = made.unwrap().into_inner().requirements.unwrap();
     (asked.initiator_council_vote, asked.partner_council_vote, asked.ceremony)
 }
@@ -46,10 +46,10 @@ async fn ag_1_a_countrys_law_and_a_citys_own_fact_change_what_a_kind_asks_for() 
     register.say_of(country("PT"), 1, &law("PT", &["memorandum"]));
     register.say_of(country("FR"), 1, &law("FR", &["twinning"]));
     register.say(1, 3, &own("memorandum"));
-    from_register(&house.journal).step(&mut register).await.unwrap();
+    crate::subscriptions::register::subscription(&house.journal).step(&mut register).await.unwrap();
     assert_eq!(asked(&house, memorandum).await, (true, true, true), "the city's own fact, and the country's law");
     assert_eq!(asked(&house, cooperation).await, (false, false, false));
     register.say(1, 4, &own("none"));
-    from_register(&house.journal).step(&mut register).await.unwrap();
-    assert_eq!(asked(&house, memorandum).await, (false, true, true), "none is an answer too");
+    crate::subscriptions::register::subscription(&house.journal).step(&mut register).await.unwrap();
+    assert_eq!(asked(&house, memorandum).await, (false, true, true), "an empty list also overrides the default");
 }

@@ -1,5 +1,5 @@
-//! whatever time had to do is done once and with the right dates, however long nobody was there, by however many
-//! replicas at once.
+//! every timer fires exactly once and with the right dates, after any downtime and with several replicas in
+//! parallel.
 
 use super::{House, concluded, day, importing, proposal};
 use crate::Migrator;
@@ -11,13 +11,13 @@ use hansa_proto::partnerships::AgreementKind;
 use sea_orm::{ConnectionTrait, Statement};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Agreements of each sort.
+/// Number of agreements of each sort.
 const EACH: usize = 8;
 
-/// A kind of change and what it says.
+/// The type and payload of a change.
 type Did = (String, Vec<u8>);
 
-/// Agreements that expire, that renew themselves, and old ties that fall silent and have anniversaries.
+/// Creates agreements that expire, agreements that renew, and old ties that become dormant and have anniversaries.
 async fn populate(house: &House) -> Vec<String> {
     let mut names = Vec::new();
     for n in 0..EACH {
@@ -29,7 +29,7 @@ async fn populate(house: &House) -> Vec<String> {
     names
 }
 
-/// A memorandum of a year that renews itself.
+/// Concludes a memorandum of one year that renews automatically.
 async fn renewing(house: &House) -> String {
     let mut asked = proposal(AgreementKind::Memorandum, "");
     let terms = asked.terms.as_mut().unwrap();
@@ -37,7 +37,7 @@ async fn renewing(house: &House) -> String {
     super::conclude(house, AgreementKind::Memorandum, asked).await
 }
 
-/// What happened to each agreement after its first changes, without when it was noticed.
+/// Returns each agreement's changes after its first ones, without the time at which they were written.
 async fn did(journal: &Journal, names: &[String], first: &[usize]) -> Vec<Vec<Did>> {
     let mut out = Vec::new();
     for (name, first) in names.iter().zip(first) {
@@ -54,7 +54,7 @@ async fn lengths(journal: &Journal, names: &[String]) -> Vec<usize> {
     did(journal, names, &vec![0; names.len()]).await.iter().map(Vec::len).collect()
 }
 
-/// The instant at which something is next due.
+/// Returns the time of the next timer.
 async fn next_due(journal: &Journal) -> Option<DateTime<Utc>> {
     let db = journal.store().reader();
     let sql = Statement::from_string(db.get_database_backend(), "SELECT MIN(due_at) AS due FROM records");
@@ -62,7 +62,7 @@ async fn next_due(journal: &Journal) -> Option<DateTime<Utc>> {
     due.and_then(DateTime::from_timestamp_micros)
 }
 
-/// Someone is there at each instant, until a day.
+/// Fires every timer at its due time, until a day.
 async fn attend(house: &House, until: DateTime<Utc>) {
     while let Some(due) = next_due(&house.journal).await.filter(|due| *due <= until) {
         house.clock.set(due.max(house.clock.now()));
@@ -70,7 +70,7 @@ async fn attend(house: &House, until: DateTime<Utc>) {
     }
 }
 
-/// What happens where someone was there all the time.
+/// Returns the changes if the service runs all the time.
 async fn always_up(until: DateTime<Utc>) -> Vec<Vec<Did>> {
     let folder = tempfile::tempdir().unwrap();
     let house = House::open(folder.path(), day(2024, 1, 10)).await;
@@ -80,9 +80,9 @@ async fn always_up(until: DateTime<Utc>) -> Vec<Vec<Did>> {
     did(&house.journal, &names, &first).await
 }
 
-/// What happens where nobody was there for a while, and then three replicas begin at once.
+/// Returns the changes if the service is down for a while and three replicas then start in parallel.
 async fn down(from: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Vec<Did>> {
-    let url = std::env::var("DATABASE_URL").expect("these tests need a PostgreSQL: run them with `make test`");
+    let url = std::env::var("DATABASE_URL").expect("these tests need PostgreSQL: run them with `make test`");
     let schema: &'static str = format!("timers_{}", uuid::Uuid::now_v7().simple()).leak();
     let store = async || Store::postgres::<Migrator>(&url, schema).await.unwrap();
     let house = House::on(store().await, day(2024, 1, 10)).await;
@@ -94,13 +94,14 @@ async fn down(from: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Vec<Did>> {
     let mut replicas = Vec::new();
     for _ in 0..3 {
         let node = NodeKeys::from_secret(&[7; 32]);
-        replicas.push(crate::journal().open(store().await, node, Arc::new(clock.clone())).await.unwrap());
+        replicas
+            .push(crate::service().into_journal().open(store().await, node, Arc::new(clock.clone())).await.unwrap());
     }
     let firing = replicas.iter().cloned().map(|replica| async move {
         let mut rounds = 0;
         while replica.fire_due().await.unwrap() > 0 {
             rounds += 1;
-            assert!(rounds < 10_000, "what is due is done some time");
+            assert!(rounds < 10_000, "the timers must stop firing");
         }
     });
     futures::future::join_all(firing).await;
@@ -110,7 +111,7 @@ async fn down(from: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Vec<Did>> {
     for name in &names {
         let name = RecordName::parse_any(name, "name").unwrap();
         let here = replicas[2].load::<Agreement>(&name).await.unwrap().unwrap();
-        assert!(here.state.due().is_none_or(|due| due > until), "nothing is due any more");
+        assert!(here.state.due().is_none_or(|due| due > until), "no timer may be due");
     }
     done
 }
@@ -123,20 +124,20 @@ fn tally(done: &[Vec<Did>]) -> BTreeMap<&str, usize> {
     tally
 }
 
-/// Answers how much happened.
+/// Checks that a downtime does not alter the changes, and returns their number.
 async fn the_same(from: DateTime<Utc>, until: DateTime<Utc>) -> usize {
     let (up, down) = (always_up(until).await, down(from, until).await);
     println!("down from {} to {}: {:?}", from.date_naive(), until.date_naive(), tally(&down));
     for (up, down) in up.iter().zip(&down) {
         assert_eq!(tally(std::slice::from_ref(up)), tally(std::slice::from_ref(down)));
-        assert_eq!(up, down, "the same things with the same dates, in the same order");
+        assert_eq!(up, down, "the changes must have the same dates and the same order");
     }
     down.iter().map(Vec::len).sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn r_4_ten_days_down() {
-    // The days on which the terms of a year are renewed.
+    // The terms of one year are renewed on these days.
     assert!(the_same(day(2025, 1, 9), day(2025, 1, 19)).await >= EACH);
 }
 

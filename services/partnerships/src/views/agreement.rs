@@ -1,77 +1,97 @@
-//! Agreements by city, country, state and kind, and by who may see them.
+//! The view of agreements, and the lists over it.
 
-use hansa_chassis::page::Page;
-use hansa_journal::{Asked, Found, Store, keyset, view};
+use hansa_chassis::Page;
+use hansa_journal::{FilterExt, JournalError, PageOfIds, Store, View, keyset, view_entity};
 use hansa_kernel::{Caller, Record, RecordId, RecordName, Refusal};
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::partnerships::{AgreementState as S, ListAgreementsRequest};
 use sea_orm::{Condition, QueryFilter, Select, entity::prelude::*};
 
-view! {
-    /// Agreements by city, country, state and kind, and by who may see them.
-    "agreements" Agreements of Agreement as |record, agreement| {
-        /// Its id as text: by time where it was proposed here, steady for imports.
-        sort_key: String = record.to_string(),
-        /// `AgreementState`.
-        state: i32 = agreement.state() as i32,
-        /// `AgreementKind`.
-        kind: i32 = agreement.kind() as i32,
-        /// The initiator.
-        city_a: Uuid = agreement.cities().initiator.0,
-        /// The partner.
-        city_b: Uuid = agreement.cities().partner.0,
-        /// ISO 3166-1 alpha-2.
-        country_a: String = agreement.countries().initiator.to_owned(),
-        /// ISO 3166-1 alpha-2.
-        country_b: String = agreement.countries().partner.to_owned(),
-        /// The tenant that has taken the initiator's side.
-        tenant_a: Option<Uuid> = agreement.tenants().initiator.map(|tenant| tenant.0),
-        /// The tenant that has taken the partner's side.
-        tenant_b: Option<Uuid> = agreement.tenants().partner.map(|tenant| tenant.0),
-        /// Whose record it is.
-        owner: Uuid = agreement.owner().0,
-        /// Whether everyone sees that it is there.
-        public: bool = agreement.audience().public,
+/// One agreement, with the columns that lists filter by.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "agreements")]
+pub struct Model {
+    /// The record.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub record: Uuid,
+    /// The id as text. Ids of proposals sort by time; ids of imports are derived from their source.
+    pub sort_key: String,
+    /// `AgreementState`.
+    pub state: i32,
+    /// `AgreementKind`.
+    pub kind: i32,
+    /// The initiator.
+    pub city_a: Uuid,
+    /// The partner.
+    pub city_b: Uuid,
+    /// The country, ISO 3166-1 alpha-2.
+    pub country_a: String,
+    /// The country, ISO 3166-1 alpha-2.
+    pub country_b: String,
+    /// The tenant of the initiator.
+    pub tenant_a: Option<Uuid>,
+    /// The tenant of the partner.
+    pub tenant_b: Option<Uuid>,
+    /// The owner of the record.
+    pub owner: Uuid,
+    /// Whether the record is public.
+    pub public: bool,
+}
+
+view_entity!();
+
+impl View for Entity {
+    type State = Agreement;
+
+    fn rows(record: Uuid, agreement: &Agreement) -> Vec<Model> {
+        vec![Model {
+            record,
+            sort_key: record.to_string(),
+            state: agreement.state() as i32,
+            kind: agreement.kind() as i32,
+            city_a: agreement.cities().initiator.0,
+            city_b: agreement.cities().partner.0,
+            country_a: agreement.countries().initiator.to_owned(),
+            country_b: agreement.countries().partner.to_owned(),
+            tenant_a: agreement.tenants().initiator.map(|tenant| tenant.0),
+            tenant_b: agreement.tenants().partner.map(|tenant| tenant.0),
+            owner: agreement.owner().0,
+            public: agreement.audience().public,
+        }]
     }
 }
 
-/// What a caller asks for, but for the page.
-#[must_use]
-pub fn question(asked: &ListAgreementsRequest) -> String {
-    format!("agreements {} {} {} {}", asked.city, asked.state, asked.kind, asked.country)
-}
-
-/// A page of the agreements that the caller may see.
+/// Returns a page of the agreements that the caller may see.
 ///
 /// # Errors
-/// INVALID_FIELD where the city is no name; where the database is away.
+/// `INVALID_FIELD` if the city is malformed; `UNAVAILABLE` if the database is unavailable.
 pub async fn list(
     store: &Store,
     caller: &Caller,
-    asked: &ListAgreementsRequest,
+    request: &ListAgreementsRequest,
     page: &Page,
-) -> Result<Found, Refusal> {
+) -> Result<PageOfIds, JournalError> {
     let mut query = Entity::find()
         .filter(visible(caller))
-        .where_stated(Column::State, asked.state)
-        .where_stated(Column::Kind, asked.kind);
-    if let Some(parties) = parties(asked)? {
+        .filter_enum(Column::State, request.state)
+        .filter_enum(Column::Kind, request.kind);
+    if let Some(parties) = parties(request)? {
         query = query.filter(parties);
     }
     paged(store, query, page.after.as_deref(), page.size).await
 }
 
-/// A page of the agreements in which the caller's tenant has one side, and a city of a country the other.
+/// Returns a page of the agreements of the caller's tenant with cities of a country.
 ///
 /// # Errors
-/// Where the database is away.
+/// `UNAVAILABLE` if the database is unavailable.
 pub async fn own_with(
     store: &Store,
     caller: &Caller,
     country: &str,
     after: Option<&[String]>,
     size: u64,
-) -> Result<Found, Refusal> {
+) -> Result<PageOfIds, JournalError> {
     let tenant = caller.tenant.0;
     let side = |own: Column, other: Column| Condition::all().add(own.eq(tenant)).add(other.eq(country));
     let either =
@@ -79,17 +99,27 @@ pub async fn own_with(
     paged(store, Entity::find().filter(either), after, size).await
 }
 
-/// A page of the agreements of a city that are not over.
+/// Returns a page of the agreements of a city that have not ended.
 ///
 /// # Errors
-/// Where the database is away.
-pub async fn standing_of(store: &Store, city: RecordId, after: Option<&[String]>, size: u64) -> Result<Found, Refusal> {
+/// `UNAVAILABLE` if the database is unavailable.
+pub async fn standing_of(
+    store: &Store,
+    city: RecordId,
+    after: Option<&[String]>,
+    size: u64,
+) -> Result<PageOfIds, JournalError> {
     let over = [S::Ended, S::Declined, S::Withdrawn, S::Superseded].map(|state| state as i32);
     let of = Condition::any().add(Column::CityA.eq(city.0)).add(Column::CityB.eq(city.0));
     paged(store, Entity::find().filter(of).filter(Column::State.is_not_in(over)), after, size).await
 }
 
-async fn paged(store: &Store, query: Select<Entity>, after: Option<&[String]>, size: u64) -> Result<Found, Refusal> {
+async fn paged(
+    store: &Store,
+    query: Select<Entity>,
+    after: Option<&[String]>,
+    size: u64,
+) -> Result<PageOfIds, JournalError> {
     keyset(store.reader(), query, (Column::SortKey, Column::Record), after, size).await
 }
 
@@ -102,12 +132,13 @@ fn visible(caller: &Caller) -> Condition {
         .add(Column::Owner.eq(tenant))
 }
 
-/// The city on one side, the country on the other; where one of them is not asked for, on either.
-fn parties(asked: &ListAgreementsRequest) -> Result<Option<Condition>, Refusal> {
-    let city = Some(asked.city.as_str()).filter(|city| !city.is_empty());
+/// Returns the filter by city and country: the city must be on one side, the country on the other. A missing value
+/// matches every side.
+fn parties(request: &ListAgreementsRequest) -> Result<Option<Condition>, Refusal> {
+    let city = Some(request.city.as_str()).filter(|city| !city.is_empty());
     let city: Option<RecordId> =
         city.map(|city| RecordName::parse(city, "cities", "city")).transpose()?.map(|name| name.id);
-    if city.is_none() && asked.country.is_empty() {
+    if city.is_none() && request.country.is_empty() {
         return Ok(None);
     }
     let side = |own: Column, other: Column| {
@@ -115,8 +146,8 @@ fn parties(asked: &ListAgreementsRequest) -> Result<Option<Condition>, Refusal> 
         if let Some(city) = city {
             all = all.add(own.eq(city.0));
         }
-        if !asked.country.is_empty() {
-            all = all.add(other.eq(asked.country.as_str()));
+        if !request.country.is_empty() {
+            all = all.add(other.eq(request.country.as_str()));
         }
         all
     };

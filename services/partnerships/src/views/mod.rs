@@ -1,4 +1,4 @@
-//! The rows by which agreements are found.
+//! The views of the service.
 
 pub mod agreement;
 pub mod ended_city;

@@ -4,8 +4,8 @@
 use crate::{city::fields, rights};
 use chrono::{Datelike, NaiveDate};
 use hansa_kernel::{
-    Audience, Caller, Decision, Misfit, Reason, Record, RecordId, RecordName, Refusal, Refused, Shown, Stamp, TenantId,
-    record::happened, text,
+    Audience, Caller, Decision, FoldError, IntoResource, Reason, Record, RecordId, RecordName, Refusal, Refused, Stamp,
+    TenantId, record::emit, text,
 };
 use hansa_proto::register::{
     self as proto, ConclusionFact, CountryFactsImported, CountryProfile, CountryRow, FreedomFact, IncomeFact,
@@ -243,10 +243,10 @@ impl Country {
     }
 }
 
-impl Shown for Country {
+impl IntoResource for Country {
     type Resource = proto::Country;
 
-    fn shown(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Country {
+    fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Country {
         self.resource(name, etag)
     }
 }
@@ -256,14 +256,14 @@ impl Record for Country {
     const REVISION: u32 = 2;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, FoldError> {
         let Change::FactsImported(imported) = change;
         let mut country = match before {
             Some(country) => country,
             None => Self::blank(crate::city::first_owner(stamp)?, &imported.country_code),
         };
         if country.iso2 != imported.country_code {
-            return Err(Misfit(format!("facts of {} do not belong here", imported.country_code)));
+            return Err(FoldError(format!("facts of {} do not belong here", imported.country_code)));
         }
         imported.rows.iter().filter_map(|row| row.fact.as_ref()).for_each(|fact| country.put(fact));
         Ok(country)
@@ -308,11 +308,7 @@ pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller:
         return Err(Refusal::because(Reason::Limit, "CT-3", format!("a country keeps {FACTS} facts"))
             .help("Bring in fewer years: a fact of the same kind and year takes the place of the one before."));
     }
-    if new.is_empty() {
-        Ok(Vec::new())
-    } else {
-        happened(CountryFactsImported { country_code: iso2.into(), rows: new })
-    }
+    if new.is_empty() { Ok(Vec::new()) } else { emit(CountryFactsImported { country_code: iso2.into(), rows: new }) }
 }
 
 /// Rows by country, in the order in which the countries first stand.

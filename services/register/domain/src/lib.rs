@@ -9,6 +9,8 @@ pub mod country;
 mod date;
 pub mod fact;
 pub mod import;
+mod limits;
+mod names;
 pub mod office;
 pub mod reference;
 mod rights;

@@ -1,6 +1,6 @@
 //! A city's international relations office (CT-5): one a city, and its tenant's own. A plain record.
 
-use crate::{city::City, rights};
+use crate::{city::City, names};
 use hansa_kernel::{
     Caller, Decision, RecordId, RecordName, Refusal, Refused,
     plain::{self, Kind, Plain},
@@ -26,12 +26,12 @@ pub struct Offices;
 /// The id of a city's office.
 #[must_use]
 pub fn id_of(city: RecordId) -> RecordId {
-    city.of("office")
+    names::office_id(city)
 }
 
 impl Kind for Offices {
     type Resource = proto::Office;
-    const COLLECTION: &'static str = "offices";
+    const COLLECTION: &'static str = names::OFFICES;
     const REVISION: u32 = 2;
     const WRITABLE: &'static [&'static str] = &["existence", "seat", "staff_count", "languages", "contact"];
     const FIXED: &'static [&'static str] = &["city"];
@@ -88,7 +88,7 @@ pub fn update(
 
 fn owned(city: (RecordId, &City), asked: &proto::Office, caller: &Caller) -> Refused<()> {
     let name = RecordName::parse(&asked.name, Offices::COLLECTION, "office.name")?;
-    if name.id != id_of(city.0) || asked.city != rights::city_name(city.0) {
+    if name.id != id_of(city.0) || asked.city != names::city_name(city.0) {
         return Err(Refusal::field("office.name", "is not the name of this city's office")
             .help("Take both from the city: its `name` and its `office`."));
     }

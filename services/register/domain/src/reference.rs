@@ -2,14 +2,13 @@
 
 use crate::{
     City,
+    city::values::{Fact, Succession, latest, put},
     country::{AGREEMENT_KINDS, Conclusion},
     date::{folded, folded_if_any},
-    fact::{self, Fact},
-    rights,
-    succession::Succession,
+    names,
 };
 use chrono::{Datelike, NaiveDate};
-use hansa_kernel::{Misfit, Reason, RecordId, RecordName, Reference, Refusal, Stamp, TenantId};
+use hansa_kernel::{FoldError, Reason, RecordId, RecordName, Reference, Refusal, Stamp, TenantId};
 use hansa_proto::register::{
     self as proto, CityRow, CityTier, CityUpdated, OfficeExistence, OfficeSeat, RegimeClass, RegimeScheme, city_change,
     country_change, country_row, office_change,
@@ -70,7 +69,7 @@ impl Reference for CityReference {
     const REVISION: u32 = 2;
     type Change = city_change::Change;
 
-    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Self::Change, stamp: &Stamp) -> Result<Self, FoldError> {
         use city_change::Change;
         let mut city = before.unwrap_or_default();
         match change {
@@ -87,7 +86,7 @@ impl Reference for CityReference {
             Change::Split(split) => city.succession(&Succession::split(split)?),
             Change::Succeeded(_) => {}
             Change::Joined(joined) => {
-                let tenant = TenantId::parse(&joined.tenant, "tenant").map_err(|refusal| Misfit(refusal.message))?;
+                let tenant = TenantId::parse(&joined.tenant, "tenant").map_err(|refusal| FoldError(refusal.message))?;
                 city.tenant = Some(tenant);
             }
             Change::TermRecorded(recorded) => {
@@ -101,7 +100,7 @@ impl Reference for CityReference {
                 }
             }
             Change::TermEnded(ended) => city.term_until = Some(folded(ended.end_date.as_ref())?),
-            Change::FactSet(set) => fact::put(&mut city.facts, Fact::fold(&set.fact.clone().unwrap_or_default())?),
+            Change::FactSet(set) => put(&mut city.facts, Fact::fold(&set.fact.clone().unwrap_or_default())?),
         }
         Ok(city)
     }
@@ -111,7 +110,7 @@ impl CityReference {
     /// The city's languages on a day, by its fact `languages`, where that is known.
     #[must_use]
     pub fn languages(&self, day: NaiveDate) -> Option<Vec<&str>> {
-        let languages = fact::latest(&self.facts, "languages", day)?;
+        let languages = latest(&self.facts, "languages", day)?;
         Some(languages.value.split(',').map(str::trim).filter(|language| !language.is_empty()).collect())
     }
 
@@ -119,7 +118,7 @@ impl CityReference {
     /// `twinning, cooperation`; `none` is an empty list (AG-1). `None` where the city has no such fact.
     #[must_use]
     pub fn kinds(&self, key: &str, day: NaiveDate) -> Option<Vec<String>> {
-        let listed = &fact::latest(&self.facts, key, day)?.value;
+        let listed = &latest(&self.facts, key, day)?.value;
         let known = listed.split(',').map(str::trim).filter(|kind| AGREEMENT_KINDS.contains(kind));
         Some(known.map(str::to_owned).collect())
     }
@@ -127,7 +126,7 @@ impl CityReference {
     /// The fact of a key that holds on a day; `None` is unknown.
     #[must_use]
     pub fn fact(&self, key: &str, day: NaiveDate) -> Option<&Fact> {
-        fact::latest(&self.facts, key, day)
+        latest(&self.facts, key, day)
     }
 
     /// What its records follow on a day.
@@ -164,7 +163,7 @@ impl CityReference {
         }
     }
 
-    fn created(&mut self, city: &proto::City) -> Result<(), Misfit> {
+    fn created(&mut self, city: &proto::City) -> Result<(), FoldError> {
         self.name.clone_from(&city.display_name);
         self.owns("display_name");
         for path in ["country_code", "tier", "parent", "constituents", "population", "next_election_date"] {
@@ -181,7 +180,7 @@ impl CityReference {
         Ok(())
     }
 
-    fn updated(&mut self, updated: &CityUpdated) -> Result<(), Misfit> {
+    fn updated(&mut self, updated: &CityUpdated) -> Result<(), FoldError> {
         let city = updated.city.clone().unwrap_or_default();
         for path in updated.update_mask.iter().flat_map(|mask| &mask.paths) {
             self.write(path, &city)?;
@@ -192,8 +191,8 @@ impl CityReference {
         Ok(())
     }
 
-    fn write(&mut self, path: &str, city: &proto::City) -> Result<(), Misfit> {
-        let id = |name: &String| rights::city_id("city", name).map_err(|refusal| Misfit(refusal.message));
+    fn write(&mut self, path: &str, city: &proto::City) -> Result<(), FoldError> {
+        let id = |name: &String| names::city_id("city", name).map_err(|refusal| FoldError(refusal.message));
         match path {
             "country_code" => self.country.clone_from(&city.country_code),
             "tier" => self.tier = city.tier(),
@@ -244,7 +243,7 @@ impl Reference for CountryReference {
     const REVISION: u32 = 2;
     type Change = country_change::Change;
 
-    fn fold(before: Option<Self>, change: &Self::Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Self::Change, _stamp: &Stamp) -> Result<Self, FoldError> {
         let country_change::Change::FactsImported(imported) = change;
         let mut country = before.unwrap_or_default();
         country.iso2.clone_from(&imported.country_code);
@@ -303,10 +302,10 @@ impl Reference for OfficeReference {
     const REVISION: u32 = 1;
     type Change = office_change::Change;
 
-    fn fold(before: Option<Self>, change: &Self::Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Self::Change, _stamp: &Stamp) -> Result<Self, FoldError> {
         let office_change::Change::Updated(updated) = change;
         let from = updated.office.clone().unwrap_or_default();
-        let city = rights::city_id("city", &from.city).map_err(|refusal| Misfit(refusal.message))?;
+        let city = names::city_id("city", &from.city).map_err(|refusal| FoldError(refusal.message))?;
         let mut office = before.unwrap_or(Self {
             city,
             exists: None,

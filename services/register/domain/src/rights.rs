@@ -1,7 +1,7 @@
 //! Who may change an entry of the register (CT-10). Roles within a tenant are the policies' matter.
 
 use crate::city::City;
-use hansa_kernel::{Caller, Reason, Record, RecordId, RecordName, Refusal, Refused, Role};
+use hansa_kernel::{Caller, Reason, Record, Refusal, Refused, Role};
 
 /// The caller is a steward of this node.
 pub fn steward(caller: &Caller) -> Refused<()> {
@@ -34,14 +34,4 @@ pub fn change(city: &City, caller: &Caller) -> Refused<()> {
         .missing(city.owner().name(), "must make the change")
         .help("Ask that steward, or let the city join.")),
     }
-}
-
-/// The id that a city's name holds.
-pub fn city_id(field: &str, name: &str) -> Refused<RecordId> {
-    RecordName::parse(name, City::COLLECTION, field).map(|name| name.id)
-}
-
-/// A city's id as its name.
-pub fn city_name(id: RecordId) -> String {
-    RecordName::new(City::COLLECTION, id).to_string()
 }

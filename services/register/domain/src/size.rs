@@ -1,7 +1,7 @@
 //! How big a city is (CT-1).
 
 use chrono::NaiveDate;
-use hansa_kernel::{Misfit, Refusal, Refused, text, time};
+use hansa_kernel::{FoldError, Refusal, Refused, text, time};
 use hansa_proto::register::{GlobalDesignation, GlobalGround, SizeClass};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub struct Designation {
 }
 
 impl Designation {
-    pub(crate) fn fold(global: &GlobalDesignation) -> Result<Self, Misfit> {
+    pub(crate) fn fold(global: &GlobalDesignation) -> Result<Self, FoldError> {
         Ok(Self {
             grounds: global.grounds().collect(),
             source: global.source.clone(),

@@ -1,98 +1,20 @@
 //! Mergers and splits of cities (CT-11). Each city that ends says itself what its records follow; history keeps it.
 
-use crate::{city::City, date::folded, rights};
+pub use crate::city::values::{FormerName, Succession};
+use crate::{city::City, names, rights};
 use chrono::NaiveDate;
 use hansa_kernel::{
-    Caller, Decision, Happened, Misfit, Moment, RecordId, Refusal, Refused, limits::LIST_ENTRIES, record::happened,
-    time,
+    Caller, Decision, Emitted, Moment, RecordId, Refusal, Refused, limits::LIST_ENTRIES, record::emit, time,
 };
 use hansa_proto::register::{
-    self as proto, CityMerged, CitySplit, CitySucceeded, MergeCitiesRequest, SplitCityRequest, SuccessionKind,
-    city_change::Change,
+    CityMerged, CitySplit, CitySucceeded, MergeCitiesRequest, SplitCityRequest, city_change::Change,
 };
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What happens to each of several cities; none of it without all of it.
-pub type Across = Result<Vec<(RecordId, Vec<Happened<Change>>)>, Refusal>;
-
-/// A name that a city bore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FormerName {
-    /// The name.
-    pub name: String,
-    /// The first day on which the city bore another.
-    pub until: NaiveDate,
-}
-
-impl FormerName {
-    pub(crate) fn to_proto(&self) -> proto::FormerName {
-        proto::FormerName { display_name: self.name.clone(), until_date: Some(time::date(self.until)) }
-    }
-}
-
-/// A merger or split in which a city took part.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Succession {
-    /// How.
-    pub kind: SuccessionKind,
-    /// The others.
-    pub cities: Vec<RecordId>,
-    /// What the city's records follow; `None` where it goes on.
-    pub heir: Option<RecordId>,
-    /// First day of the new order.
-    pub date: NaiveDate,
-}
-
-impl Succession {
-    pub(crate) fn merged(merged: &CityMerged) -> Result<Self, Misfit> {
-        let heir = id(&merged.successor)?;
-        let date = folded(merged.effective_date.as_ref())?;
-        Ok(Self { kind: SuccessionKind::MergedInto, cities: vec![heir], heir: Some(heir), date })
-    }
-
-    pub(crate) fn split(split: &CitySplit) -> Result<Self, Misfit> {
-        let heir = if split.heir.is_empty() { None } else { Some(id(&split.heir)?) };
-        let kind = if heir.is_some() { SuccessionKind::SplitInto } else { SuccessionKind::GaveOff };
-        Ok(Self { kind, cities: ids(&split.successors)?, heir, date: folded(split.effective_date.as_ref())? })
-    }
-
-    pub(crate) fn succeeded(succeeded: &CitySucceeded) -> Result<Self, Misfit> {
-        let date = folded(succeeded.effective_date.as_ref())?;
-        Ok(Self { kind: SuccessionKind::Succeeded, cities: ids(&succeeded.predecessors)?, heir: None, date })
-    }
-
-    pub(crate) fn to_proto(&self) -> proto::Succession {
-        proto::Succession {
-            kind: self.kind as i32,
-            cities: self.cities.iter().map(|id| rights::city_name(*id)).collect(),
-            heir: self.heir.map(rights::city_name).unwrap_or_default(),
-            effective_date: Some(time::date(self.date)),
-        }
-    }
-}
-
-fn id(name: &str) -> Result<RecordId, Misfit> {
-    rights::city_id("city", name).map_err(|refusal| Misfit(refusal.message))
-}
-
-fn ids(names: &[String]) -> Result<Vec<RecordId>, Misfit> {
-    names.iter().map(|name| id(name)).collect()
-}
+pub type Across = Result<Vec<(RecordId, Vec<Emitted<Change>>)>, Refusal>;
 
 impl City {
-    /// The succession by which the city is no more on the day.
-    #[must_use]
-    pub fn ended(&self, day: NaiveDate) -> Option<&Succession> {
-        self.end().filter(|end| end.date <= day)
-    }
-
-    /// The succession by which the city ends, also where that day lies ahead.
-    #[must_use]
-    pub fn end(&self) -> Option<&Succession> {
-        self.successions.iter().find(|succession| succession.heir.is_some())
-    }
-
     /// A city that is no more takes no more changes.
     pub(crate) fn must_be_there(&self, at: Moment) -> Refused<()> {
         self.ended(at.today()).map_or(Ok(()), |end| Err(gone(end)))
@@ -100,7 +22,7 @@ impl City {
 }
 
 fn gone(end: &Succession) -> Refusal {
-    let heir = end.heir.map(rights::city_name).unwrap_or_default();
+    let heir = end.heir.map(names::city_name).unwrap_or_default();
     Refusal::rule("CT-11", format!("the city ended on {}", end.date))
         .missing(heir.clone(), "is its successor")
         .help(format!("Act on {heir}."))
@@ -131,7 +53,7 @@ pub fn merge(
     let new = CitySucceeded { predecessors: command.predecessors.clone(), effective_date: Some(time::date(date)) };
     let known = successor.1.successions.contains(&folded_back(&new)?);
     if !known && rights::change(successor.1, caller).is_ok() {
-        out.push((successor.0, vec![Happened::new(new)]));
+        out.push((successor.0, vec![Emitted::new(new)]));
     }
     Ok(out)
 }
@@ -146,7 +68,7 @@ fn merged_into(city: &City, id: RecordId, successor: RecordId, date: NaiveDate) 
         Some(end) => Err(gone(end)),
         None => {
             let effective_date = Some(time::date(date));
-            happened(CityMerged { successor: rights::city_name(successor), effective_date })
+            emit(CityMerged { successor: names::city_name(successor), effective_date })
         }
     }
 }
@@ -173,7 +95,7 @@ pub fn split(
         heir: command.heir.clone(),
         effective_date: Some(time::date(date)),
     };
-    let asked = Succession::split(&change).map_err(|misfit| Refusal::field("successors", misfit.0))?;
+    let asked = Succession::split(&change).map_err(|fold_error| Refusal::field("successors", fold_error.0))?;
     let known = city.1.successions.contains(&asked);
     let mut out = Vec::with_capacity(named.len() + 1);
     if !known {
@@ -181,15 +103,15 @@ pub fn split(
             return Err(gone(end));
         }
         standing(city.0, &named, parts)?;
-        out.push((city.0, vec![Happened::new(change)]));
+        out.push((city.0, vec![Emitted::new(change)]));
     }
     // Also where the city says so already: sent again, the command finishes what was cut short.
-    let from = CitySucceeded { predecessors: vec![rights::city_name(city.0)], effective_date: Some(time::date(date)) };
+    let from = CitySucceeded { predecessors: vec![names::city_name(city.0)], effective_date: Some(time::date(date)) };
     let folded = folded_back(&from)?;
     for id in named {
         let mine = |part: &&City| rights::change(part, caller).is_ok() && !part.successions.contains(&folded);
         if parts.get(&id).filter(mine).is_some() {
-            out.push((id, vec![Happened::new(from.clone())]));
+            out.push((id, vec![Emitted::new(from.clone())]));
         }
     }
     Ok(out)
@@ -205,12 +127,12 @@ pub fn part(all: Across, id: RecordId) -> Decision<Change> {
 }
 
 fn folded_back(change: &CitySucceeded) -> Refused<Succession> {
-    Succession::succeeded(change).map_err(|misfit| Refusal::field("predecessors", misfit.0))
+    Succession::succeeded(change).map_err(|fold_error| Refusal::field("predecessors", fold_error.0))
 }
 
 /// The cities of a command's list, each once.
 fn named(field: &str, names: &[String], least: usize) -> Refused<Vec<RecordId>> {
-    let ids = names.iter().map(|name| rights::city_id(field, name)).collect::<Refused<Vec<_>>>()?;
+    let ids = names.iter().map(|name| names::city_id(field, name)).collect::<Refused<Vec<_>>>()?;
     let twice = ids.iter().enumerate().any(|(i, id)| ids[..i].contains(id));
     if ids.len() < least || ids.len() > LIST_ENTRIES || twice {
         let what = format!("must name {least} to {LIST_ENTRIES} cities, each once");
@@ -222,10 +144,10 @@ fn named(field: &str, names: &[String], least: usize) -> Refused<Vec<RecordId>> 
 fn permitted(named: &[RecordId], cities: &BTreeMap<RecordId, City>, caller: &Caller) -> Refused<()> {
     let mut refusal: Option<Refusal> = None;
     for id in named {
-        let city = cities.get(id).ok_or_else(|| Refusal::not_found(rights::city_name(*id)))?;
+        let city = cities.get(id).ok_or_else(|| Refusal::not_found(names::city_name(*id)))?;
         if let Err(no) = rights::change(city, caller) {
             let no = refusal.take().unwrap_or(Refusal { missing: Vec::new(), ..no });
-            refusal = Some(no.missing(rights::city_name(*id), "is not the caller's to change"));
+            refusal = Some(no.missing(names::city_name(*id), "is not the caller's to change"));
         }
     }
     refusal.map_or(Ok(()), Err)
@@ -241,7 +163,7 @@ fn standing(own: RecordId, named: &[RecordId], parts: &BTreeMap<RecordId, City>)
             Some(part) if part.end().is_some() => "ends itself",
             Some(_) => continue,
         };
-        refusal = refusal.missing(rights::city_name(*id), what);
+        refusal = refusal.missing(names::city_name(*id), what);
     }
     if refusal.missing.is_empty() { Ok(()) } else { Err(refusal) }
 }

@@ -2,12 +2,12 @@
 
 use crate::{
     city::{self, City},
-    rights,
+    names, rights,
 };
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
-    Audience, Caller, Decision, Happened, Misfit, Moment, Reason, Record, RecordId, RecordName, Refusal, Refused,
-    Shown, Stamp, TenantId, text, time,
+    Audience, Caller, Decision, Emitted, FoldError, IntoResource, Moment, Reason, Record, RecordId, RecordName,
+    Refusal, Refused, Stamp, TenantId, text, time,
 };
 use hansa_proto::register::{
     self as proto, CreateTenantRequest, IdentityAct, IdentityEntry, KeyCustody, TenantCreated, TenantKeyRotated,
@@ -39,9 +39,9 @@ struct Entry {
 }
 
 impl Entry {
-    fn fold(entry: &IdentityEntry) -> Result<Self, Misfit> {
-        let key = entry.public_key.as_slice().try_into().map_err(|_| Misfit("a key has 32 bytes".into()))?;
-        let at = time::instant("time", entry.time.as_ref()).map_err(|refusal| Misfit(refusal.message))?;
+    fn fold(entry: &IdentityEntry) -> Result<Self, FoldError> {
+        let key = entry.public_key.as_slice().try_into().map_err(|_| FoldError("a key has 32 bytes".into()))?;
+        let at = time::instant("time", entry.time.as_ref()).map_err(|refusal| FoldError(refusal.message))?;
         Ok(Self { act: entry.act(), key, home: entry.home_node.clone(), custody: entry.key_custody(), at })
     }
 
@@ -88,10 +88,10 @@ impl Tenant {
         self.log.last().map_or(KeyCustody::Unspecified, |entry| entry.custody)
     }
 
-    fn rotated(mut self, rotated: &TenantKeyRotated) -> Result<Self, Misfit> {
+    fn rotated(mut self, rotated: &TenantKeyRotated) -> Result<Self, FoldError> {
         let entry = Entry::fold(&rotated.identity.clone().unwrap_or_default())?;
         if entry.act != IdentityAct::Rotated || self.log.iter().any(|before| before.key == entry.key) {
-            return Err(Misfit("a key takes the place of another once".into()));
+            return Err(FoldError("a key takes the place of another once".into()));
         }
         self.log.push(entry);
         Ok(self)
@@ -106,7 +106,7 @@ impl Tenant {
             etag: etag.to_owned(),
             kind: self.kind as i32,
             display_name: self.display_name.clone(),
-            city: self.city.map(rights::city_name).unwrap_or_default(),
+            city: self.city.map(names::city_name).unwrap_or_default(),
             home_node: now.map(|entry| entry.home.clone()).unwrap_or_default(),
             key_custody: now.map_or(0, |entry| entry.custody as i32),
             identity_log: self.log.iter().enumerate().map(|(i, entry)| entry.to_proto(i + 1)).collect(),
@@ -114,10 +114,10 @@ impl Tenant {
     }
 }
 
-impl Shown for Tenant {
+impl IntoResource for Tenant {
     type Resource = proto::Tenant;
 
-    fn shown(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Tenant {
+    fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Tenant {
         self.resource(name, etag)
     }
 }
@@ -127,21 +127,21 @@ impl Record for Tenant {
     const REVISION: u32 = 1;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, FoldError> {
         let created = match (before, change) {
             (None, Change::Created(created)) => created,
             (Some(tenant), Change::KeyRotated(rotated)) => return tenant.rotated(rotated),
-            (Some(_), Change::Created(_)) => return Err(Misfit("the tenant has begun before".into())),
-            (None, _) => return Err(Misfit("a tenant begins with its creation".into())),
+            (Some(_), Change::Created(_)) => return Err(FoldError("the tenant has begun before".into())),
+            (None, _) => return Err(FoldError("a tenant begins with its creation".into())),
         };
         let entry = Entry::fold(&created.identity.clone().unwrap_or_default())?;
         let city = Some(created.city.as_str()).filter(|name| !name.is_empty());
-        let city = city.map(|name| rights::city_id("city", name)).transpose();
+        let city = city.map(|name| names::city_id("city", name)).transpose();
         Ok(Self {
             id: TenantId::from_key(&entry.key),
             kind: created.kind(),
             display_name: created.display_name.clone(),
-            city: city.map_err(|refusal| Misfit(refusal.message))?,
+            city: city.map_err(|refusal| FoldError(refusal.message))?,
             log: vec![entry],
         })
     }
@@ -161,9 +161,9 @@ pub struct Founding {
     /// The tenant; its record has the same id.
     pub id: TenantId,
     /// What happens to its record.
-    pub tenant: Vec<Happened<Change>>,
+    pub tenant: Vec<Emitted<Change>>,
     /// What happens to the city.
-    pub city: Option<(RecordId, Vec<Happened<city_change::Change>>)>,
+    pub city: Option<(RecordId, Vec<Emitted<city_change::Change>>)>,
 }
 
 /// What the host brings along for a new tenant.
@@ -196,7 +196,7 @@ pub fn city_of(command: &CreateTenantRequest) -> Refused<Option<RecordId>> {
     let asked = command.tenant.clone().unwrap_or_default();
     match (TenantKind::try_from(asked.kind).unwrap_or_default(), asked.city.as_str()) {
         (TenantKind::Unspecified, _) => Err(Refusal::field("tenant.kind", "is required").under("PL-1")),
-        (TenantKind::City, name) => rights::city_id("tenant.city", name).map(Some),
+        (TenantKind::City, name) => names::city_id("tenant.city", name).map(Some),
         (_, "") => Ok(None),
         _ => Err(Refusal::field("tenant.city", "must be empty for this kind").under("PL-1")),
     }
@@ -229,7 +229,7 @@ pub fn create(
     let city_change = city.map(|(of, city)| city::join(city, id, caller, at).map(|change| (of, change))).transpose()?;
     let created = TenantCreated { kind: asked.kind, display_name, city: asked.city, identity: Some(identity) };
     // The tenant is bound by its own record from the first change on.
-    let first = Happened { party: Some(id), ..Happened::new(created) };
+    let first = Emitted { party: Some(id), ..Emitted::new(created) };
     Ok(Founding { id, tenant: vec![first], city: city_change })
 }
 
@@ -260,7 +260,7 @@ pub fn rotate_key(state: &Tenant, old: &[u8; 32], host: Host, at: Moment) -> Dec
             .help("Keep the key that stands: no other can follow it."));
     }
     let identity = host.entry(IdentityAct::Rotated, state.log.len() + 1, at);
-    Ok(vec![Happened { party: Some(state.id), ..Happened::new(TenantKeyRotated { identity: Some(identity) }) }])
+    Ok(vec![Emitted { party: Some(state.id), ..Emitted::new(TenantKeyRotated { identity: Some(identity) }) }])
 }
 
 #[cfg(test)]

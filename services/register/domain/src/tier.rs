@@ -1,12 +1,9 @@
 //! What kind of government a city is, and how it fits with others (CT-2).
 
-use crate::reference::CityReference;
+use crate::{limits::CONSTITUENTS, reference::CityReference};
 use hansa_kernel::{RecordId, Refusal, Refused};
 use hansa_proto::register::CityTier;
 use std::collections::BTreeMap;
-
-/// The most municipalities of a metropolis.
-pub const CONSTITUENTS: usize = 500;
 
 /// What the register holds of the cities that a command names, by id. One that is not here does not exist.
 pub type Known = BTreeMap<RecordId, CityReference>;
@@ -61,7 +58,7 @@ pub(crate) fn fits(place: &Place, known: &Known) -> Refused<()> {
 fn parent(place: &Place, parent: RecordId, known: &Known) -> Refused<()> {
     let no = |what: &str| {
         Err(Refusal::rule("CT-2", "the parent of a sub-municipal body is a city of the same country")
-            .missing(crate::rights::city_name(parent), what)
+            .missing(crate::names::city_name(parent), what)
             .help("Name the city that it is a part of."))
     };
     match known.get(&parent) {
@@ -86,7 +83,7 @@ fn constituents(place: &Place, known: &Known) -> Refused<()> {
             Some(city) if city.tier != CityTier::Municipality => "is no municipality",
             Some(_) => continue,
         };
-        refusal = refusal.missing(crate::rights::city_name(*id), what);
+        refusal = refusal.missing(crate::names::city_name(*id), what);
     }
     if refusal.missing.is_empty() { Ok(()) } else { Err(refusal) }
 }

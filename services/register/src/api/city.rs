@@ -2,9 +2,10 @@
 
 use super::{cities, known};
 use crate::views;
-use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named};
-use hansa_journal::{Command, Receipt, Together};
-use hansa_kernel::{Caller, Moment, RecordId, RecordName, Refusal, limits, time};
+use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, new_id, parse_name, rpc_handlers};
+use hansa_journal::{BoxedCommand, Command, Receipt};
+use hansa_kernel::{Caller, Moment, Reason, RecordId, RecordName, Refusal, limits, time};
+use hansa_proto::handlers::CityServiceHandler;
 use hansa_proto::{
     WriteRequest,
     register::{
@@ -12,34 +13,28 @@ use hansa_proto::{
         DeleteCityRequest, EndTermRequest, GetCityRequest, ImportOutcome, ImportedRow, ListCitiesRequest,
         ListCitiesResponse, MergeCitiesRequest, RecordTermRequest, RenameCityRequest, SetFactRequest, SplitCityRequest,
         UpdateCityRequest,
-        city_service_server::{CityService, CityServiceServer},
     },
 };
 use hansa_register_domain::{City, city, fact, succession, term};
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
-};
-use tonic::{Request, Response, Status};
+use std::{collections::BTreeMap, sync::Arc};
+use tonic::{Request, Response};
 
-struct Cities(Desk);
-
-/// The gRPC service.
-pub fn server(desk: Desk) -> CityServiceServer<impl CityService> {
-    bounded!(CityServiceServer::new(Cities(desk)))
-}
+rpc_handlers!(
+    /// Handles the rpcs of `CityService`.
+    Cities
+);
 
 impl Cities {
-    /// A command on several cities at once. `rule` decides over all of them; each record takes its own part, with its
-    /// present state in place of what was read before.
+    /// Submits one atomic command over several cities. `rule` decides over all of them. Each record takes its own part of the
+    /// decision, computed with its present state in place of the one that was read before.
     async fn across<Q, F>(
         &self,
-        act: &Act<Q>,
+        context: &CommandContext<Q>,
         (name, etag): (&str, &str),
         others: &[String],
         field: &str,
         rule: F,
-    ) -> Result<Response<proto::City>, Status>
+    ) -> ApiResult<proto::City>
     where
         Q: Send + Sync + 'static,
         F: Fn((RecordId, &City), &BTreeMap<RecordId, City>, &Q, &Caller) -> succession::Across
@@ -48,173 +43,169 @@ impl Cities {
             + Sync
             + 'static,
     {
-        let first = named::<City>("name", name)?;
-        let others = others.iter().map(|other| named::<City>(field, other)).collect::<Result<Vec<_>, _>>()?;
+        let first = parse_name::<City>("name", name)?;
+        let others = others.iter().map(|other| parse_name::<City>(field, other)).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<RecordId> = others.iter().map(|other| other.id).collect();
-        let read = Arc::new(cities(&self.0, &ids).await?);
-        let Some(main) = cities(&self.0, &[first.id]).await?.remove(&first.id) else {
-            return Err(hansa_chassis::to_status(&Refusal::not_found(&first)));
-        };
-        let id = first.id;
-        let seen = read.clone();
-        let command = self.0.on(act, first, etag, move |city: &City, asked: &Q, caller: &Caller, _: Moment| {
-            succession::part(rule((id, city), &seen, asked, caller), id)
-        });
-        let mut together: Vec<Together> = Vec::new();
+        let read = Arc::new(cities(&self.journal, &ids).await?);
+        let main = super::city(&self.journal, first.id).await?;
+        let (id, seen) = (first.id, read.clone());
+        let command =
+            self.commands.update(context, first, etag, move |city: &City, request: &Q, caller: &Caller, _| {
+                succession::part(rule((id, city), &seen, request, caller), id)
+            });
+        let mut parts: Vec<BoxedCommand> = Vec::new();
         for other in others.into_iter().filter(|other| read.contains_key(&other.id)) {
             let (seen, main, part) = (read.clone(), main.clone(), other.id);
             let command: Command<City> =
-                self.0.on(act, other, "", move |city: &City, asked: &Q, caller: &Caller, _: Moment| {
+                self.commands.update(context, other, "", move |city: &City, request: &Q, caller: &Caller, _| {
                     let mut all = (*seen).clone();
                     all.insert(part, city.clone());
-                    succession::part(rule((id, &main), &all, asked, caller), part)
+                    succession::part(rule((id, &main), &all, request, caller), part)
                 });
-            together.push(command.into());
+            parts.push(command.into());
         }
-        self.0.done_with(act, command, together).await
+        self.commands.respond_atomically(context, command, parts).await
     }
 }
 
-#[tonic::async_trait]
-impl CityService for Cities {
-    async fn get_city(&self, request: Request<GetCityRequest>) -> Result<Response<proto::City>, Status> {
-        let name = named::<City>("name", &request.get_ref().name)?;
-        let day = ask(time::day_if_any("as_of_date", request.get_ref().as_of_date.as_ref()))?;
-        let city = self.0.read::<City, _>(&request, &name).await?;
+impl CityServiceHandler for Cities {
+    type Error = ApiError;
+
+    async fn get_city(&self, request: Request<GetCityRequest>) -> ApiResult<proto::City> {
+        let name = parse_name::<City>("name", &request.get_ref().name)?;
+        let day = time::day_if_any("as_of_date", request.get_ref().as_of_date.as_ref())?;
+        let city = self.queries.load::<City, _>(&request, &name).await?;
         let state = match day {
             None => Some((*city.state).clone()),
             Some(day) => city.state.as_of(day),
         };
-        let state = ask(state.ok_or_else(|| Refusal::not_found(&name)))?;
-        let mut shown = self.0.resolve(vec![state.resource(&name, &city.etag)]).await?;
-        Ok(Response::new(shown.swap_remove(0)))
+        let state = state.ok_or_else(|| Refusal::not_found(&name))?;
+        let mut resources = self.queries.resolve(vec![state.resource(&name, &city.etag)]).await?;
+        Ok(Response::new(resources.swap_remove(0)))
     }
 
-    async fn list_cities(&self, request: Request<ListCitiesRequest>) -> Result<Response<ListCitiesResponse>, Status> {
-        let asked = request.get_ref();
-        let page = ask(Page::of(asked, &views::city::question(asked)))?;
-        let found = ask(views::city::list(self.0.journal().store(), asked, &page).await)?;
-        let (cities, next_page_token) = self.0.listed::<City, _>(&request, &page, found).await?;
+    async fn list_cities(&self, request: Request<ListCitiesRequest>) -> ApiResult<ListCitiesResponse> {
+        let query = request.get_ref();
+        let page = Page::of(query)?;
+        let ids = views::city::list(self.journal.store(), query, &page).await?;
+        let (cities, next_page_token) = self.queries.list::<City, _>(&request, &page, ids).await?;
         Ok(Response::new(ListCitiesResponse { cities, next_page_token }))
     }
 
-    async fn create_city(&self, request: Request<CreateCityRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        let asked = act.request.city.clone().unwrap_or_default();
-        let known = known(&self.0, &ask(city::mentioned(&asked))?).await?;
-        let id = city::id_of(&asked, new_id());
-        let command = self.0.make(&act, RecordName::new("cities", id), move |city, asked, caller, _| {
-            city::create(city, id, asked, &known, caller)
+    async fn create_city(&self, request: Request<CreateCityRequest>) -> ApiResult<proto::City> {
+        let context = self.commands.accept(request)?;
+        let entry = context.request.city.clone().unwrap_or_default();
+        let known = known(&self.journal, &city::mentioned(&entry)?).await?;
+        let id = city::id_of(&entry, new_id());
+        let command = self.commands.create(&context, RecordName::new("cities", id), move |city, request, caller, _| {
+            city::create(city, id, request, &known, caller)
         });
-        self.0.done(&act, command).await
+        self.commands.respond(&context, command).await
     }
 
-    async fn update_city(&self, request: Request<UpdateCityRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        let asked = act.request.city.clone().unwrap_or_default();
-        let name = named::<City>("city.name", &asked.name)?;
-        let (known, id) = (known(&self.0, &ask(city::mentioned(&asked))?).await?, name.id);
-        let command = self.0.on(&act, name, act.request.etag(), move |city, asked, caller, at| {
-            city::update(city, id, asked, &known, caller, at)
-        });
-        self.0.done(&act, command).await
+    async fn update_city(&self, request: Request<UpdateCityRequest>) -> ApiResult<proto::City> {
+        let context = self.commands.accept(request)?;
+        let entry = context.request.city.clone().unwrap_or_default();
+        let name = parse_name::<City>("city.name", &entry.name)?;
+        let (known, id) = (known(&self.journal, &city::mentioned(&entry)?).await?, name.id);
+        let command =
+            self.commands.update(&context, name, context.request.etag(), move |city, request, caller, now| {
+                city::update(city, id, request, &known, caller, now)
+            });
+        self.commands.respond(&context, command).await
     }
 
-    async fn rename_city(&self, request: Request<RenameCityRequest>) -> Result<Response<proto::City>, Status> {
-        self.0.step(request, city::rename).await
+    async fn rename_city(&self, request: Request<RenameCityRequest>) -> ApiResult<proto::City> {
+        self.commands.execute(request, city::rename).await
     }
 
-    async fn record_term(&self, request: Request<RecordTermRequest>) -> Result<Response<proto::City>, Status> {
-        self.0.step(request, term::record).await
+    async fn record_term(&self, request: Request<RecordTermRequest>) -> ApiResult<proto::City> {
+        self.commands.execute(request, term::record).await
     }
 
-    async fn end_term(&self, request: Request<EndTermRequest>) -> Result<Response<proto::City>, Status> {
-        self.0.step(request, term::end).await
+    async fn end_term(&self, request: Request<EndTermRequest>) -> ApiResult<proto::City> {
+        self.commands.execute(request, term::end).await
     }
 
-    async fn set_fact(&self, request: Request<SetFactRequest>) -> Result<Response<proto::City>, Status> {
-        self.0.step(request, fact::set).await
+    async fn set_fact(&self, request: Request<SetFactRequest>) -> ApiResult<proto::City> {
+        self.commands.execute(request, fact::set).await
     }
 
-    async fn merge_cities(&self, request: Request<MergeCitiesRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        let asked = &act.request;
-        let merged =
-            self.across(&act, (&asked.name, &asked.etag), &asked.predecessors, "predecessors", succession::merge);
-        self.0.once::<City, _>(&act, merged).await
+    async fn merge_cities(&self, request: Request<MergeCitiesRequest>) -> ApiResult<proto::City> {
+        let context = self.commands.accept(request)?;
+        let request = &context.request;
+        let merged = self.across(
+            &context,
+            (&request.name, &request.etag),
+            &request.predecessors,
+            "predecessors",
+            succession::merge,
+        );
+        self.commands.replay_or::<City, _>(&context, merged).await
     }
 
-    async fn split_city(&self, request: Request<SplitCityRequest>) -> Result<Response<proto::City>, Status> {
-        let act = self.0.open(request)?;
-        let asked = &act.request;
-        let split = self.across(&act, (&asked.name, &asked.etag), &asked.successors, "successors", succession::split);
-        self.0.once::<City, _>(&act, split).await
+    async fn split_city(&self, request: Request<SplitCityRequest>) -> ApiResult<proto::City> {
+        let context = self.commands.accept(request)?;
+        let request = &context.request;
+        let split =
+            self.across(&context, (&request.name, &request.etag), &request.successors, "successors", succession::split);
+        self.commands.replay_or::<City, _>(&context, split).await
     }
 
-    async fn delete_city(&self, request: Request<DeleteCityRequest>) -> Result<Response<()>, Status> {
-        self.0.remove(request, city::delete).await
+    async fn delete_city(&self, request: Request<DeleteCityRequest>) -> ApiResult<()> {
+        self.commands.execute_delete(request, city::delete).await
     }
 
     async fn batch_import_cities(
         &self,
         request: Request<BatchImportCitiesRequest>,
-    ) -> Result<Response<BatchImportCitiesResponse>, Status> {
-        let act = self.0.open(request)?;
-        let asked = act.request.clone();
-        ask(limits::rows(asked.rows.len(), city::IMPORT_ROWS))?;
-        let mut commands = Vec::with_capacity(asked.rows.len());
-        let mut answers = Vec::with_capacity(asked.rows.len());
-        for row in &asked.rows {
-            match city::row_id(row) {
-                Ok(id) => {
-                    let outcome = Arc::new(Mutex::new(ImportOutcome::Unspecified));
-                    answers.push(Ok((id, outcome.clone())));
-                    commands.push(self.import(&act, id, row.clone(), outcome));
-                }
-                Err(refusal) => answers.push(Err(refusal)),
+    ) -> ApiResult<BatchImportCitiesResponse> {
+        let context = self.commands.accept(request)?;
+        let request = context.request.clone();
+        limits::rows(request.rows.len(), city::IMPORT_ROWS)?;
+        let (mut commands, mut ids) = (Vec::with_capacity(request.rows.len()), Vec::with_capacity(request.rows.len()));
+        for row in &request.rows {
+            let id = city::row_id(row);
+            if let Ok(id) = &id {
+                commands.push(self.import(&context, *id, row.clone()));
             }
+            ids.push(id);
         }
-        let mut receipts = self.0.journal().submit_each(commands, act.validate_only).await.into_iter();
-        let rows = answers
-            .into_iter()
-            .map(|answer| match answer {
-                Ok((id, outcome)) => imported(id, &outcome, receipts.next()),
-                Err(refusal) => refused(String::new(), &refusal),
-            })
-            .collect();
-        Ok(Response::new(BatchImportCitiesResponse { rows }))
+        let now = self.journal.clock().moment();
+        let mut receipts = self.journal.submit_each(commands, context.validate_only).await.into_iter();
+        let rows = ids.into_iter().map(|id| match id {
+            Ok(id) => imported(&RecordName::new("cities", id), receipts.next(), now),
+            Err(refusal) => refused(String::new(), &refusal),
+        });
+        Ok(Response::new(BatchImportCitiesResponse { rows: rows.collect() }))
     }
 }
-
-type Outcome = Arc<Mutex<ImportOutcome>>;
 
 impl Cities {
-    fn import(
-        &self,
-        act: &Act<BatchImportCitiesRequest>,
-        id: RecordId,
-        row: CityRow,
-        outcome: Outcome,
-    ) -> Command<City> {
-        let rule = move |before: Option<&City>, asked: &BatchImportCitiesRequest, caller: &Caller, at: Moment| {
-            let decision = city::import(before, &row, &asked.source, caller, at);
-            *outcome.lock().unwrap_or_else(PoisonError::into_inner) = city::outcome(before, &decision, at);
-            decision
+    fn import(&self, context: &CommandContext<BatchImportCitiesRequest>, id: RecordId, row: CityRow) -> Command<City> {
+        let rule = move |before: Option<&City>, request: &BatchImportCitiesRequest, caller: &Caller, now: Moment| {
+            city::import(before, &row, &request.source, caller, now)
         };
-        // The rows are the request's own idempotency: one that is there already changes nothing.
-        self.0.make(act, RecordName::new("cities", id), rule).once(None)
+        // The rows need no idempotency key: importing one again changes nothing.
+        self.commands.create(context, RecordName::new("cities", id), rule).idempotent(None)
     }
 }
 
-fn imported(id: RecordId, outcome: &Outcome, receipt: Option<Result<Receipt<City>, Refusal>>) -> ImportedRow {
-    let name = RecordName::new("cities", id).to_string();
+fn imported(name: &RecordName, receipt: Option<Result<Receipt<City>, Refusal>>, now: Moment) -> ImportedRow {
     match receipt {
-        Some(Err(refusal)) => refused(name, &refusal),
-        _ => {
-            let outcome = *outcome.lock().unwrap_or_else(PoisonError::into_inner);
-            ImportedRow { name, outcome: outcome as i32, reason: String::new() }
+        Some(Ok(receipt)) => {
+            let is_new = receipt.version == receipt.changes;
+            let before = (!is_new).then_some(receipt.state.as_ref());
+            let outcome = city::outcome(before, receipt.changes > 0, now);
+            ImportedRow { name: name.to_string(), outcome: outcome as i32, reason: String::new() }
         }
+        Some(Err(refusal)) => refused(name.to_string(), &refusal),
+        None => refused(name.to_string(), &undecided()),
     }
+}
+
+fn undecided() -> Refusal {
+    Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again.")
 }
 
 fn refused(name: String, refusal: &Refusal) -> ImportedRow {

@@ -1,23 +1,32 @@
-//! The gRPC methods: open the request, name the record and the rule, render the answer.
+//! The rpc handlers of the service: they parse the request, name the record and the rule, and respond.
 
 pub mod city;
 pub mod country;
 pub mod office;
 pub mod tenant;
 
-use hansa_chassis::{Desk, ask};
-use hansa_kernel::RecordId;
+use hansa_journal::{Journal, JournalError};
+use hansa_kernel::{RecordId, RecordName, Refusal, Refused};
 use hansa_register_domain::{City, tier::Known};
 use std::collections::BTreeMap;
-use tonic::Status;
 
-/// The entries of cities that a command names.
-async fn cities(desk: &Desk, ids: &[RecordId]) -> Result<BTreeMap<RecordId, City>, Status> {
+/// Reads the entries of some cities. Cities that do not exist are left out.
+async fn cities(journal: &Journal, ids: &[RecordId]) -> Result<BTreeMap<RecordId, City>, JournalError> {
     let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
-    let loaded = ask(desk.journal().load_each::<City>(&ids).await)?;
+    let loaded = journal.load_each::<City>(&ids).await?;
     Ok(loaded.into_iter().map(|city| (city.name.id, (*city.state).clone())).collect())
 }
 
-async fn known(desk: &Desk, ids: &[RecordId]) -> Result<Known, Status> {
-    Ok(cities(desk, ids).await?.iter().map(|(id, city)| (*id, city.into())).collect())
+/// Reads the entry of one city.
+///
+/// # Errors
+/// `NOT_FOUND` if it does not exist; `UNAVAILABLE` if the database is unavailable.
+async fn city(journal: &Journal, id: RecordId) -> Refused<City> {
+    let city = cities(journal, &[id]).await?.remove(&id);
+    city.ok_or_else(|| Refusal::not_found(RecordName::new("cities", id)))
+}
+
+/// Reads the tiers of the cities that an entry names.
+async fn known(journal: &Journal, ids: &[RecordId]) -> Result<Known, JournalError> {
+    Ok(cities(journal, ids).await?.iter().map(|(id, city)| (*id, city.into())).collect())
 }

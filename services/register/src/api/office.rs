@@ -1,54 +1,49 @@
 //! International relations offices: CT-5.
 
-use super::cities;
-use hansa_chassis::{Act, Desk, ask, bounded};
+use hansa_chassis::{ApiError, ApiResult, CommandContext, rpc_handlers};
 use hansa_kernel::{RecordName, Refusal};
+use hansa_proto::handlers::OfficeServiceHandler;
 use hansa_proto::{
     WriteRequest,
-    register::{
-        self as proto, GetOfficeRequest, UpdateOfficeRequest,
-        office_service_server::{OfficeService, OfficeServiceServer},
-    },
+    register::{self as proto, GetOfficeRequest, UpdateOfficeRequest},
 };
 use hansa_register_domain::{Office, office};
-use tonic::{Request, Response, Status};
+use tonic::Request;
 
-struct Offices(Desk);
+rpc_handlers!(
+    /// Handles the rpcs of `OfficeService`.
+    Offices
+);
 
-/// The gRPC service.
-pub fn server(desk: Desk) -> OfficeServiceServer<impl OfficeService> {
-    bounded!(OfficeServiceServer::new(Offices(desk)))
-}
+impl OfficeServiceHandler for Offices {
+    type Error = ApiError;
 
-#[tonic::async_trait]
-impl OfficeService for Offices {
-    async fn get_office(&self, request: Request<GetOfficeRequest>) -> Result<Response<proto::Office>, Status> {
-        self.0.get::<Office, _>(&request, &request.get_ref().name).await
+    async fn get_office(&self, request: Request<GetOfficeRequest>) -> ApiResult<proto::Office> {
+        self.queries.get::<Office, _>(&request, &request.get_ref().name).await
     }
 
-    async fn update_office(&self, request: Request<UpdateOfficeRequest>) -> Result<Response<proto::Office>, Status> {
-        let act = self.0.open(request)?;
-        self.0.once::<Office, _>(&act, self.update(&act)).await
+    async fn update_office(&self, request: Request<UpdateOfficeRequest>) -> ApiResult<proto::Office> {
+        let context = self.commands.accept(request)?;
+        self.commands.replay_or::<Office, _>(&context, self.update(&context)).await
     }
 }
 
 impl Offices {
-    async fn update(&self, act: &Act<UpdateOfficeRequest>) -> Result<Response<proto::Office>, Status> {
-        let asked = act.request.office.clone().unwrap_or_default();
-        let city = ask(RecordName::parse(&asked.city, "cities", "office.city"))?;
+    async fn update(&self, context: &CommandContext<UpdateOfficeRequest>) -> ApiResult<proto::Office> {
+        let office = context.request.office.clone().unwrap_or_default();
+        let city = RecordName::parse(&office.city, "cities", "office.city")?;
         let name = RecordName::new("offices", office::id_of(city.id));
-        if !asked.name.is_empty() && asked.name != name.as_str() {
-            return Err(hansa_chassis::to_status(&Refusal::field("office.name", "is not the office of this city")));
+        if !office.name.is_empty() && office.name != name.as_str() {
+            return Err(Refusal::field("office.name", "is not the office of this city").into());
         }
-        let found = cities(&self.0, &[city.id]).await?.remove(&city.id);
-        let entry = ask(found.ok_or_else(|| Refusal::not_found(&city)))?;
-        // Whether it is there is the city's own matter: to others it never is, whatever else they send.
-        if entry.tenant().is_some_and(|tenant| tenant != act.caller.tenant) {
-            return ask(Err(Refusal::not_found(&name)));
+        let entry = super::city(&self.journal, city.id).await?;
+        // Others must not learn whether the city has an office, whatever else they send.
+        if entry.tenant().is_some_and(|tenant| tenant != context.caller.tenant) {
+            return Err(Refusal::not_found(&name).into());
         }
-        let command = self
-            .0
-            .make(act, name, move |office, asked, caller, _| office::update(office, (city.id, &entry), asked, caller));
-        self.0.done(act, command.if_head(act.request.etag())).await
+        let command = self.commands.create(context, name, move |before, request, caller, _| {
+            office::update(before, (city.id, &entry), request, caller)
+        });
+        self.commands.respond(context, command.if_match(context.request.etag())).await
     }
 }

@@ -1,4 +1,4 @@
-//! The rows by which the register's records are found.
+//! The views of the service.
 
 pub mod city;
 pub mod country;

@@ -8,8 +8,8 @@ use crate::{
 };
 use chrono::NaiveDate;
 use hansa_kernel::{
-    AssuranceLevel, Audience, Decision, Happened, Misfit, Record, RecordName, Refusal, Stamp, TenantId, envelope::hash,
-    time,
+    AssuranceLevel, Audience, Decision, Emitted, FoldError, Record, RecordName, Refusal, Stamp, TenantId,
+    envelope::hash, time,
 };
 use hansa_proto::strategy::{
     self as proto, Evaluation, Finding, Precondition, Score, StrategyPart, evaluation_change::Change,
@@ -222,7 +222,7 @@ pub fn record(state: Option<&Evaluations>, evaluation: Evaluation, tenant: Tenan
     }
     let evaluation = Evaluation { name: name_of(&city).to_string(), ..evaluation };
     let recorded = proto::EvaluationRecorded { tenant: tenant.name(), evaluation: Some(evaluation) };
-    Ok(vec![Happened::at_level(recorded, Some(tenant), AssuranceLevel::Host)])
+    Ok(vec![Emitted::at_level(recorded, Some(tenant), AssuranceLevel::Host)])
 }
 
 impl Record for Evaluations {
@@ -230,14 +230,14 @@ impl Record for Evaluations {
     const REVISION: u32 = 1;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, FoldError> {
         let Change::Recorded(recorded) = change;
-        let misfit = |why: &str| Misfit(format!("change {}: {why}", stamp.version));
-        let tenant = TenantId::parse(&recorded.tenant, "tenant").map_err(|e| misfit(&e.to_string()))?;
+        let fold_error = |why: &str| FoldError(format!("change {}: {why}", stamp.version));
+        let tenant = TenantId::parse(&recorded.tenant, "tenant").map_err(|e| fold_error(&e.to_string()))?;
         if before.is_some_and(|state| state.tenant != tenant) {
-            return Err(misfit("it names another tenant"));
+            return Err(fold_error("it names another tenant"));
         }
-        let evaluation = recorded.evaluation.as_ref().ok_or_else(|| misfit("it holds no evaluation"))?;
+        let evaluation = recorded.evaluation.as_ref().ok_or_else(|| fold_error("it holds no evaluation"))?;
         Ok(Self { tenant, latest: evaluation.encode_to_vec(), digest: result_digest(evaluation) })
     }
 

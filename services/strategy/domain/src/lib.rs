@@ -16,4 +16,4 @@ pub use goal::{Goal, ToolLink};
 pub use portfolio::{CityFact, OfficeFact, PartnerFact, Portfolio, TieFact, TieState};
 pub use rubric::{BadRubric, Rubric};
 pub use simulate::simulate;
-pub use strategy::{Ground, Strategy};
+pub use strategy::{DraftFacts, Strategy};

@@ -7,8 +7,8 @@ pub(crate) mod tests;
 use crate::goal::{Goal, ToolLink};
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_kernel::{
-    AssuranceLevel, Audience, Caller, Happened, Misfit, Record, RecordName, Refusal, Refused, Shown, Stamp, TenantId,
-    stored,
+    AssuranceLevel, Audience, Caller, Emitted, FoldError, IntoResource, Record, RecordName, Refusal, Refused, Stamp,
+    TenantId, serde_proto,
     time::{self, over_everywhere},
 };
 use hansa_proto::{
@@ -16,7 +16,7 @@ use hansa_proto::{
     strategy::{self as proto, GoalKind, StrategyState, strategy_change::Change},
     types::LocalizedText,
 };
-pub use rules::{Ground, adopt, create, delete, link_tool, put_goal, remove_goal, supersede, unlink_tool, update};
+pub use rules::{DraftFacts, adopt, create, delete, link_tool, put_goal, remove_goal, supersede, unlink_tool, update};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -104,7 +104,7 @@ pub struct Strategy {
     city: String,
     state: StrategyState,
     /// The contract's message with its texts and nothing else.
-    #[serde(with = "stored")]
+    #[serde(with = "serde_proto")]
     texts: proto::Strategy,
     goals: BTreeMap<String, Goal>,
     tools: BTreeMap<String, ToolLink>,
@@ -317,10 +317,10 @@ impl Strategy {
     }
 }
 
-impl Shown for Strategy {
+impl IntoResource for Strategy {
     type Resource = proto::Strategy;
 
-    fn shown(&self, _: &RecordName, etag: &str, _: &Caller) -> proto::Strategy {
+    fn to_resource(&self, _: &RecordName, etag: &str, _: &Caller) -> proto::Strategy {
         proto::Strategy { etag: etag.to_owned(), ..self.to_proto() }
     }
 }
@@ -330,14 +330,14 @@ impl Record for Strategy {
     const REVISION: u32 = 1;
     type Change = Change;
 
-    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, Misfit> {
-        let misfit = |why: &str| Misfit(format!("change {}: {why}", stamp.version));
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, FoldError> {
+        let fold_error = |why: &str| FoldError(format!("change {}: {why}", stamp.version));
         match (before, change) {
-            (None, Change::Created(created)) => Self::begun(created).map_err(|e| misfit(&e.to_string())),
-            (None, _) => Err(misfit("a strategy begins with its creation")),
-            (Some(state), _) if !state.fits(change) => Err(misfit("it cannot follow in this state")),
+            (None, Change::Created(created)) => Self::begun(created).map_err(|e| fold_error(&e.to_string())),
+            (None, _) => Err(fold_error("a strategy begins with its creation")),
+            (Some(state), _) if !state.fits(change) => Err(fold_error("it cannot follow in this state")),
             (Some(mut state), _) => {
-                state.apply(change).map_err(|e| misfit(&e.to_string()))?;
+                state.apply(change).map_err(|e| fold_error(&e.to_string()))?;
                 Ok(state)
             }
         }
@@ -356,11 +356,11 @@ impl Record for Strategy {
         self.valid_until.filter(|_| self.state == StrategyState::Adopted).map(over_everywhere)
     }
 
-    fn on_due(&self, due: DateTime<Utc>) -> Vec<Happened<Change>> {
+    fn on_due(&self, due: DateTime<Utc>) -> Vec<Emitted<Change>> {
         if self.due() != Some(due) {
             return Vec::new();
         }
         let lapsed = proto::StrategyLapsed { valid_until: self.valid_until.map(time::date) };
-        vec![Happened::at_level(lapsed, Some(self.tenant), AssuranceLevel::Host)]
+        vec![Emitted::at_level(lapsed, Some(self.tenant), AssuranceLevel::Host)]
     }
 }

@@ -4,145 +4,145 @@ use super::{city_name, watch};
 use crate::portfolio::{self, Standing};
 use chrono::NaiveDate;
 use futures::Stream;
-use hansa_chassis::{Desk, Page, ask, bounded, named};
-use hansa_kernel::{Record, RecordName, Refusal, Relation, time};
+use hansa_chassis::{ApiError, ApiResult, Handlers, Page, QueryHandler, parse_name};
+use hansa_journal::Journal;
+use hansa_kernel::{Record, RecordName, Refusal, Refused, Relation, time};
+use hansa_proto::handlers::EvaluationServiceHandler;
 use hansa_proto::strategy::{
     Evaluation, GetEvaluationRequest, GetRubricRequest, ListFindingsRequest, ListFindingsResponse,
-    Rubric as RubricShown, SimulatePortfolioRequest, SimulatePortfolioResponse, WatchEvaluationsRequest,
+    Rubric as RubricResource, SimulatePortfolioRequest, SimulatePortfolioResponse, WatchEvaluationsRequest,
     WatchEvaluationsResponse,
-    evaluation_service_server::{EvaluationService, EvaluationServiceServer},
 };
 use hansa_strategy_domain::{Evaluations, Rubric, evaluate, evaluation, simulate};
 use std::{pin::Pin, sync::Arc};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-struct Desks {
-    desk: Desk,
+/// Handles the rpcs of `EvaluationService`.
+#[derive(Clone, Debug)]
+pub struct EvaluationHandler {
+    queries: QueryHandler,
+    journal: Journal,
     rubric: Arc<Rubric>,
     drain: CancellationToken,
 }
 
-/// The gRPC service; its streams end when `drain` is cancelled.
-pub fn server(
-    desk: Desk,
-    rubric: Arc<Rubric>,
-    drain: CancellationToken,
-) -> EvaluationServiceServer<impl EvaluationService> {
-    bounded!(EvaluationServiceServer::new(Desks { desk, rubric, drain }))
-}
-
-impl Desks {
-    /// How a city of the caller's own stands on a day. A city of others is not told from one that is not there.
-    async fn standing<Q>(&self, request: &Request<Q>, city: &RecordName, day: NaiveDate) -> Result<Standing, Status> {
-        let caller = self.desk.caller(request)?;
-        let found = ask(portfolio::of(self.desk.journal(), city.id, day).await)?;
-        let relation = found.as_ref().map_or(Relation::Stranger, |found| found.relation(&caller));
-        self.desk.permit(request, relation, city.as_str())?;
-        ask(found.ok_or_else(|| Refusal::not_found(city)))
+impl EvaluationHandler {
+    /// Creates the handler. Its streams end when the process drains.
+    pub fn new(Handlers { queries, journal, drain, .. }: Handlers, rubric: Arc<Rubric>) -> Self {
+        Self { queries, journal, rubric, drain }
     }
 
-    /// The node has one rubric so far; another name is refused with the name of that one.
-    fn rubric(&self, name: &str) -> Result<&Rubric, Status> {
+    /// Reads the portfolio and the strategy of a city on a day.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` if the city does not exist or is not the caller's own.
+    async fn standing<Q>(&self, request: &Request<Q>, city: &RecordName, day: NaiveDate) -> Refused<Standing> {
+        let caller = self.queries.caller(request)?;
+        let found = portfolio::of(&self.journal, city.id, day).await?;
+        let relation = found.as_ref().map_or(Relation::Stranger, |found| found.relation(&caller));
+        self.queries.permit(request, relation, city.as_str())?;
+        found.ok_or_else(|| Refusal::not_found(city))
+    }
+
+    /// Returns the rubric with this name. A node has one rubric so far; the empty name stands for it.
+    fn rubric(&self, name: &str) -> Refused<&Rubric> {
         if name.is_empty() || name == self.rubric.name() {
             return Ok(&self.rubric);
         }
         let refusal = Refusal::not_found(hansa_kernel::text::excerpt(name)).under("ST-8");
-        ask(Err(refusal.help(format!("This node evaluates by {}.", self.rubric.name()))))
+        Err(refusal.help(format!("This node evaluates by {}.", self.rubric.name())))
     }
 
     fn today(&self) -> NaiveDate {
-        self.desk.journal().clock().moment().today()
+        self.journal.clock().moment().today()
     }
 }
 
-#[tonic::async_trait]
-impl EvaluationService for Desks {
-    async fn get_evaluation(&self, request: Request<GetEvaluationRequest>) -> Result<Response<Evaluation>, Status> {
-        let asked = request.get_ref();
-        if !asked.name.is_empty() {
-            let name = named::<Evaluations>("name", &asked.name)?;
-            let found = self.desk.read::<Evaluations, _>(&request, &name).await?;
+impl EvaluationServiceHandler for EvaluationHandler {
+    type Error = ApiError;
+    type WatchEvaluationsStream = Pin<Box<dyn Stream<Item = Result<WatchEvaluationsResponse, Status>> + Send>>;
+
+    async fn get_evaluation(&self, request: Request<GetEvaluationRequest>) -> ApiResult<Evaluation> {
+        let query = request.get_ref();
+        if !query.name.is_empty() {
+            let name = parse_name::<Evaluations>("name", &query.name)?;
+            let found = self.queries.load::<Evaluations, _>(&request, &name).await?;
             return Ok(Response::new(found.state.latest()));
         }
-        let city = city_name(&asked.city, "city")?;
+        let city = city_name(&query.city, "city")?;
         let name = evaluation::name_of(&city);
-        if let Some(found) = ask(self.desk.journal().load::<Evaluations>(&name).await)? {
-            // By the name that was asked: a city that has an evaluation is not told from one that is not there.
-            let relation = found.state.relation(&self.desk.caller(&request)?);
-            self.desk.permit(&request, relation, city.as_str())?;
+        if let Some(found) = self.journal.load::<Evaluations>(&name).await? {
+            // By the name that was query: a city that has an evaluation is not told from one that is not there.
+            let relation = found.state.relation(&self.queries.caller(&request)?);
+            self.queries.permit(&request, relation, city.as_str())?;
             return Ok(Response::new(found.state.latest()));
         }
-        // None is recorded yet: the city has only just joined. It need not wait for the evaluator.
+        // The city has just joined and has no recorded evaluation yet. Evaluate it now.
         let today = self.today();
         let standing = self.standing(&request, &city, today).await?;
         let result = evaluate(&self.rubric, &standing.portfolio, standing.strategy.as_deref(), today);
         Ok(Response::new(result))
     }
 
-    async fn list_findings(
-        &self,
-        request: Request<ListFindingsRequest>,
-    ) -> Result<Response<ListFindingsResponse>, Status> {
-        let asked = request.get_ref();
-        let name = named::<Evaluations>("evaluation", &asked.evaluation)?;
-        let found = self.desk.read::<Evaluations, _>(&request, &name).await?;
-        // A page goes on in the same result alone: in another one the same place is another finding.
-        let page = ask(Page::of(asked, &format!("findings {name} {} {}", found.etag, asked.least_severity)))?;
+    async fn list_findings(&self, request: Request<ListFindingsRequest>) -> ApiResult<ListFindingsResponse> {
+        let query = request.get_ref();
+        let name = parse_name::<Evaluations>("evaluation", &query.evaluation)?;
+        let found = self.queries.load::<Evaluations, _>(&request, &name).await?;
+        // A page token is only valid for the same evaluation: in another one the same position is another finding.
+        let page = Page::of_version(query, found.etag.as_bytes())?;
         let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0_usize);
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
         let mut findings: Vec<_> = found.state.latest().findings;
-        findings.retain(|finding| finding.severity >= asked.least_severity);
+        findings.retain(|finding| finding.severity >= query.least_severity);
         let next = after.saturating_add(size);
         let more = next < findings.len();
         let findings = findings.into_iter().skip(after).take(size).collect();
-        let next_page_token = page.next(more.then(|| vec![next.to_string()]));
+        let next_page_token = page.next_token(more.then(|| vec![next.to_string()]));
         Ok(Response::new(ListFindingsResponse { findings, next_page_token }))
     }
-
-    type WatchEvaluationsStream = Pin<Box<dyn Stream<Item = Result<WatchEvaluationsResponse, Status>> + Send>>;
 
     async fn watch_evaluations(
         &self,
         request: Request<WatchEvaluationsRequest>,
-    ) -> Result<Response<Self::WatchEvaluationsStream>, Status> {
-        let asked = request.get_ref();
-        let caller = self.desk.caller(&request)?;
-        let city = if asked.city.is_empty() { None } else { Some(city_name(&asked.city, "city")?) };
+    ) -> ApiResult<Self::WatchEvaluationsStream> {
+        let query = request.get_ref();
+        let caller = self.queries.caller(&request)?;
+        let city = if query.city.is_empty() { None } else { Some(city_name(&query.city, "city")?) };
         let relation = match &city {
-            Some(city) if ask(portfolio::tenant_of(self.desk.journal(), city.id).await)? != Some(caller.tenant) => {
+            Some(city) if portfolio::tenant_of(&self.journal, city.id).await? != Some(caller.tenant) => {
                 Relation::Stranger
             }
             _ => Relation::Owner,
         };
         let subject = city.as_ref().map_or_else(|| caller.tenant.name(), RecordName::to_string);
-        self.desk.permit(&request, relation, &subject)?;
-        let watch = watch::Watch::new(self.desk.journal(), caller.tenant, city, self.drain.clone());
+        self.queries.permit(&request, relation, &subject)?;
+        let watch = watch::Watch::new(&self.journal, caller.tenant, city, self.drain.clone());
         Ok(Response::new(Box::pin(watch.stream())))
     }
 
     async fn simulate_portfolio(
         &self,
         request: Request<SimulatePortfolioRequest>,
-    ) -> Result<Response<SimulatePortfolioResponse>, Status> {
-        let asked = request.get_ref();
-        let city = city_name(&asked.city, "city")?;
-        let day = ask(time::day_if_any("date", asked.date.as_ref()))?.unwrap_or_else(|| self.today());
+    ) -> ApiResult<SimulatePortfolioResponse> {
+        let query = request.get_ref();
+        let city = city_name(&query.city, "city")?;
+        let day = time::day_if_any("date", query.date.as_ref())?.unwrap_or_else(|| self.today());
         let standing = self.standing(&request, &city, day).await?;
-        let rubric = self.rubric(&asked.rubric)?;
-        // Beyond the limit of steps the rule refuses, whatever else they name.
-        let named = simulate::partners_of(&asked.steps).take(simulate::STEPS);
-        let partners = ask(portfolio::partners(self.desk.journal(), named, day).await)?;
+        let rubric = self.rubric(&query.rubric)?;
+        // The rule refuses more steps than the limit, so their partners need not be read.
+        let named = simulate::partners_of(&query.steps).take(simulate::STEPS);
+        let partners = portfolio::partners(&self.journal, named, day).await?;
         let strategy = standing.strategy.as_deref();
-        let answer = simulate::simulate(rubric, &standing.portfolio, strategy, &asked.steps, &partners, day);
-        Ok(Response::new(ask(answer)?))
+        let response = simulate::simulate(rubric, &standing.portfolio, strategy, &query.steps, &partners, day);
+        Ok(Response::new(response?))
     }
 
-    async fn get_rubric(&self, request: Request<GetRubricRequest>) -> Result<Response<RubricShown>, Status> {
+    async fn get_rubric(&self, request: Request<GetRubricRequest>) -> ApiResult<RubricResource> {
         let name = &request.get_ref().name;
-        self.desk.permit(&request, Relation::Public, name)?;
+        self.queries.permit(&request, Relation::Public, name)?;
         if name.is_empty() {
-            return ask(Err(Refusal::field("name", "is required")));
+            return Err(Refusal::field("name", "is required").into());
         }
         Ok(Response::new(self.rubric(name)?.to_proto()))
     }

@@ -1,13 +1,11 @@
-//! The gRPC methods: open the request, name the record and the rule, render the answer.
+//! The rpc handlers of the service: they parse the request, name the record and the rule, and respond.
 
 pub mod evaluation;
 pub mod strategy;
 mod watch;
 
-use hansa_chassis::ask;
-use hansa_kernel::RecordName;
-use tonic::Status;
+use hansa_kernel::{RecordName, Refused};
 
-fn city_name(name: &str, field: &str) -> Result<RecordName, Status> {
-    ask(RecordName::parse(name, "cities", field))
+fn city_name(name: &str, field: &str) -> Refused<RecordName> {
+    RecordName::parse(name, "cities", field)
 }

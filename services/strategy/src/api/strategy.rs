@@ -1,146 +1,136 @@
 //! Strategies: ST-1, ST-3, ST-4.
 
-use crate::{portfolio, subscriptions::partnerships::Ties, views};
-use hansa_chassis::{Act, Desk, Page, ask, bounded, desk::new_id, named, timeless};
-use hansa_journal::{Command, Mirrors, Together, limits::COMMAND_RECORDS};
+use crate::{portfolio, views};
+use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, new_id, parse_name, rpc_handlers};
+use hansa_journal::{BoxedCommand, Command, Mirrors, limits::COMMAND_RECORDS};
 use hansa_kernel::{Record, RecordId, RecordName, Refusal};
+use hansa_partnerships_domain::ties::Tie;
+use hansa_proto::handlers::StrategyServiceHandler;
 use hansa_proto::strategy::{
     self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GetStrategyRequest,
     LinkToolRequest, ListStrategiesRequest, ListStrategiesResponse, PutGoalRequest, RemoveGoalRequest, StrategyState,
     UnlinkToolRequest, UpdateStrategyRequest,
-    strategy_service_server::{StrategyService, StrategyServiceServer},
 };
-use hansa_strategy_domain::{Ground, Strategy, strategy};
-use tonic::{Request, Response, Status};
+use hansa_strategy_domain::{DraftFacts, Strategy, strategy};
+use tonic::{Request, Response};
 
-struct Strategies(Desk);
-
-/// The gRPC service.
-pub fn server(desk: Desk) -> StrategyServiceServer<impl StrategyService> {
-    bounded!(StrategyServiceServer::new(Strategies(desk)))
-}
+rpc_handlers!(
+    /// Handles the rpcs of `StrategyService`.
+    Strategies
+);
 
 impl Strategies {
-    /// Gives way to a newer strategy: each other one of the city. Drafts are among them, for one of them may be adopted at
-    /// this very moment; the rule leaves those that are still drafts alone.
-    async fn give_way(
+    /// Builds the commands that supersede the city's other strategies. Drafts are among them, because one of them may be adopted at
+    /// the same moment; the rule leaves a strategy that is still a draft unchanged.
+    async fn supersede_others(
         &self,
-        act: &Act<AdoptStrategyRequest>,
+        context: &CommandContext<AdoptStrategyRequest>,
         (city, new): (RecordId, &RecordName),
-    ) -> Result<Vec<Together>, Status> {
-        let store = self.0.journal().store();
-        let mut others = ask(views::strategy::standing(store, act.caller.tenant, city).await)?;
+    ) -> Result<Vec<BoxedCommand>, ApiError> {
+        let store = self.journal.store();
+        let mut others = views::strategy::standing(store, context.caller.tenant, city).await?;
         others.retain(|(id, _)| *id != new.id);
         others.sort_by_key(|(_, state)| *state == StrategyState::Draft);
         others.truncate(COMMAND_RECORDS - 1);
-        let give_way = |(id, _): (RecordId, StrategyState)| {
+        let supersede = |(id, _): (RecordId, StrategyState)| {
             let by = new.to_string();
-            let command: Command<Strategy> =
-                self.0.on(act, RecordName::new(Strategy::COLLECTION, id), "", move |state: &Strategy, _, _, _| {
-                    strategy::supersede(state, &by)
-                });
-            Together::from(command)
+            let command: Command<Strategy> = self.commands.update(
+                context,
+                RecordName::new(Strategy::COLLECTION, id),
+                "",
+                move |state: &Strategy, _, _, _| strategy::supersede(state, &by),
+            );
+            BoxedCommand::from(command)
         };
-        Ok(others.into_iter().map(give_way).collect())
+        Ok(others.into_iter().map(supersede).collect())
     }
 }
 
-#[tonic::async_trait]
-impl StrategyService for Strategies {
-    async fn create_strategy(
-        &self,
-        request: Request<CreateStrategyRequest>,
-    ) -> Result<Response<proto::Strategy>, Status> {
-        let act = self.0.open(request)?;
-        let city = act.request.strategy.as_ref().map(|asked| asked.city.as_str()).unwrap_or_default();
+impl StrategyServiceHandler for Strategies {
+    type Error = ApiError;
+
+    async fn create_strategy(&self, request: Request<CreateStrategyRequest>) -> ApiResult<proto::Strategy> {
+        let context = self.commands.accept(request)?;
+        let city = context.request.strategy.as_ref().map(|request| request.city.as_str()).unwrap_or_default();
         let city_tenant = match RecordName::parse(city, "cities", "strategy.city") {
-            Ok(city) => ask(portfolio::tenant_of(self.0.journal(), city.id).await)?,
-            // The rule says what is wrong with it.
+            Ok(city) => portfolio::tenant_of(&self.journal, city.id).await?,
+            // The rule refuses the malformed name.
             Err(_) => None,
         };
-        let ground = Ground { city_tenant, grace_months: strategy::GRACE_MONTHS };
+        let facts = DraftFacts { city_tenant, grace_months: strategy::GRACE_MONTHS };
         let id = new_id();
-        let command = self.0.make(
-            &act,
+        let command = self.commands.create(
+            &context,
             RecordName::new(Strategy::COLLECTION, id),
-            move |_: Option<&Strategy>, asked, caller, _| strategy::create(asked, id, ground, caller),
+            move |_: Option<&Strategy>, request, caller, _| strategy::create(request, id, facts, caller),
         );
-        self.0.done(&act, command.fresh()).await
+        self.commands.respond(&context, command.new_record()).await
     }
 
-    async fn get_strategy(&self, request: Request<GetStrategyRequest>) -> Result<Response<proto::Strategy>, Status> {
-        self.0.get::<Strategy, _>(&request, &request.get_ref().name).await
+    async fn get_strategy(&self, request: Request<GetStrategyRequest>) -> ApiResult<proto::Strategy> {
+        self.queries.get::<Strategy, _>(&request, &request.get_ref().name).await
     }
 
-    async fn list_strategies(
-        &self,
-        request: Request<ListStrategiesRequest>,
-    ) -> Result<Response<ListStrategiesResponse>, Status> {
-        let tenant = self.0.caller(&request)?.tenant;
-        let asked = request.get_ref();
-        let page = ask(Page::of(asked, &format!("strategies {tenant} {} {}", asked.city, asked.state)))?;
-        let found = ask(views::strategy::list(self.0.journal().store(), tenant, asked, &page).await)?;
-        let (strategies, next_page_token) = self.0.listed::<Strategy, _>(&request, &page, found).await?;
+    async fn list_strategies(&self, request: Request<ListStrategiesRequest>) -> ApiResult<ListStrategiesResponse> {
+        let (query, tenant) = (request.get_ref(), self.queries.caller(&request)?.tenant);
+        let page = Page::of_tenant(query, tenant)?;
+        let ids = views::strategy::list(self.journal.store(), tenant, query, &page).await?;
+        let (strategies, next_page_token) = self.queries.list::<Strategy, _>(&request, &page, ids).await?;
         Ok(Response::new(ListStrategiesResponse { strategies, next_page_token }))
     }
 
-    async fn update_strategy(
-        &self,
-        request: Request<UpdateStrategyRequest>,
-    ) -> Result<Response<proto::Strategy>, Status> {
-        self.0.step(request, timeless(strategy::update)).await
+    async fn update_strategy(&self, request: Request<UpdateStrategyRequest>) -> ApiResult<proto::Strategy> {
+        self.commands.execute(request, strategy::update).await
     }
 
-    async fn delete_strategy(&self, request: Request<DeleteStrategyRequest>) -> Result<Response<()>, Status> {
-        self.0.remove(request, strategy::delete).await
+    async fn delete_strategy(&self, request: Request<DeleteStrategyRequest>) -> ApiResult<()> {
+        self.commands.execute_delete(request, strategy::delete).await
     }
 
-    async fn put_goal(&self, request: Request<PutGoalRequest>) -> Result<Response<proto::Strategy>, Status> {
-        self.0.step(request, timeless(strategy::put_goal)).await
+    async fn put_goal(&self, request: Request<PutGoalRequest>) -> ApiResult<proto::Strategy> {
+        self.commands.execute(request, strategy::put_goal).await
     }
 
-    async fn remove_goal(&self, request: Request<RemoveGoalRequest>) -> Result<Response<proto::Strategy>, Status> {
-        self.0.step(request, timeless(strategy::remove_goal)).await
+    async fn remove_goal(&self, request: Request<RemoveGoalRequest>) -> ApiResult<proto::Strategy> {
+        self.commands.execute(request, strategy::remove_goal).await
     }
 
-    async fn link_tool(&self, request: Request<LinkToolRequest>) -> Result<Response<proto::Strategy>, Status> {
-        let act = self.0.open(request)?;
-        let name = named::<Strategy>("name", &act.request.name)?;
-        let tool = act.request.link.as_ref().map(|link| link.tool.clone()).unwrap_or_default();
+    async fn link_tool(&self, request: Request<LinkToolRequest>) -> ApiResult<proto::Strategy> {
+        let context = self.commands.accept(request)?;
+        let name = parse_name::<Strategy>("name", &context.request.name)?;
+        let tool = context.request.link.as_ref().map(|link| link.tool.clone()).unwrap_or_default();
         let tie = match RecordName::parse(&tool, "agreements", "link.tool") {
-            Ok(tool) => ask(Mirrors::<Ties>::of(self.0.journal()).get(tool.id).await)?,
-            // The rule says what is wrong with it.
+            Ok(tool) => Mirrors::<Tie>::new(&self.journal).get(tool.id).await?,
+            // The rule refuses the malformed name.
             Err(_) => None,
         };
-        let command = self.0.on(&act, name, &act.request.etag, move |state: &Strategy, asked, caller, _| {
-            let decision = strategy::link_tool(state, asked, caller)?;
-            portfolio::must_be_own(&tool, tie.as_deref(), state)?;
-            Ok(decision)
-        });
-        self.0.done(&act, command).await
-    }
-
-    async fn unlink_tool(&self, request: Request<UnlinkToolRequest>) -> Result<Response<proto::Strategy>, Status> {
-        self.0.step(request, timeless(strategy::unlink_tool)).await
-    }
-
-    async fn adopt_strategy(
-        &self,
-        request: Request<AdoptStrategyRequest>,
-    ) -> Result<Response<proto::Strategy>, Status> {
-        let act = self.0.open(request)?;
-        let name = named::<Strategy>("name", &act.request.name)?;
-        let adopted = async {
-            let draft = ask(self.0.journal().load::<Strategy>(&name).await)?;
-            let draft = ask(draft.ok_or_else(|| Refusal::not_found(&name)))?;
-            let city = super::city_name(draft.state.city(), "city")?.id;
-            let election = ask(portfolio::next_election(self.0.journal(), city).await)?;
-            let others = self.give_way(&act, (city, &name)).await?;
-            let command = self.0.on(&act, name, &act.request.etag, move |state, asked, caller, at| {
-                strategy::adopt(state, asked, election, caller, at)
+        let command =
+            self.commands.update(&context, name, &context.request.etag, move |state: &Strategy, request, caller, _| {
+                let decision = strategy::link_tool(state, request, caller)?;
+                portfolio::must_be_own(&tool, tie.as_deref(), state)?;
+                Ok(decision)
             });
-            self.0.done_with(&act, command, others).await
+        self.commands.respond(&context, command).await
+    }
+
+    async fn unlink_tool(&self, request: Request<UnlinkToolRequest>) -> ApiResult<proto::Strategy> {
+        self.commands.execute(request, strategy::unlink_tool).await
+    }
+
+    async fn adopt_strategy(&self, request: Request<AdoptStrategyRequest>) -> ApiResult<proto::Strategy> {
+        let context = self.commands.accept(request)?;
+        let name = parse_name::<Strategy>("name", &context.request.name)?;
+        let adopted = async {
+            let draft = self.journal.load::<Strategy>(&name).await?.ok_or_else(|| Refusal::not_found(&name))?;
+            let city = super::city_name(draft.state.city(), "city")?.id;
+            let election = portfolio::next_election(&self.journal, city).await?;
+            let others = self.supersede_others(&context, (city, &name)).await?;
+            let command =
+                self.commands.update(&context, name, &context.request.etag, move |state, request, caller, now| {
+                    strategy::adopt(state, request, election, caller, now)
+                });
+            self.commands.respond_atomically(&context, command, others).await
         };
-        self.0.once::<Strategy, _>(&act, adopted).await
+        self.commands.replay_or::<Strategy, _>(&context, adopted).await
     }
 }

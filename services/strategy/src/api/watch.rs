@@ -1,10 +1,10 @@
-//! A stream of a tenant's evaluations: the latest of each city, then each new one as it is recorded.
+//! The stream of a tenant's evaluations: the latest of each city, then each new one as it is recorded.
 
-use super::ask;
 use crate::views::joined_city;
 use futures::Stream;
+use hansa_chassis::to_status;
 use hansa_journal::{Journal, Loaded};
-use hansa_kernel::{Record, RecordId, RecordName, Refused, TenantId};
+use hansa_kernel::{Record, RecordId, RecordName, Refusal, Refused, TenantId};
 use hansa_proto::strategy::{Evaluation, WatchEvaluationsResponse};
 use hansa_strategy_domain::{Evaluations, evaluation};
 use std::{
@@ -15,34 +15,33 @@ use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// How long a watcher waits before it looks by itself: another replica may have committed.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a stream waits before it reads the database by itself, because another replica may have committed.
+const READ_PERIOD: Duration = Duration::from_secs(1);
 
-/// One watcher.
+/// One stream.
 pub struct Watch {
     journal: Journal,
     committed: Receiver<i64>,
     tenant: TenantId,
     city: Option<RecordName>,
     drain: CancellationToken,
-    /// The evaluations that were looked at, and the version of each that was last sent.
+    /// The records of evaluations, with the version of each that was sent last.
     sent: BTreeMap<RecordName, u64>,
-    /// When the database was last looked at.
-    looked: Option<Instant>,
+    last_read: Option<Instant>,
     ready: VecDeque<Evaluation>,
 }
 
 impl Watch {
-    /// A watcher of a tenant's cities, or of one of them.
+    /// Creates the stream of a tenant's cities, or of one of them.
     pub fn new(journal: &Journal, tenant: TenantId, city: Option<RecordName>, drain: CancellationToken) -> Self {
         let (journal, committed) = (journal.clone(), journal.committed());
-        Self { journal, committed, tenant, city, drain, sent: BTreeMap::new(), looked: None, ready: VecDeque::new() }
+        Self { journal, committed, tenant, city, drain, sent: BTreeMap::new(), last_read: None, ready: VecDeque::new() }
     }
 
-    /// The stream; it ends at drain.
+    /// Returns the stream. It ends when the process drains.
     pub fn stream(self) -> impl Stream<Item = Result<WatchEvaluationsResponse, Status>> + Send {
         futures::stream::try_unfold(self, |mut watch| async move {
-            let next = ask(watch.next().await)?;
+            let next = watch.next().await.map_err(|refusal: Refusal| to_status(&refusal))?;
             Ok(next.map(|evaluation| (WatchEvaluationsResponse { evaluation: Some(evaluation) }, watch)))
         })
     }
@@ -53,51 +52,50 @@ impl Watch {
                 return Ok(Some(evaluation));
             }
             self.committed.mark_unchanged();
-            if self.rest().is_zero() {
-                self.look().await?;
+            if self.until_read().is_zero() {
+                self.read_database().await?;
             } else {
-                self.hear().await?;
+                self.read_cache().await?;
             }
             if self.ready.is_empty() {
                 tokio::select! {
                     () = self.drain.cancelled() => return Ok(None),
-                    _ = tokio::time::timeout(self.rest(), self.committed.changed()) => {}
+                    _ = tokio::time::timeout(self.until_read(), self.committed.changed()) => {}
                 }
             }
         }
     }
 
-    /// How long it is until the database is looked at again.
-    fn rest(&self) -> Duration {
-        self.looked.map_or(Duration::ZERO, |looked| LOOK_AGAIN.saturating_sub(looked.elapsed()))
+    /// Returns how long it is until the database must be read again.
+    fn until_read(&self) -> Duration {
+        self.last_read.map_or(Duration::ZERO, |read| READ_PERIOD.saturating_sub(read.elapsed()))
     }
 
-    /// Takes up what is new in the database: of a city that is seen for the first time, the latest.
-    async fn look(&mut self) -> Refused<()> {
-        self.looked = Some(Instant::now());
+    /// Reads what is new in the database. Of a city that is read for the first time, only the latest evaluation is sent.
+    async fn read_database(&mut self) -> Refused<()> {
+        self.last_read = Some(Instant::now());
         for record in self.records().await? {
             match self.journal.load::<Evaluations>(&record).await? {
-                Some(found) => self.take(record, found).await?,
+                Some(found) => self.enqueue(record, found).await?,
                 None => drop(self.sent.insert(record, 0)),
             }
         }
         Ok(())
     }
 
-    /// Takes up what this process has committed since, without asking the database: many may watch, and most commits are of
-    /// others.
-    async fn hear(&mut self) -> Refused<()> {
+    /// Reads what this process has committed since, from its cache: there may be many streams, and most commits concern other records.
+    async fn read_cache(&mut self) -> Refused<()> {
         let newer = |(record, sent): (&RecordName, &u64)| {
             Some((record.clone(), self.journal.written_since::<Evaluations>(record, *sent)?))
         };
         for (record, found) in self.sent.iter().filter_map(newer).collect::<Vec<_>>() {
-            self.take(record, found).await?;
+            self.enqueue(record, found).await?;
         }
         Ok(())
     }
 
-    /// Has what was not sent yet wait to be sent; none is passed over.
-    async fn take(&mut self, record: RecordName, found: Loaded<Evaluations>) -> Refused<()> {
+    /// Queues every version that was not sent yet.
+    async fn enqueue(&mut self, record: RecordName, found: Loaded<Evaluations>) -> Refused<()> {
         if found.state.owner() != self.tenant {
             return Ok(());
         }

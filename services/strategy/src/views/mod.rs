@@ -1,4 +1,4 @@
-//! The rows by which strategies, ties and joined cities are found.
+//! The views of the service.
 
 pub mod joined_city;
 pub mod strategy;

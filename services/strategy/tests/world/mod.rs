@@ -3,10 +3,8 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it")]
 
 use chrono::{DateTime, NaiveDate, Utc};
-use hansa_chassis::{Module, guard::Rpc};
-use hansa_journal::{
-    Author, Clock, Command, Journal, ManualClock, NodeKeys, Store, Worker, subscription::JournalSource,
-};
+use hansa_chassis::{Module, auth_layer::Rpc};
+use hansa_journal::{Author, Clock, Command, Journal, JournalSource, ManualClock, NodeKeys, Store, Worker};
 use hansa_kernel::{Caller, Decision, Moment, PersonId, Record, RecordId, RecordName, Role, TenantId, time};
 use hansa_partnerships_domain::agreement::{self, Agreement, Both, CityFacts, Facts, Settings, Tier};
 use hansa_proto::{
@@ -23,7 +21,7 @@ use hansa_proto::{
 };
 use hansa_register_domain::{City, Country, Office, city, country, fact, office, sample};
 use hansa_strategy::evaluator::Evaluator;
-use hansa_strategy_domain::{Evaluations, Ground, Rubric, Strategy, evaluation, strategy};
+use hansa_strategy_domain::{DraftFacts, Evaluations, Rubric, Strategy, evaluation, strategy};
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -125,13 +123,13 @@ impl World {
         let keys = NodeKeys::from_secret(&[7; 32]);
         let file = |name: &str| folder.path().join(name);
         let store = Store::sqlite::<Bare>(&file("register.db")).await.unwrap();
-        let register = Journal::of("register").record::<City>().record::<Country>().record::<Office>();
+        let register = Journal::builder("register").record::<City>().record::<Country>().record::<Office>();
         let register = register.open(store, keys.clone(), shared.clone()).await.unwrap();
         let store = Store::sqlite::<Bare>(&file("partnerships.db")).await.unwrap();
-        let partnerships = Journal::of("partnerships").record::<Agreement>();
+        let partnerships = Journal::builder("partnerships").record::<Agreement>();
         let partnerships = partnerships.open(store, keys.clone(), shared.clone()).await.unwrap();
         let store = Store::sqlite::<hansa_strategy::Migrator>(&file("strategy.db")).await.unwrap();
-        let module = hansa_strategy::open(store, keys, shared).await.unwrap();
+        let module = hansa_strategy::service().open(store, keys, shared).await.unwrap();
         let evaluator = Arc::new(Evaluator::new(&module.journal, Arc::new(Rubric::embedded())));
         let queues = Mutex::new(evaluator.queues());
         let world = Self { clock, register, partnerships, module, queues, _folder: folder };
@@ -278,7 +276,7 @@ impl World {
         let draft =
             proto::Strategy { city: city_name(paris()).to_string(), title: words("Paris"), ..Default::default() };
         let create = CreateStrategyRequest { strategy: Some(draft), ..CreateStrategyRequest::default() };
-        let ground = Ground { city_tenant: Some(PARIS), grace_months: strategy::GRACE_MONTHS };
+        let ground = DraftFacts { city_tenant: Some(PARIS), grace_months: strategy::GRACE_MONTHS };
         let by = mayor.clone();
         let begin = move |_: Option<&Strategy>, _| strategy::create(&create, id, ground, &by);
         self.act(journal, &mayor, name.clone(), begin).await;
@@ -303,7 +301,7 @@ impl World {
                     "partnerships" => &self.partnerships,
                     _ => &self.module.journal,
                 };
-                moved += subscription.step(&mut JournalSource::of(journal)).await.unwrap();
+                moved += subscription.step(&mut JournalSource::new(journal)).await.unwrap();
             }
             for queue in self.queues.lock().await.iter_mut() {
                 moved += queue.step().await.unwrap();
@@ -314,12 +312,11 @@ impl World {
         }
     }
 
-    /// The service as its callers reach it, behind the guard.
+    /// The service as its callers reach it, behind the auth layer.
     pub fn routes(&mut self, drain: &CancellationToken) -> Routes {
         let policy = Module::policy(std::slice::from_ref(&self.module)).unwrap();
-        let mount = std::mem::replace(&mut self.module.mount, Box::new(|_, _, _| {}));
         let mut routes = RoutesBuilder::default();
-        mount(&mut routes, Arc::new(policy), drain.clone());
+        self.module.mount(&mut routes, &Arc::new(policy), drain);
         routes.routes()
     }
 

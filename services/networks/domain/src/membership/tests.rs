@@ -23,11 +23,11 @@ fn text(words: &str) -> Vec<LocalizedText> {
     vec![LocalizedText { language_code: "en".into(), text: words.into(), ..Default::default() }]
 }
 
-fn ground(outcome: CriterionOutcome) -> Ground {
+fn facts(outcome: CriterionOutcome) -> ApplicationFacts {
     let result =
         CriterionResult { criterion: "size".into(), outcome: outcome as i32, values: vec!["population = 5".into()] };
     let network = RecordName::new("networks", RecordId(Uuid::from_u128(7)));
-    Ground {
+    ApplicationFacts {
         network: (network, SECRETARIAT),
         city: Some(CITY),
         tier: CityTier::Municipality,
@@ -50,16 +50,16 @@ struct Run {
 
 impl Run {
     fn take(&mut self, decision: Decision<Change>) -> Refused<()> {
-        for happened in decision? {
+        for emitted in decision? {
             self.version += 1;
             let stamp = Stamp {
                 version: self.version,
                 at: on(0).now,
                 actor: caller(CITY).actor(None),
-                party: happened.party,
+                party: emitted.party,
                 level: AssuranceLevel::Host,
             };
-            self.state = Some(Membership::fold(self.state.take(), &happened.change, &stamp).unwrap());
+            self.state = Some(Membership::fold(self.state.take(), &emitted.change, &stamp).unwrap());
         }
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Run {
     }
 
     fn apply(&mut self) -> Refused<()> {
-        self.take(apply(self.state.as_ref(), &application(), &ground(CriterionOutcome::Met), &caller(CITY)))
+        self.take(apply(self.state.as_ref(), &application(), &facts(CriterionOutcome::Met), &caller(CITY)))
     }
 
     fn member() -> Self {
@@ -79,15 +79,15 @@ impl Run {
         run
     }
 
-    fn shown(&self, to: TenantId) -> proto::Membership {
+    fn to_resource(&self, to: TenantId) -> proto::Membership {
         let name = RecordName::new(Membership::COLLECTION, RecordId(Uuid::from_u128(9)));
-        self.at().shown(&name, "head", &caller(to))
+        self.at().to_resource(&name, "head", &caller(to))
     }
 }
 
 #[test]
 fn nw_2_an_application_that_does_not_meet_a_criterion_is_refused_with_the_value() {
-    let ask = |outcome| apply(None, &application(), &ground(outcome), &caller(CITY));
+    let ask = |outcome| apply(None, &application(), &facts(outcome), &caller(CITY));
     let refusal = ask(CriterionOutcome::NotMet).unwrap_err();
     assert_eq!((refusal.rule, refusal.missing[0].subject.as_str()), ("NW-2", "size"));
     assert_eq!(refusal.missing[0].description, "population = 5");
@@ -98,9 +98,9 @@ fn nw_2_an_application_that_does_not_meet_a_criterion_is_refused_with_the_value(
 
 #[test]
 fn nw_3_a_city_applies_for_itself_once_at_a_time() {
-    let ground = ground(CriterionOutcome::Met);
-    assert_eq!(apply(None, &application(), &ground, &caller(STRANGER)).unwrap_err().rule, "NW-3");
-    let not_joined = Ground { city: None, ..ground };
+    let facts = facts(CriterionOutcome::Met);
+    assert_eq!(apply(None, &application(), &facts, &caller(STRANGER)).unwrap_err().rule, "NW-3");
+    let not_joined = ApplicationFacts { city: None, ..facts };
     assert_eq!(apply(None, &application(), &not_joined, &caller(CITY)).unwrap_err().rule, "NW-3");
     let mut run = Run::default();
     run.apply().unwrap();
@@ -118,11 +118,11 @@ fn nw_3_a_city_applies_for_itself_once_at_a_time() {
 
 #[test]
 fn ct_2_ct_11_parts_of_cities_and_cities_that_are_no_more_are_no_members() {
-    let ask = |ground: Ground| apply(None, &application(), &ground, &caller(CITY)).unwrap_err();
-    let met = ground(CriterionOutcome::Met);
-    assert_eq!(ask(Ground { tier: CityTier::SubMunicipal, ..met.clone() }).rule, "CT-2");
+    let ask = |facts: ApplicationFacts| apply(None, &application(), &facts, &caller(CITY)).unwrap_err();
+    let met = facts(CriterionOutcome::Met);
+    assert_eq!(ask(ApplicationFacts { tier: CityTier::SubMunicipal, ..met.clone() }).rule, "CT-2");
     let heir = RecordId(Uuid::from_u128(5));
-    let refusal = ask(Ground { successor: Some(heir), ..met });
+    let refusal = ask(ApplicationFacts { successor: Some(heir), ..met });
     assert_eq!((refusal.rule, refusal.missing[0].description.clone()), ("CT-11", format!("cities/{heir}")));
 }
 
@@ -175,7 +175,7 @@ fn pl_1_everyone_sees_members_and_the_parties_alone_what_they_told_each_other() 
         &caller(CITY),
     ))
     .unwrap();
-    let (party, public) = (run.shown(CITY), run.shown(STRANGER));
+    let (party, public) = (run.to_resource(CITY), run.to_resource(STRANGER));
     assert_eq!((party.motivation.len(), party.eligibility.len(), party.reason.len()), (1, 1, 1));
     assert_eq!((public.motivation.len(), public.eligibility.len(), public.reason.len()), (0, 0, 0));
     assert_eq!((public.state(), public.city.clone()), (S::Suspended, party.city));
@@ -183,7 +183,7 @@ fn pl_1_everyone_sees_members_and_the_parties_alone_what_they_told_each_other() 
     let mut again = Run::member();
     again.take(leave(again.at(), 0, &caller(CITY), on(2))).unwrap();
     again.apply().unwrap();
-    assert_eq!((again.shown(SECRETARIAT).state(), again.shown(STRANGER).state()), (S::Applied, S::Left));
+    assert_eq!((again.to_resource(SECRETARIAT).state(), again.to_resource(STRANGER).state()), (S::Applied, S::Left));
     for change in [Change::Applied(Default::default()), Change::Declined(Default::default())] {
         assert_eq!(Membership::disclosed(&change), Disclosed::Hidden);
     }
@@ -243,7 +243,7 @@ proptest! {
             let reason = text("Because");
             let decision = match (&before, &ask) {
                 (_, Ask::Apply) => {
-                    apply(before.as_ref(), &application(), &ground(CriterionOutcome::Unknown), &caller(CITY))
+                    apply(before.as_ref(), &application(), &facts(CriterionOutcome::Unknown), &caller(CITY))
                 }
                 (None, _) => continue,
                 (Some(m), Ask::Approve) => approve(m, &Default::default(), &caller(SECRETARIAT), now),

@@ -1,4 +1,4 @@
-//! What is done under an agreement (AG-5, AG-6), and the committees that keep a twinning alive (AG-9).
+//! Activities under an agreement (AG-5, AG-6) and the committees of a twinning (AG-9).
 
 use super::{
     ACTIVITIES, Agreement, COLLECTION, Change,
@@ -9,21 +9,21 @@ use super::{
 use chrono::NaiveDate;
 use hansa_kernel::{
     AssuranceLevel, Caller, Decision, Moment, Reason, RecordId, RecordName, Refusal, Refused, limits::LIST_ENTRIES,
-    money, record::happened, text, time,
+    money, record::emit, text, time,
 };
 use hansa_proto::partnerships::{
     Activity, ActivityKind, ActivityRecorded, AgreementKind, AgreementState, Committee, CommitteeSet, FundingSource,
     RecordActivityRequest, Sector, SetCommitteeRequest,
 };
 
-/// Longest activity, in months.
+/// Maximum duration of an activity, in months.
 const LONGEST_MONTHS: u32 = 60;
 
-/// Records an activity, from the dialogue on.
+/// Records an activity, once the dialogue is open.
 ///
 /// # Errors
-/// AG-6 for an activity that is not complete, AG-3 out of order, AG-13 for the steward without a source, AG-14 for what
-/// began while suspended; LIMIT beyond [`ACTIVITIES`].
+/// Refused under AG-6 if the activity is incomplete; AG-3 if the agreement is in another state; AG-13 if the steward
+/// names no source; AG-14 if the activity began during a suspension. `LIMIT` if the agreement has [`ACTIVITIES`].
 pub fn record_activity(
     state: &Agreement,
     command: &RecordActivityRequest,
@@ -84,34 +84,39 @@ fn open(state: &Agreement, start: NaiveDate) -> Refused<()> {
     let suspended = [&state.sides.initiator, &state.sides.partner];
     let since = suspended.into_iter().filter_map(|side| side.suspension.as_ref()).map(|s| s.date).min();
     if since.is_some_and(|since| start >= since) {
-        return Err(Refusal::rule("AG-14", "Nothing is done under a suspended agreement")
-            .missing("activity.start_date", "lies in the suspension")
-            .help("Lift the suspension first, or record what began before it."));
+        return Err(Refusal::rule("AG-14", "An activity cannot start while the agreement is suspended")
+            .missing("activity.start_date", "is in the suspension")
+            .help("Lift the suspension first, or record an activity that began before it."));
     }
     if state.activities.len() >= ACTIVITIES {
-        return Err(Refusal::because(Reason::Limit, "AG-6", format!("The agreement holds {ACTIVITIES} activities"))
-            .help("Renew it as another agreement."));
+        return Err(Refusal::because(
+            Reason::Limit,
+            "AG-6",
+            format!("The agreement already has {ACTIVITIES} activities"),
+        )
+        .help("Propose a new agreement and record further activities there."));
     }
     Ok(())
 }
 
-/// Sets the own twinning committee.
+/// Sets the twinning committee of the caller's side.
 ///
 /// # Errors
-/// AG-9 under another kind, or without exactly one chair; AG-3 before it is signed.
+/// Refused under AG-9 if the agreement is of another kind or not yet signed, or if the committee does not have
+/// exactly one chair.
 pub fn set_committee(state: &Agreement, command: &SetCommitteeRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     let committee = command.committee.clone().unwrap_or_default();
     check(&committee)?;
-    // An import may not know its kind; a committee is a sign of a twinning.
+    // The kind of an import may be unknown. A committee indicates a twinning.
     if !matches!(state.kind(), AgreementKind::Twinning | AgreementKind::Unspecified) {
         return Err(Refusal::rule("AG-9", "Only a twinning has committees")
-            .missing("kind", "the agreement is no twinning")
-            .help("Propose a twinning that takes its place."));
+            .missing("kind", "the agreement is not a twinning")
+            .help("Propose a twinning that supersedes this agreement."));
     }
     let states = [AgreementState::Signed, AgreementState::Active, AgreementState::Dormant, AgreementState::Suspended];
     in_state(state, "AG-9", &states, "Setting a committee")?;
-    happened(CommitteeSet { city: state.sides[which].name(), committee: Some(committee) })
+    emit(CommitteeSet { city: state.sides[which].name(), committee: Some(committee) })
 }
 
 fn check(committee: &Committee) -> Refused<()> {
@@ -126,21 +131,22 @@ fn check(committee: &Committee) -> Refused<()> {
         return Ok(());
     }
     Err(Refusal::rule("AG-9", "A committee has one chair")
-        .missing("committee.members", "exactly one member with the chair")
+        .missing("committee.members", "must have exactly one chair")
         .help("Mark one member as the chair."))
 }
 
 impl Agreement {
-    /// How many activities are recorded.
+    /// Returns the number of recorded activities.
     #[must_use]
     pub fn activity_count(&self) -> usize {
         self.activities.len()
     }
 
-    /// The same for a caller who may see them: what is public of an agreement does not include them (PL-1).
+    /// Returns a page of the activities to a caller who may see them. They are not part of the agreement's public
+    /// view (PL-1).
     ///
     /// # Errors
-    /// NOT_FOUND for others than those who keep or kept the agreement.
+    /// `NOT_FOUND` if the caller's tenant was never owner or party of the agreement.
     pub fn activities_for(&self, caller: &Caller, id: RecordId, skip: usize, most: usize) -> Refused<Vec<Activity>> {
         if self.readers.contains(&caller.tenant) {
             return Ok(self.activities(id, skip, most));
@@ -148,7 +154,7 @@ impl Agreement {
         Err(Refusal::not_found(RecordName::new(COLLECTION, id)))
     }
 
-    /// A page of the activities in the order in which they were recorded; `skip` of them come before it.
+    /// Returns a page of the activities in the order in which they were recorded, after the first `skip`.
     #[must_use]
     pub fn activities(&self, id: RecordId, skip: usize, most: usize) -> Vec<Activity> {
         let parent = RecordName::new(COLLECTION, id);

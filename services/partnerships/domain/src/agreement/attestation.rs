@@ -1,4 +1,5 @@
-//! Steps of a counterpart that is not on the platform, and what it says of them once it has joined (AG-13).
+//! Steps that a city attests for a partner outside the platform, and the partner's answers once it has joined
+//! (AG-13).
 
 use super::{
     Agreement, Change, Facts, Life, Which,
@@ -7,7 +8,7 @@ use super::{
     sides::{Signature, Vote},
 };
 use hansa_kernel::{
-    AssuranceLevel, Caller, Decision, Happened, Misfit, Moment, Refusal, Refused, record::happened, text,
+    AssuranceLevel, Caller, Decision, Emitted, FoldError, Moment, Refusal, Refused, record::emit, text,
 };
 use hansa_proto::{
     partnerships::{
@@ -17,7 +18,7 @@ use hansa_proto::{
     types::LocalizedText,
 };
 
-/// A step of the preparation, whoever records it.
+/// A step of the preparation, taken by the side itself or attested by the other.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
     Dialogue,
@@ -27,10 +28,11 @@ pub(super) enum Step {
     Signature(Signature),
 }
 
-/// Attests the next step of a counterpart that is not on the platform. It has the effect of the step itself.
+/// Attests the next step of a partner that is not on the platform. The attestation has the effect of the step itself.
 ///
 /// # Errors
-/// AG-13 where the counterpart has joined, or without document or source; otherwise what the step itself is refused for.
+/// Refused under AG-13 if the partner has joined, or if document or source is missing; otherwise under the rule of
+/// the step.
 pub fn attest_step(
     state: &Agreement,
     command: &AttestStepRequest,
@@ -53,7 +55,7 @@ pub fn attest_step(
     let attested = |change: StepAttested| at_level(change, AssuranceLevel::Attested);
     let then = |change: StepAttested, next: Change| {
         let mut out = at_level(change, AssuranceLevel::Attested);
-        out.push(Happened::at_level(next, None, AssuranceLevel::Attested));
+        out.push(Emitted::at_level(next, None, AssuranceLevel::Attested));
         Ok(out)
     };
     change.revision = match command.step() {
@@ -100,21 +102,21 @@ fn absent(state: &Agreement, facts: &Facts, other: Which) -> Refused<()> {
     if state.sides[other].tenant.is_none() && facts.cities[other].tenant.is_none() {
         return Ok(());
     }
-    Err(Refusal::rule("AG-13", "A city that is on the platform takes its own steps")
-        .missing(state.sides[other].name(), "has joined and must act itself")
+    Err(Refusal::rule("AG-13", "A city that is on the platform must take its own steps")
+        .missing(state.sides[other].name(), "has joined the platform and must take the step itself")
         .help("Ask the city to take over its side and to take the step."))
 }
 
 fn shown(command: &AttestStepRequest) -> Refused<()> {
-    let mut refusal = Refusal::rule("AG-13", "An attested step is shown by a document with its source");
+    let mut refusal = Refusal::rule("AG-13", "An attested step needs a document and its source");
     if command.document.is_empty() {
-        refusal = refusal.missing("document", "the document that shows the step");
+        refusal = refusal.missing("document", "the document that proves the step");
     }
     if command.source.is_empty() {
-        refusal = refusal.missing("source", "where the document comes from");
+        refusal = refusal.missing("source", "the source of the document");
     }
     if !refusal.missing.is_empty() {
-        return Err(refusal.help("Name both."));
+        return Err(refusal.help("Name both document and source."));
     }
     document("document", &command.document)?;
     text::name("source", &command.source)
@@ -125,18 +127,18 @@ fn dialogue(state: &Agreement, other: Which) -> Refused<()> {
     if other == Which::Partner {
         return Ok(());
     }
-    Err(Refusal::rule("AG-4", "The initiator does not take up its own proposal")
-        .missing("partner", "must act itself")
-        .help("Open the dialogue yourself."))
+    Err(Refusal::rule("AG-4", "The initiator cannot open the dialogue on its own proposal")
+        .missing("partner", "must open the dialogue itself")
+        .help("Open the dialogue yourself, as the partner."))
 }
 
 fn not_taken(state: &Agreement, other: Which, taken: bool) -> Refused<()> {
     if !taken {
         return Ok(());
     }
-    Err(Refusal::out_of_order("AG-3", "The step is taken")
-        .missing(state.sides[other].name(), "has taken this step")
-        .help("Go on with the next step."))
+    Err(Refusal::out_of_order("AG-3", "This step has already been taken")
+        .missing(state.sides[other].name(), "has already taken this step")
+        .help("Continue with the next step."))
 }
 
 fn signature(command: &AttestStepRequest, at: Moment) -> Refused<AgreementSignature> {
@@ -152,10 +154,10 @@ fn signature(command: &AttestStepRequest, at: Moment) -> Refused<AgreementSignat
     })
 }
 
-/// Confirms a step that was attested in the caller's name.
+/// Confirms a step that was attested for the caller's side.
 ///
 /// # Errors
-/// AG-13 where there is none that is unanswered.
+/// Refused under AG-13 if there is no unanswered attestation of the step.
 pub fn confirm_attestation(
     state: &Agreement,
     command: &ConfirmAttestationRequest,
@@ -163,13 +165,13 @@ pub fn confirm_attestation(
 ) -> Decision<Change> {
     let which = party_as(state, caller, RECORDS)?;
     state.unanswered(which, command.step())?;
-    happened(AttestationConfirmed { city: state.sides[which].name(), step: command.step })
+    emit(AttestationConfirmed { city: state.sides[which].name(), step: command.step })
 }
 
-/// Disputes a step that was attested in the caller's name. Before the agreement is in force the step falls.
+/// Disputes a step that was attested for the caller's side. Until the agreement is in force, this revokes the step.
 ///
 /// # Errors
-/// AG-13 where there is none that is unanswered.
+/// Refused under AG-13 if there is no unanswered attestation of the step.
 pub fn dispute_attestation(
     state: &Agreement,
     command: &DisputeAttestationRequest,
@@ -179,12 +181,12 @@ pub fn dispute_attestation(
     text::required("reason", &command.reason)?;
     state.unanswered(which, command.step())?;
     let city = state.sides[which].name();
-    happened(AttestationDisputed { city, step: command.step, reason: command.reason.clone() })
+    emit(AttestationDisputed { city, step: command.step, reason: command.reason.clone() })
 }
 
 impl Agreement {
     fn attestation(&self, which: Which, step: AgreementStep) -> Option<usize> {
-        // The second city may answer an import that the first has answered: the later word stands.
+        // Both cities may answer an import. The later answer applies.
         self.attestations.iter().rposition(|attested| {
             attested.step == step
                 && attested.side.is_none_or(|side| side == which)
@@ -196,9 +198,9 @@ impl Agreement {
         if self.attestation(which, step).is_some() {
             return Ok(());
         }
-        Err(Refusal::rule("AG-13", "There is no such attestation that waits for this city")
-            .missing("step", "was not attested in this city's name, or is answered")
-            .help("Read the agreement's attestations."))
+        Err(Refusal::rule("AG-13", "No attestation of this step waits for this city's answer")
+            .missing("step", "was not attested for this city, or has been answered")
+            .help("Read the agreement to see its attestations."))
     }
 
     pub(super) fn answer(
@@ -207,10 +209,10 @@ impl Agreement {
         step: AgreementStep,
         answer: AttestationState,
         reason: &[LocalizedText],
-    ) -> Result<(), Misfit> {
+    ) -> Result<(), FoldError> {
         let which = Which::ALL.into_iter().find(|&which| self.sides[which].name() == city);
-        let which = which.ok_or_else(|| Misfit("the city is no party".into()))?;
-        let at = self.attestation(which, step).ok_or_else(|| Misfit("there is no such attestation".into()))?;
+        let which = which.ok_or_else(|| FoldError("the city is not a party".into()))?;
+        let at = self.attestation(which, step).ok_or_else(|| FoldError("there is no such attestation".into()))?;
         self.attestations[at].state = answer;
         self.attestations[at].reason = reason.to_vec();
         if answer == AttestationState::Disputed && matches!(self.life, Life::Preparing) {
@@ -219,7 +221,7 @@ impl Agreement {
         Ok(())
     }
 
-    /// A disputed step falls, and what was built on it, on both sides.
+    /// Revokes a disputed step, and the steps of both sides that depend on it.
     fn fall(&mut self, which: Which, step: AgreementStep) {
         match step {
             AgreementStep::Dialogue => {
@@ -245,7 +247,7 @@ impl Agreement {
         self.forget_fallen();
     }
 
-    /// Attestations of steps that no longer stand are no longer shown, but for what was disputed.
+    /// Removes the attestations of revoked steps, except disputed ones.
     pub(super) fn forget_fallen(&mut self) {
         let (dialogue, sides) = (self.dialogue.is_some(), &self.sides);
         self.attestations.retain(|attested| {

@@ -1,5 +1,5 @@
-//! What everyone may see of an agreement's history, once it has been in force (PL-1): kind, parties, sectors and dates, as in
-//! the resource that everyone gets.
+//! The public part of an agreement's history, once the agreement has been in force (PL-1): kind, parties, sectors and
+//! dates, as in the public resource.
 
 use super::Change;
 use hansa_kernel::Disclosed;
@@ -9,7 +9,7 @@ use hansa_proto::partnerships::{
     SuspensionLifted, TermsRevised,
 };
 
-/// The part of a change that is public. A kind of change that is not named here is the parties' own.
+/// Returns the public part of a change. A type of change that is not listed here is visible to the parties only.
 pub(super) fn disclosed(change: &Change) -> Disclosed<Change> {
     beginning(change).or_else(|| entry(change)).or_else(|| later(change)).map_or(Disclosed::Hidden, Disclosed::Part)
 }

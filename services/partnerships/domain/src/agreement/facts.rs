@@ -1,59 +1,61 @@
-//! What a decision needs to know beside the agreement, and the defaults that a node can change.
+//! The facts that a decision needs in addition to the agreement, and the defaults that a node can change.
 
 use super::sides::{Both, Which};
 use hansa_kernel::{RecordId, TenantId};
 use hansa_proto::partnerships::{AgreementKind, AgreementSettings, GuidelinesNeed, PartyEntry};
 use serde::{Deserialize, Serialize};
 
-/// What kind of body a city is (CT-2).
+/// The type of body that a city is (CT-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tier {
     /// A municipality.
     Municipality,
-    /// A second-tier government made of a centre and the municipalities around it.
+    /// A second-tier government of a centre and the municipalities around it.
     Metropolis,
-    /// A part of a city; by default no party to an agreement.
+    /// A part of a city. By default it cannot be a party to an agreement.
     SubMunicipal,
     /// A region or another subnational government.
     Region,
 }
 
-/// What is known of a city at the moment of a decision.
+/// The facts of a city at the time of a decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CityFacts {
-    /// Its record in the register.
+    /// The city's record in the register.
     pub city: RecordId,
-    /// Its name.
+    /// The city's name.
     pub display_name: String,
-    /// What kind of body it is.
+    /// The type of body.
     pub tier: Tier,
-    /// ISO 3166-1 alpha-2 code of its country.
+    /// ISO 3166-1 alpha-2 code of the country.
     pub country: String,
-    /// The tenant that it is on the platform; `None` where it has not joined.
+    /// The city's tenant; `None` if the city has not joined the platform.
     pub tenant: Option<TenantId>,
-    /// Whether its country is democratic at the date (CT-3); `None` where that is not known.
+    /// Whether the country is democratic at that time (CT-3); `None` if unknown.
     pub democratic: Option<bool>,
-    /// Whether the register has no more than its name, which no source links to a municipality.
+    /// Whether the register has only the city's name, and no source links the name to a municipality.
     pub unlinked: bool,
-    /// The city that its records follow, where it is no more (CT-11).
+    /// The successor of a city that was merged or split (CT-11).
     pub successor: Option<RecordId>,
-    /// The kinds of agreement that its council votes on, where country or city changed the default (AG-1).
+    /// The kinds of agreement that the council votes on; `None` if neither country nor city changes the default
+    /// (AG-1).
     pub council_vote: Option<Vec<AgreementKind>>,
-    /// The kinds that are signed in a ceremony, where country or city changed the default (AG-1).
+    /// The kinds that are signed in a ceremony; `None` if neither country nor city changes the default (AG-1).
     pub ceremony: Option<Vec<AgreementKind>>,
 }
 
-/// What a decision needs beside the agreement. The sides are those of the agreement, or of the command that begins one.
+/// The facts that a decision needs in addition to the agreement. The sides are those of the agreement, or of the
+/// command that creates it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// Of each city.
+    /// The facts of each city.
     pub cities: Both<CityFacts>,
     /// The node's settings.
     pub settings: Settings,
 }
 
 impl Facts {
-    /// Whether a side needs guidelines (AG-11).
+    /// Returns whether a side needs guidelines (AG-11).
     #[must_use]
     pub fn guidelines_need(&self, which: Which) -> GuidelinesNeed {
         match (self.cities[which].democratic, self.cities[which.other()].democratic) {
@@ -75,27 +77,27 @@ impl Facts {
     }
 }
 
-/// What a kind of agreement asks for before it is in force (AG-1).
+/// The formalities that a kind of agreement requires before it enters into force (AG-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindSettings {
-    /// Both councils vote.
+    /// Whether both councils vote.
     pub council_vote: bool,
-    /// Mayors sign in a ceremony.
+    /// Whether the mayors sign in a ceremony.
     pub ceremony: bool,
 }
 
-/// The settings of agreements, with their defaults.
+/// The node's settings for agreements, with their defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// What each agreement copies when it begins.
+    /// The clock that each new agreement copies.
     pub clock: Clock,
-    /// Memorandum: no vote, no ceremony.
+    /// Memorandum. Default: no vote, no ceremony.
     pub memorandum: KindSettings,
-    /// Cooperation: votes, no ceremony.
+    /// Cooperation. Default: votes, no ceremony.
     pub cooperation: KindSettings,
-    /// Twinning: votes and a ceremony.
+    /// Twinning. Default: votes and a ceremony.
     pub twinning: KindSettings,
-    /// Whether a part of a city may be a party (CT-2): no.
+    /// Whether a part of a city may be a party (CT-2). Default: no.
     pub sub_municipal_parties: bool,
 }
 
@@ -112,7 +114,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Those of a kind; an unspecified kind asks for nothing.
+    /// Returns the settings of a kind. An unspecified kind requires nothing.
     #[must_use]
     pub fn of(&self, kind: AgreementKind) -> KindSettings {
         match kind {
@@ -124,16 +126,16 @@ impl Settings {
     }
 }
 
-/// What an agreement's own clock runs by (AG-7).
+/// The periods of an agreement's own clock (AG-7).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
-    /// Months without activity until it is dormant: 24; 0 for never.
+    /// Months without activity after which an agreement is dormant. Default: 24; 0 means never.
     pub dormancy_months: u32,
-    /// Anniversaries that come up, in years, ascending: 1, 5, 10.
+    /// The anniversaries to announce, in years, ascending. Default: 1, 5, 10.
     pub anniversary_years: Vec<u32>,
-    /// And every so many years after the last of these: 5; 0 for none.
+    /// The interval of further anniversaries after the last of these, in years. Default: 5; 0 means none.
     pub anniversary_every_years: u32,
-    /// How many months before the day an anniversary comes up: 12.
+    /// Months between the announcement and the anniversary. Default: 12.
     pub anniversary_notice_months: u32,
 }
 

@@ -1,4 +1,5 @@
-//! How changes fold into the state. A change that cannot follow is a misfit; no rule makes one.
+//! Folds changes into the state. A change that cannot follow the state is a [`FoldError`]; no rule produces such a
+//! change.
 
 use super::{
     Agreement, Attested, Change, Close, Ending, InForce, Life, Period, Recorded, SignedOn, Told, Which,
@@ -8,7 +9,7 @@ use super::{
     terms::{Requirements, Terms, sectors, term},
 };
 use chrono::NaiveDate;
-use hansa_kernel::{Misfit, RecordName, Refusal, Stamp, TenantId, time};
+use hansa_kernel::{FoldError, RecordName, Refusal, Stamp, TenantId, time};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{
@@ -18,14 +19,14 @@ use hansa_proto::{
     types::LocalizedText,
 };
 
-type Fold<T> = Result<T, Misfit>;
+type Fold<T> = Result<T, FoldError>;
 
 pub(super) fn fold(before: Option<Agreement>, change: &Change, stamp: &Stamp) -> Fold<Agreement> {
     let Some(mut state) = before else {
         return match change {
             Change::Proposed(change) => proposed(change, stamp),
             Change::Imported(change) => imported(change, stamp),
-            _ => Err(misfit("an agreement begins with a proposal or an import")),
+            _ => Err(fold_error("an agreement begins with a proposal or an import")),
         };
     };
     state.apply(change, stamp)?;
@@ -33,12 +34,12 @@ pub(super) fn fold(before: Option<Agreement>, change: &Change, stamp: &Stamp) ->
     Ok(state)
 }
 
-fn misfit(what: impl Into<String>) -> Misfit {
-    Misfit(what.into())
+fn fold_error(what: impl Into<String>) -> FoldError {
+    FoldError(what.into())
 }
 
-fn unreadable(refusal: Refusal) -> Misfit {
-    Misfit(refusal.message)
+fn unreadable(refusal: Refusal) -> FoldError {
+    FoldError(refusal.message)
 }
 
 fn day(field: &str, date: Option<&Date>) -> Fold<NaiveDate> {
@@ -50,7 +51,7 @@ fn tenant(name: &str) -> Fold<Option<TenantId>> {
 }
 
 fn side(entry: Option<&PartyEntry>) -> Fold<Side> {
-    let entry = entry.ok_or_else(|| misfit("a side is missing"))?;
+    let entry = entry.ok_or_else(|| fold_error("a side is missing"))?;
     Ok(Side {
         city: RecordName::parse(&entry.city, "cities", "city").map_err(unreadable)?.id,
         display_name: entry.display_name.clone(),
@@ -102,7 +103,7 @@ fn blank(owner: TenantId, sides: Both<Side>, terms: Terms, clock: Clock, stamp: 
 
 fn proposed(change: &AgreementProposed, stamp: &Stamp) -> Fold<Agreement> {
     let sides = Both { initiator: side(change.initiator.as_ref())?, partner: side(change.partner.as_ref())? };
-    let owner = sides.initiator.tenant.ok_or_else(|| misfit("a proposal has no initiator on the platform"))?;
+    let owner = sides.initiator.tenant.ok_or_else(|| fold_error("a proposal has no initiator on the platform"))?;
     let terms = Terms::read(&change.terms.clone().unwrap_or_default()).map_err(unreadable)?;
     let clock = Clock::from_proto(&change.settings.clone().unwrap_or_default());
     let mut state = blank(owner, sides, terms, clock, stamp);
@@ -116,7 +117,7 @@ fn proposed(change: &AgreementProposed, stamp: &Stamp) -> Fold<Agreement> {
 
 fn imported(change: &AgreementImported, stamp: &Stamp) -> Fold<Agreement> {
     let sides = Both { initiator: side(change.initiator.as_ref())?, partner: side(change.partner.as_ref())? };
-    let keeper = tenant(&change.keeper)?.ok_or_else(|| misfit("an import has no keeper"))?;
+    let keeper = tenant(&change.keeper)?.ok_or_else(|| fold_error("an import has no keeper"))?;
     let terms = Terms::read(&change.terms.clone().unwrap_or_default()).map_err(unreadable)?;
     let clock = Clock::from_proto(&change.settings.clone().unwrap_or_default());
     let import_date = day("import_date", change.import_date.as_ref())?;
@@ -143,7 +144,7 @@ fn imported(change: &AgreementImported, stamp: &Stamp) -> Fold<Agreement> {
 impl Agreement {
     fn apply(&mut self, change: &Change, stamp: &Stamp) -> Fold<()> {
         match change {
-            Change::Proposed(_) | Change::Imported(_) => Err(misfit("an agreement begins once")),
+            Change::Proposed(_) | Change::Imported(_) => Err(fold_error("an agreement can begin only once")),
             Change::DialogueOpened(change) => {
                 self.preparing()?;
                 self.side(&change.city)?;
@@ -196,7 +197,7 @@ impl Agreement {
         }
     }
 
-    /// Changes that are not steps of the preparation.
+    /// Applies the changes that are not steps of the preparation.
     fn apply_later(&mut self, change: &Change, stamp: &Stamp) -> Fold<()> {
         match change {
             Change::GuidelinesStated(change) => {
@@ -222,7 +223,7 @@ impl Agreement {
                 self.over(Close::Superseded(by), "", &[], day("date", change.date.as_ref())?)
             }
             Change::ActivityRecorded(change) => {
-                let activity = change.activity.clone().ok_or_else(|| misfit("an activity is missing"))?;
+                let activity = change.activity.clone().ok_or_else(|| fold_error("an activity is missing"))?;
                 let end = day("end_date", activity.end_date.as_ref())?;
                 self.last_activity = self.last_activity.max(Some(end));
                 if let Life::InForce(force) = &mut self.life {
@@ -238,7 +239,7 @@ impl Agreement {
             }
             Change::Claimed(change) => {
                 let which = self.side(&change.city)?;
-                self.claimed(which, tenant(&change.tenant)?.ok_or_else(|| misfit("a claim names no tenant"))?)
+                self.claimed(which, tenant(&change.tenant)?.ok_or_else(|| fold_error("a claim names no tenant"))?)
             }
             Change::PartySucceeded(change) => {
                 let which = self.side(&change.city)?;
@@ -255,7 +256,7 @@ impl Agreement {
         }
     }
 
-    /// What only an agreement that is, or was, in force can meet with.
+    /// Applies the changes that require an agreement that is or was in force.
     fn apply_in_force(&mut self, change: &Change, stamp: &Stamp) -> Fold<()> {
         match change {
             Change::BecameDormant(change) => {
@@ -312,22 +313,22 @@ impl Agreement {
                 self.force()?;
                 self.life = Life::Expired(day("date", change.date.as_ref())?);
                 self.revitalisation = None;
-                // The term ends what was suspended; a renewed one begins without.
+                // A suspension ends with the term. A renewed term begins without one.
                 self.sides.each(|side| side.suspension = None);
                 Ok(())
             }
-            _ => Err(misfit("the change is not known")),
+            _ => Err(fold_error("the type of the change is unknown")),
         }
     }
 
     fn preparing(&self) -> Fold<()> {
-        if matches!(self.life, Life::Preparing) { Ok(()) } else { Err(misfit("the preparation is over")) }
+        if matches!(self.life, Life::Preparing) { Ok(()) } else { Err(fold_error("the preparation has ended")) }
     }
 
     fn force(&mut self) -> Fold<&mut InForce> {
         match &mut self.life {
             Life::InForce(force) => Ok(force),
-            _ => Err(misfit("it is not in force")),
+            _ => Err(fold_error("the agreement is not in force")),
         }
     }
 
@@ -335,23 +336,23 @@ impl Agreement {
         Which::ALL
             .into_iter()
             .find(|&which| self.sides[which].name() == city)
-            .ok_or_else(|| misfit("the city is no party"))
+            .ok_or_else(|| fold_error("the city is not a party"))
     }
 
     fn words(&self, words: Option<&JointText>) -> Fold<(Which, JointText)> {
-        let words = words.ok_or_else(|| misfit("the words are missing"))?;
+        let words = words.ok_or_else(|| fold_error("the text is missing"))?;
         Ok((self.side(&words.city)?, words.clone()))
     }
 
     fn next_revision(&mut self, revision: i32) -> Fold<()> {
         if self.revision.checked_add(1) != Some(revision) {
-            return Err(misfit("the wording is not the next one"));
+            return Err(fold_error("the revision is not the next one"));
         }
         self.revision = revision;
         Ok(())
     }
 
-    /// Another wording of terms or rationale: whatever was confirmed or voted on falls.
+    /// Applies a new wording of terms or rationale, which revokes all confirmations, votes and signatures.
     fn reworded(&mut self, revision: i32) -> Fold<()> {
         self.preparing()?;
         self.next_revision(revision)?;
@@ -365,7 +366,7 @@ impl Agreement {
         Ok(())
     }
 
-    /// A step of one side, whether it took it or another attests it.
+    /// Applies a step of one side, taken by the side itself or attested by the other.
     fn step(&mut self, which: Which, step: &Step, stamp: &Stamp) -> Fold<()> {
         self.preparing()?;
         match step {
@@ -390,9 +391,11 @@ impl Agreement {
             AgreementStep::Plan => Some(Step::Plan),
             AgreementStep::CouncilVote => Some(vote(change.vote.as_ref(), stamp)?),
             AgreementStep::Signature => Some(signature(change.signature.as_ref(), stamp)?),
-            // What follows from these stands in a change of its own.
+            // The effect of these steps is a separate change.
             AgreementStep::Revitalisation | AgreementStep::Renewal => None,
-            AgreementStep::Import | AgreementStep::Unspecified => return Err(misfit("the step cannot be attested")),
+            AgreementStep::Import | AgreementStep::Unspecified => {
+                return Err(fold_error("the step cannot be attested"));
+            }
         };
         self.attestations.push(Attested {
             side: Some(which),
@@ -430,21 +433,21 @@ impl Agreement {
     }
 
     fn renewed(&mut self, period: Period, term: Option<super::terms::Term>, stamp: &Stamp) -> Fold<()> {
-        let start = period.start.ok_or_else(|| misfit("a renewal has no start"))?;
+        let start = period.start.ok_or_else(|| fold_error("a renewal has no start"))?;
         match self.life {
             Life::InForce(_) => self.periods.push(period),
             Life::Expired(_) => self.enter(period, start, stamp),
-            _ => return Err(misfit("it cannot be renewed")),
+            _ => return Err(fold_error("the agreement cannot be renewed")),
         }
         self.terms.term = term;
-        // A renewal that was put forward before the term moved on by itself does not fit the new one.
+        // A proposed renewal does not fit the new term if the old one renewed automatically in the meantime.
         self.renewal = None;
         Ok(())
     }
 
     fn over(&mut self, how: Close, city: &str, reason: &[LocalizedText], date: NaiveDate) -> Fold<()> {
         if matches!(self.life, Life::Over(_)) {
-            return Err(misfit("it is over already"));
+            return Err(fold_error("the agreement is already over"));
         }
         let by = if city.is_empty() { None } else { Some(self.side(city)?) };
         if matches!(self.life, Life::InForce(_)) {
@@ -455,7 +458,7 @@ impl Agreement {
         Ok(())
     }
 
-    /// Ends the periods on a day; one that was renewed ahead and has not begun falls.
+    /// Ends the periods on a day. A renewed period that has not begun is dropped.
     fn cut_short(&mut self, date: NaiveDate) {
         while self.periods.len() > 1 && self.periods.last().is_some_and(|period| period.start > Some(date)) {
             self.periods.pop();
@@ -468,7 +471,7 @@ impl Agreement {
 }
 
 fn vote(vote: Option<&CouncilVote>, stamp: &Stamp) -> Fold<Step> {
-    let vote = vote.ok_or_else(|| misfit("a vote is missing"))?;
+    let vote = vote.ok_or_else(|| fold_error("a vote is missing"))?;
     Ok(Step::Vote(Vote {
         result: vote.result(),
         date: day("date", vote.date.as_ref())?,
@@ -478,7 +481,7 @@ fn vote(vote: Option<&CouncilVote>, stamp: &Stamp) -> Fold<Step> {
 }
 
 fn signature(signature: Option<&AgreementSignature>, stamp: &Stamp) -> Fold<Step> {
-    let signature = signature.ok_or_else(|| misfit("a signature is missing"))?;
+    let signature = signature.ok_or_else(|| fold_error("a signature is missing"))?;
     Ok(Step::Signature(Signature {
         date: day("date", signature.date.as_ref())?,
         place: signature.place.clone(),

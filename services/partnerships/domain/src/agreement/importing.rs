@@ -1,4 +1,4 @@
-//! How agreements that exist elsewhere are brought in (AG-13).
+//! Imports of agreements that were concluded outside the platform (AG-13).
 
 use super::{
     Agreement, Change, Facts, SignedOn, Which,
@@ -12,19 +12,20 @@ use hansa_kernel::{
 };
 use hansa_proto::partnerships::{AgreementImportOutcome, AgreementImported, AgreementOrigin, ImportAgreementRequest};
 
-/// Most rows of one import.
+/// Maximum number of rows in one batch import.
 pub const IMPORT_ROWS: usize = 500;
 
-/// The id of an imported agreement: the same for the same tie of the same source.
+/// Derives the id of an imported agreement. The same tie of the same source always has the same id.
 #[must_use]
 pub fn import_id(origin: &AgreementOrigin) -> RecordId {
     RecordId::from_source(&format!("agreements/{}", origin.source), &origin.tie_id)
 }
 
-/// Brings in an agreement that exists elsewhere, as active.
+/// Imports an agreement that exists outside the platform, as an active one.
 ///
 /// # Errors
-/// CT-2 where an end is a part of a city; AG-13 where it lacks a source, lies in the future or was over; AG-4 for one city twice.
+/// Refused under CT-2 if a city is a part of another; AG-13 if the import names no source, starts in the future or is
+/// already over; AG-4 if both cities are the same.
 pub fn import(command: &ImportAgreementRequest, caller: &Caller, facts: &Facts, at: Moment) -> Decision<Change> {
     role(caller, &[Role::Steward])?;
     two_cities(&command.initiator, &command.partner, facts)?;
@@ -35,9 +36,9 @@ pub fn import(command: &ImportAgreementRequest, caller: &Caller, facts: &Facts, 
     if let Some(start) = terms.start
         && start > at.today()
     {
-        return Err(Refusal::rule("AG-13", "An import is in force already")
+        return Err(Refusal::rule("AG-13", "An imported agreement must already be in force")
             .missing("terms.start_date", "is in the future")
-            .help("Let one of the cities propose it."));
+            .help("Ask one of the cities to propose the agreement."));
     }
     terms.start = present_term(&terms, at)?;
     let entry = |which| Some(facts.entry(which, None));
@@ -54,10 +55,10 @@ pub fn import(command: &ImportAgreementRequest, caller: &Caller, facts: &Facts, 
     Ok(at_level(change, AssuranceLevel::Attested))
 }
 
-/// The same where a tie of that id may be there already.
+/// Imports a single agreement.
 ///
 /// # Errors
-/// ALREADY_EXISTS where it is, and as [`import`].
+/// `ALREADY_EXISTS` if the tie has been imported before; otherwise as for [`import`].
 pub fn import_new(
     before: Option<&Agreement>,
     command: &ImportAgreementRequest,
@@ -73,15 +74,15 @@ pub fn import_new(
 }
 
 fn there_already() -> Refusal {
-    Refusal::because(Reason::AlreadyExists, "AG-13", "The tie was brought in before")
-        .missing("origin", "is the origin of an agreement that is there")
+    Refusal::because(Reason::AlreadyExists, "AG-13", "The tie has been imported before")
+        .missing("origin", "is the origin of an existing agreement")
         .help("Read the agreement; its parties keep it up to date.")
 }
 
-/// One row of an import of many. A tie that is there already stays as it is.
+/// Imports one row of a batch. An existing tie stays unchanged.
 ///
 /// # Errors
-/// ALREADY_EXISTS where the tie is one of other cities, and as [`import`].
+/// `ALREADY_EXISTS` if the existing tie is between other cities; otherwise as for [`import`].
 pub fn import_again(
     before: Option<&Agreement>,
     command: &ImportAgreementRequest,
@@ -97,28 +98,24 @@ pub fn import_again(
     }
 }
 
-/// Whether a side is the city that the row names, or the one that its records follow by now (CT-11).
+/// Returns whether a side is the city that the row names, or its successor (CT-11).
 fn is_of(before: &Agreement, which: Which, facts: &Facts) -> bool {
     let (side, named) = (before.sides[which].city, &facts.cities[which]);
     side == named.city || Some(side) == named.successor
 }
 
-/// What became of a row.
+/// Returns the outcome of an accepted row. `is_changed` tells whether the import changed anything.
 #[must_use]
-pub fn outcome(decision: &Decision<Change>) -> AgreementImportOutcome {
-    match decision {
-        Err(_) => AgreementImportOutcome::Refused,
-        Ok(happened) if happened.is_empty() => AgreementImportOutcome::Unchanged,
-        Ok(_) => AgreementImportOutcome::Created,
-    }
+pub fn outcome(is_changed: bool) -> AgreementImportOutcome {
+    if is_changed { AgreementImportOutcome::Created } else { AgreementImportOutcome::Unchanged }
 }
 
 fn origin(origin: Option<&AgreementOrigin>) -> Refused<AgreementOrigin> {
     let origin = origin.cloned().unwrap_or_default();
     if origin.source.is_empty() || origin.tie_id.is_empty() {
-        return Err(Refusal::rule("AG-13", "An import says where it comes from")
+        return Err(Refusal::rule("AG-13", "An import must name its origin")
             .missing("origin", "source and tie id")
-            .help("Name the source and what it calls the tie."));
+            .help("Name the source and the tie's id in that source."));
     }
     text::name("origin.source", &origin.source)?;
     text::name("origin.tie_id", &origin.tie_id)?;
@@ -137,12 +134,12 @@ fn signed_before(command: &ImportAgreementRequest, at: Moment) -> Refused<()> {
     if !future {
         return Ok(());
     }
-    Err(Refusal::rule("AG-13", "An import is signed already")
+    Err(Refusal::rule("AG-13", "An imported agreement must already be signed")
         .missing("signed_date", "is in the future")
-        .help("Correct the date, or leave it out where the source does not say."))
+        .help("Correct the date, or leave it out if the source does not state it."))
 }
 
-/// The first day of the term that runs today.
+/// Returns the first day of the term that includes today.
 fn present_term(terms: &Terms, at: Moment) -> Refused<Option<chrono::NaiveDate>> {
     let Some(term) = terms.term else { return Ok(terms.start) };
     let Some(start) = terms.start else {
@@ -153,12 +150,12 @@ fn present_term(terms: &Terms, at: Moment) -> Refused<Option<chrono::NaiveDate>>
         return Ok(Some(start));
     }
     if !term.renews {
-        return Err(Refusal::rule("AG-13", "The term of the import was over")
-            .missing("terms.term_months", "its term must include today")
-            .help("Leave the term out where the source says that it is in force."));
+        return Err(Refusal::rule("AG-13", "The term of the imported agreement is over")
+            .missing("terms.term_months", "the term must include today")
+            .help("Leave the term out if the source says that the agreement is in force."));
     }
     let months = (today.year() - start.year()) * 12 + today.month().cast_signed() - start.month().cast_signed();
-    // The count of whole terms may be one too many, where today is early in its month.
+    // The count of whole months may be one too high, if today is earlier in its month than the start.
     let count = months.max(0).cast_unsigned() / term.months;
     let begins = |count: u32| time::months_later(start, term.months.saturating_mul(count));
     Ok(Some(if begins(count) > today { begins(count.saturating_sub(1)) } else { begins(count) }))

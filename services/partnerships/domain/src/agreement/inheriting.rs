@@ -1,23 +1,23 @@
-//! Who holds a side: the city that claims it (AG-13), or the one that the records of a city follow that is no more (CT-11).
+//! Changes of a side's holder: a city claims its side (AG-13), or a successor replaces a city (CT-11).
 
 use super::{Agreement, Change, CityFacts, Life, Which, sides::Side};
 use chrono::NaiveDate;
-use hansa_kernel::{Decision, Happened, Misfit, RecordId, TenantId, time};
+use hansa_kernel::{Decision, Emitted, FoldError, RecordId, TenantId, time};
 use hansa_proto::partnerships::{AgreementEnded, PartyEntry, PartySucceeded};
 
-/// Puts the successor of a city in its place, from a day on. Where the successor is the other side, nothing is left to agree
-/// on, and the agreement ends. One that is over keeps its names, and so does one that has followed already.
+/// Replaces a city with its successor from a day on. If the successor is the other side, the agreement ends. An
+/// agreement that is over, or whose side has already passed to the successor, stays unchanged.
 ///
 /// # Errors
-/// Never; it is a decision like the others.
+/// Never. The return type is a `Decision` like that of other rules.
 pub fn inherit(state: &Agreement, city: RecordId, successor: &CityFacts, since: NaiveDate) -> Decision<Change> {
     let side = Which::ALL.into_iter().find(|&which| state.sides[which].city == city);
     let Some(which) = side.filter(|_| !matches!(state.life, Life::Over(_))) else { return Ok(Vec::new()) };
     let (side, date) = (&state.sides[which], Some(time::date(since)));
-    let happened = |change: Change, party| vec![Happened { party, ..Happened::new(change) }];
+    let emit = |change: Change, party| vec![Emitted { party, ..Emitted::new(change) }];
     if state.sides[which.other()].city == successor.city {
         let ended = AgreementEnded { city: side.name(), date, ..AgreementEnded::default() };
-        return Ok(happened(ended.into(), side.tenant));
+        return Ok(emit(ended.into(), side.tenant));
     }
     let tenant = successor.tenant.or(side.tenant);
     let entry = PartyEntry {
@@ -27,11 +27,11 @@ pub fn inherit(state: &Agreement, city: RecordId, successor: &CityFacts, since: 
         tenant: tenant.map(TenantId::name).unwrap_or_default(),
         guidelines_need: side.need as i32,
     };
-    Ok(happened(PartySucceeded { city: side.name(), successor: Some(entry), effective_date: date }.into(), tenant))
+    Ok(emit(PartySucceeded { city: side.name(), successor: Some(entry), effective_date: date }.into(), tenant))
 }
 
 impl Agreement {
-    /// The side of a city that is succeeded, after that.
+    /// Replaces the city of a side with its successor.
     pub(super) fn succeeded(&mut self, which: Which, successor: Side) {
         let side = &mut self.sides[which];
         (side.city, side.display_name, side.country) = (successor.city, successor.display_name, successor.country);
@@ -40,10 +40,10 @@ impl Agreement {
         }
     }
 
-    /// A side that its city took over. The first after an import takes the record.
-    pub(super) fn claimed(&mut self, which: Which, tenant: TenantId) -> Result<(), Misfit> {
+    /// Gives a side to the tenant that claims it. The first claim after an import also takes over the record.
+    pub(super) fn claimed(&mut self, which: Which, tenant: TenantId) -> Result<(), FoldError> {
         if self.side_of(tenant).is_some() {
-            return Err(Misfit("the tenant has a side".into()));
+            return Err(FoldError("the tenant has a side".into()));
         }
         if !self.at_home() {
             self.owner = tenant;
@@ -52,7 +52,7 @@ impl Agreement {
         Ok(())
     }
 
-    /// A tenant takes a side, and the record where that was the side's before.
+    /// Sets the tenant of a side. If the side's previous tenant owned the record, the new tenant becomes the owner.
     fn taken_by(&mut self, which: Which, tenant: TenantId) {
         if self.sides[which].tenant.replace(tenant) == Some(self.owner) {
             self.owner = tenant;

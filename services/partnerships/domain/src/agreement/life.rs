@@ -6,9 +6,7 @@ use super::{
     rules::{OFFICE, at_level, document, in_state, is_keeper, party, party_as, past_day_or_today, power, power_shown},
     terms::{Term, last_day, sectors, term},
 };
-use hansa_kernel::{
-    AssuranceLevel, Caller, Decision, Moment, RecordName, Refusal, Refused, record::happened, text, time,
-};
+use hansa_kernel::{AssuranceLevel, Caller, Decision, Moment, RecordName, Refusal, Refused, record::emit, text, time};
 use hansa_proto::partnerships::{
     AgreementEnded, AgreementKind, AgreementRenewed, AgreementRevitalised, AgreementState, AgreementSuperseded,
     AgreementSuspended, ConfirmRenewalRequest, ConfirmRevitalisationRequest, EndAgreementRequest, EndAgreementsRequest,
@@ -19,30 +17,31 @@ use hansa_proto::partnerships::{
 /// Puts a revitalisation forward: a joint action with new priorities.
 ///
 /// # Errors
-/// AG-7 without priorities, or without local actors or residents; AG-3 out of order.
+/// Refused under AG-7 if the agreement is neither active nor dormant, if there are no priorities, or if neither local
+/// actors nor residents take part.
 pub fn revitalise(state: &Agreement, command: &RevitaliseAgreementRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     sectors("sectors", &command.sectors)?;
     let mut revitalisation = words(state, which, "action", &command.action, &command.document)?;
     state.revitalisation_open()?;
-    let mut refusal = Refusal::rule("AG-7", "A revitalisation updates the priorities together with the people");
+    let mut refusal = Refusal::rule("AG-7", "A revitalisation must update the priorities and involve people");
     if command.sectors.is_empty() {
-        refusal = refusal.missing("sectors", "the priorities from then on");
+        refusal = refusal.missing("sectors", "the new priorities");
     }
     if !command.with_local_actors && !command.with_residents {
         refusal = refusal.missing("with_local_actors", "local actors or residents who take part");
     }
     if !refusal.missing.is_empty() {
-        return Err(refusal.help("Name the new priorities and who takes part."));
+        return Err(refusal.help("Name the new priorities, and state whether local actors or residents take part."));
     }
     revitalisation.sectors.clone_from(&command.sectors);
-    happened(RevitalisationPutForward { revitalisation: Some(revitalisation) })
+    emit(RevitalisationPutForward { revitalisation: Some(revitalisation) })
 }
 
-/// Confirms the revitalisation that the other side put forward: active again.
+/// Confirms the revitalisation that the other side put forward. The agreement is then active again.
 ///
 /// # Errors
-/// AG-7 where there is none by the other side, or another wording stands.
+/// Refused under AG-7 if the other side has put none forward, or if the revision is not the current one.
 pub fn confirm_revitalisation(
     state: &Agreement,
     command: &ConfirmRevitalisationRequest,
@@ -51,7 +50,7 @@ pub fn confirm_revitalisation(
 ) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     let change = state.revitalised_by(which, command.revision, at)?;
-    happened(change)
+    emit(change)
 }
 
 impl Agreement {
@@ -71,7 +70,8 @@ impl Agreement {
         })
     }
 
-    /// What the other side put forward, under the number that is confirmed: nobody confirms for both (AG-4).
+    /// Returns the text that the other side put forward, if its revision is the confirmed one. The side that put a
+    /// text forward cannot confirm it (AG-4).
     fn put_forward_by_other<'a>(
         &self,
         rule: &'static str,
@@ -82,28 +82,29 @@ impl Agreement {
     ) -> Refused<&'a JointText> {
         same_wording(rule, what, words, revision)?;
         words.filter(|words| words.city == self.sides[which.other()].name()).ok_or_else(|| {
-            Refusal::rule(rule, format!("The other side has to confirm this {what}"))
+            Refusal::rule(rule, format!("Only the other side can confirm this {what}"))
                 .missing(self.sides[which.other()].name(), format!("has not confirmed the {what}"))
                 .help("Wait for the other side.")
         })
     }
 }
 
-/// Puts a new term forward. Both must agree, since only a renewal by itself was agreed beforehand.
+/// Puts a new term forward. The other side must confirm it, because only an automatic renewal is agreed in advance.
 ///
 /// # Errors
-/// AG-8 where the agreement has no end or the kind needs a term, AG-14 while suspended.
+/// Refused under AG-8 if the agreement has no end or is in another state; AG-1 if a cooperation gets no term; AG-14
+/// if the agreement is suspended.
 pub fn renew(state: &Agreement, command: &RenewAgreementRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     text::optional("note", &command.note)?;
     let term = term("renewal", command.term_months, command.renews_automatically)?;
     state.renewal_open()?;
     if term.is_none() && state.kind() == AgreementKind::Cooperation {
-        return Err(Refusal::rule("AG-1", "A cooperation has a term")
+        return Err(Refusal::rule("AG-1", "A cooperation needs a term")
             .missing("term_months", "the length of the new term")
-            .help("Give a term, or propose a twinning that takes its place."));
+            .help("Give a term, or propose a twinning that supersedes this agreement."));
     }
-    happened(RenewalPutForward {
+    emit(RenewalPutForward {
         renewal: Some(JointText {
             text: command.note.clone(),
             city: state.sides[which].name(),
@@ -118,7 +119,8 @@ pub fn renew(state: &Agreement, command: &RenewAgreementRequest, caller: &Caller
 /// Confirms the renewal that the other side put forward.
 ///
 /// # Errors
-/// AG-8 where there is none by the other side, or another wording stands; AG-14 while suspended.
+/// Refused under AG-8 if the other side has put none forward or the revision is not the current one; AG-14 if the
+/// agreement is suspended.
 pub fn confirm_renewal(
     state: &Agreement,
     command: &ConfirmRenewalRequest,
@@ -126,24 +128,24 @@ pub fn confirm_renewal(
     at: Moment,
 ) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
-    happened(state.renewed_by(which, command.revision, at)?)
+    emit(state.renewed_by(which, command.revision, at)?)
 }
 
 impl Agreement {
     fn renewal_open(&self) -> Refused<()> {
         let open = [AgreementState::Active, AgreementState::Dormant, AgreementState::Expired];
         if self.state() == AgreementState::Suspended {
-            return Err(Refusal::rule("AG-14", "A suspended agreement is not renewed")
+            return Err(Refusal::rule("AG-14", "A suspended agreement cannot be renewed")
                 .missing("suspension", "must be lifted")
-                .help("Let the side that suspended it lift the suspension."));
+                .help("Ask the side that suspended the agreement to lift the suspension."));
         }
         in_state(self, "AG-8", &open, "A renewal")?;
         if self.current_period().is_some_and(|period| period.end.is_some()) {
             return Ok(());
         }
-        Err(Refusal::rule("AG-8", "An agreement without end needs no renewal")
+        Err(Refusal::rule("AG-8", "An agreement without an end needs no renewal")
             .missing("term", "the agreement has no last day")
-            .help("Nothing needs to be done."))
+            .help("The agreement stays in force without a renewal."))
     }
 
     pub(super) fn renewed_by(&self, which: Which, revision: i32, at: Moment) -> Refused<AgreementRenewed> {
@@ -153,7 +155,7 @@ impl Agreement {
         let follows = self.current_period().and_then(|period| period.end?.succ_opt());
         let start = match (&self.life, follows) {
             (Life::InForce(_), Some(next)) => next,
-            // After a gap, which stays visible. The last day may not be over everywhere.
+            // The gap after an expired term stays visible. The last day may not be over everywhere yet.
             (_, Some(next)) => next.max(at.today()),
             (_, None) => at.today(),
         };
@@ -168,10 +170,11 @@ impl Agreement {
     }
 }
 
-/// Suspends for the own side.
+/// Suspends the agreement for the caller's side.
 ///
 /// # Errors
-/// AG-14 where it is not in force or the own suspension stands.
+/// Refused under AG-14 if the agreement is not in force, if this side has already suspended it, or if there is no
+/// reason.
 pub fn suspend(state: &Agreement, command: &SuspendAgreementRequest, caller: &Caller, at: Moment) -> Decision<Change> {
     let which = party(state, caller)?;
     let level = power(caller, command.delegation.as_ref(), at)?;
@@ -180,9 +183,9 @@ pub fn suspend(state: &Agreement, command: &SuspendAgreementRequest, caller: &Ca
     let open = [AgreementState::Active, AgreementState::Dormant, AgreementState::Suspended];
     in_state(state, "AG-14", &open, "A suspension")?;
     if state.sides[which].suspension.is_some() {
-        return Err(Refusal::rule("AG-14", "This side has suspended the agreement")
-            .missing(state.sides[which].name(), "its suspension stands")
-            .help("Lift it first, to set another."));
+        return Err(Refusal::rule("AG-14", "This side has already suspended the agreement")
+            .missing(state.sides[which].name(), "its suspension has not been lifted")
+            .help("Lift the suspension before setting another one."));
     }
     let change = AgreementSuspended {
         city: state.sides[which].name(),
@@ -193,10 +196,10 @@ pub fn suspend(state: &Agreement, command: &SuspendAgreementRequest, caller: &Ca
     Ok(at_level(change, level))
 }
 
-/// Lifts the own suspension.
+/// Lifts the suspension of the caller's side.
 ///
 /// # Errors
-/// AG-14 where the own side has set none.
+/// Refused under AG-14 if this side has not suspended the agreement.
 pub fn lift_suspension(
     state: &Agreement,
     command: &LiftSuspensionRequest,
@@ -207,9 +210,9 @@ pub fn lift_suspension(
     let level = power(caller, command.delegation.as_ref(), at)?;
     text::optional("reason", &command.reason)?;
     if !state.in_force() || state.sides[which].suspension.is_none() {
-        return Err(Refusal::rule("AG-14", "Only the side that suspended an agreement lifts the suspension")
-            .missing(state.sides[which].name(), "has set no suspension that stands")
-            .help("Let the other side lift its own."));
+        return Err(Refusal::rule("AG-14", "Only the side that suspended an agreement can lift the suspension")
+            .missing(state.sides[which].name(), "has not suspended the agreement")
+            .help("Ask the other side to lift its own suspension."));
     }
     let change = SuspensionLifted {
         city: state.sides[which].name(),
@@ -220,10 +223,12 @@ pub fn lift_suspension(
     Ok(at_level(change, level))
 }
 
-/// Ends the agreement by one side's decision; for a tie that nobody has taken over, the steward records that it ended.
+/// Ends the agreement by one side's decision. For a tie that no party has taken over, the steward records that it
+/// ended.
 ///
 /// # Errors
-/// AG-10 without a reason, AG-3 out of order, AG-13 for the steward without a source.
+/// Refused under AG-10 if there is no reason or the agreement is in another state; AG-13 if the steward names no
+/// source.
 pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at: Moment) -> Decision<Change> {
     let keeper = is_keeper(state, caller);
     let (city, level) = if keeper {
@@ -234,9 +239,9 @@ pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at
     };
     text::optional("reason", &command.reason)?;
     if command.reason.is_empty() {
-        return Err(Refusal::rule("AG-10", "An ending has a reason")
+        return Err(Refusal::rule("AG-10", "An ending needs a reason")
             .missing("reason", "why the agreement ends")
-            .help("State the reason; the partner reads it."));
+            .help("State the reason. The partner can read it."));
     }
     source(keeper, "source", &command.source)?;
     let open = [AgreementState::Signed, AgreementState::Active, AgreementState::Dormant, AgreementState::Suspended];
@@ -251,17 +256,17 @@ pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at
     Ok(at_level(change, level))
 }
 
-/// The steward says where its knowledge comes from; a party has no need to.
+/// Checks the source of information. The steward must name it; a party must not.
 pub(super) fn source(keeper: bool, field: &str, source: &str) -> Refused<()> {
     if !keeper {
-        return if source.is_empty() { Ok(()) } else { Err(Refusal::field(field, "is the steward's alone")) };
+        return if source.is_empty() { Ok(()) } else { Err(Refusal::field(field, "can only be set by the steward")) };
     }
     document(field, source).map_err(|refusal| {
-        refusal.under("AG-13").help("Say where it is known from: no party of this agreement is on the platform.")
+        refusal.under("AG-13").help("Name the source. No party of this agreement is on the platform.")
     })
 }
 
-/// The command on one record of a decision to end many (AG-10). The service derives its request id.
+/// Builds the command on one record of a decision to end many (AG-10). The service derives its request id.
 #[must_use]
 pub fn end_each(decision: &EndAgreementsRequest, name: &RecordName) -> EndAgreementRequest {
     EndAgreementRequest {
@@ -273,7 +278,7 @@ pub fn end_each(decision: &EndAgreementsRequest, name: &RecordName) -> EndAgreem
     }
 }
 
-/// The command on one record of a decision to suspend many (AG-10). The service derives its request id.
+/// Builds the command on one record of a decision to suspend many (AG-10). The service derives its request id.
 #[must_use]
 pub fn suspend_each(decision: &SuspendAgreementsRequest, name: &RecordName) -> SuspendAgreementRequest {
     SuspendAgreementRequest {
@@ -286,10 +291,11 @@ pub fn suspend_each(decision: &SuspendAgreementsRequest, name: &RecordName) -> S
     }
 }
 
-/// What becomes of `old` once `new`, which names it, is in force. No caller acts: it follows from the signatures.
+/// Supersedes `old` once `new`, which names it, is in force. There is no caller: the change follows from the
+/// signatures.
 ///
 /// # Errors
-/// AG-3 where `new` is not in force or does not name it.
+/// Refused under AG-3 if `new` is not in force or does not name `old`.
 pub fn supersede(
     old: &Agreement,
     old_name: &RecordName,
@@ -298,16 +304,13 @@ pub fn supersede(
     at: Moment,
 ) -> Decision<Change> {
     if new.supersedes != Some(old_name.id) || !new.in_force() {
-        return Err(Refusal::out_of_order(
-            "AG-3",
-            "Only an agreement in force takes the place of the one that it names",
-        )
-        .missing(new_name.as_str(), "must be in force and name the other")
-        .help("Wait for both signatures."));
+        return Err(Refusal::out_of_order("AG-3", "Only an agreement in force supersedes the agreement that it names")
+            .missing(new_name.as_str(), "must be in force and name the other agreement")
+            .help("Wait for both signatures."));
     }
-    // It may have ended in the meantime; then there is nothing to take the place of.
+    // The old agreement may have ended in the meantime.
     if !old.in_force() {
         return Ok(Vec::new());
     }
-    happened(AgreementSuperseded { by: new_name.as_str().to_owned(), date: Some(time::date(at.today())) })
+    emit(AgreementSuperseded { by: new_name.as_str().to_owned(), date: Some(time::date(at.today())) })
 }

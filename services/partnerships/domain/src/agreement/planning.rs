@@ -1,11 +1,11 @@
-//! From the dialogue to the approval: rationale, plan, votes (AG-3), guidelines (AG-11).
+//! From the dialogue to the approval: rationale, plan and votes (AG-3), and guidelines (AG-11).
 
 use super::{
     Agreement, Change, Facts, Which,
     rules::{self, OFFICE, at_level, document, fitting, in_state, party_as, past_day},
     terms::each_once,
 };
-use hansa_kernel::{AssuranceLevel, Caller, Decision, Moment, Refusal, Refused, Role, record::happened, text};
+use hansa_kernel::{AssuranceLevel, Caller, Decision, Moment, Refusal, Refused, Role, record::emit, text};
 use hansa_proto::{
     partnerships::{
         AgreementState, ConfirmPlanRequest, ConfirmRationaleRequest, CouncilVote, CouncilVoted, Guidelines,
@@ -16,10 +16,10 @@ use hansa_proto::{
     types::LocalizedText,
 };
 
-/// Puts a rationale forward and confirms it for the own side.
+/// Puts a rationale forward and confirms it for the caller's side.
 ///
 /// # Errors
-/// AG-3 out of order.
+/// Refused under AG-3 if the agreement is not in dialogue.
 pub fn put_forward_rationale(
     state: &Agreement,
     command: &PutForwardRationaleRequest,
@@ -28,48 +28,48 @@ pub fn put_forward_rationale(
     let which = party_as(state, caller, OFFICE)?;
     let rationale = words(state, which, "rationale", &command.rationale, &command.document)?;
     in_state(state, "AG-3", &[AgreementState::InDialogue], "Putting a rationale forward")?;
-    happened(RationalePutForward { rationale: Some(rationale) })
+    emit(RationalePutForward { rationale: Some(rationale) })
 }
 
-/// Confirms the rationale as it stands.
+/// Confirms the current rationale.
 ///
 /// # Errors
-/// AG-3 out of order, or for another wording.
+/// Refused under AG-3 if the agreement is not in dialogue, or if the revision is not the current one.
 pub fn confirm_rationale(state: &Agreement, command: &ConfirmRationaleRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     if state.sides[which].rationale.is_some() && state.sound_wording(command.revision, state.rationale.as_ref()) {
         return Ok(Vec::new());
     }
     state.rationale_open(command.revision)?;
-    happened(RationaleConfirmed { city: state.sides[which].name(), revision: command.revision })
+    emit(RationaleConfirmed { city: state.sides[which].name(), revision: command.revision })
 }
 
-/// Puts a plan forward and confirms it for the own side.
+/// Puts a plan forward and confirms it for the caller's side.
 ///
 /// # Errors
-/// AG-3 out of order, or before both confirmed the rationale.
+/// Refused under AG-3 if the agreement is not in dialogue, or if a side has not confirmed the rationale.
 pub fn put_forward_plan(state: &Agreement, command: &PutForwardPlanRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     let plan = words(state, which, "plan", &command.plan, &command.document)?;
     in_state(state, "AG-3", &[AgreementState::InDialogue], "Putting a plan forward")?;
     state.after_rationale()?;
-    happened(PlanPutForward { plan: Some(plan) })
+    emit(PlanPutForward { plan: Some(plan) })
 }
 
-/// Confirms the plan as it stands.
+/// Confirms the current plan.
 ///
 /// # Errors
-/// AG-3 out of order, or for another wording.
+/// Refused under AG-3 if the agreement is not in dialogue, or if the revision is not the current one.
 pub fn confirm_plan(state: &Agreement, command: &ConfirmPlanRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     if state.sides[which].plan.is_some() && state.sound_wording(command.revision, state.plan.as_ref()) {
         return Ok(Vec::new());
     }
     state.plan_open(command.revision)?;
-    happened(PlanConfirmed { city: state.sides[which].name(), revision: command.revision })
+    emit(PlanConfirmed { city: state.sides[which].name(), revision: command.revision })
 }
 
-/// Words that a side puts forward, under the next number.
+/// Builds the text that a side puts forward, with the next revision number.
 pub(super) fn words(
     state: &Agreement,
     which: Which,
@@ -88,16 +88,17 @@ pub(super) fn words(
     })
 }
 
-/// Both confirm the same: what is put forward must be there, under the number that the command names.
+/// Checks that the text exists and has the revision that the command names, so that both sides confirm the same
+/// wording.
 pub(super) fn same_wording(rule: &'static str, what: &str, words: Option<&JointText>, revision: i32) -> Refused<()> {
-    let help = format!("Read the {what} again and confirm the wording that stands.");
+    let help = format!("Read the {what} again and confirm the current wording.");
     match words {
         None => Err(Refusal::out_of_order(rule, format!("There is no {what} to confirm"))
             .missing(what, "has not been put forward")
             .help(format!("Put a {what} forward first."))),
         Some(words) if words.revision != revision => {
-            Err(Refusal::rule(rule, format!("Another wording of the {what} stands"))
-                .missing("revision", format!("the present one is {}", words.revision))
+            Err(Refusal::rule(rule, format!("The {what} has another wording now"))
+                .missing("revision", format!("the current revision is {}", words.revision))
                 .help(help))
         }
         Some(_) => Ok(()),
@@ -136,16 +137,17 @@ impl Agreement {
         if self.sides[which].vote.is_none() {
             return Ok(());
         }
-        Err(Refusal::out_of_order("AG-3", "This council has voted")
-            .missing(self.sides[which].name(), "its council has voted")
-            .help("Revise the terms before they are approved, if the council is to vote again."))
+        Err(Refusal::out_of_order("AG-3", "This council has already voted")
+            .missing(self.sides[which].name(), "its council has already voted")
+            .help("Revise the terms before they are approved if the council must vote again."))
     }
 }
 
-/// Records the vote of the own council; one against ends the proposal.
+/// Records the vote of the caller's council. A vote against ends the proposal.
 ///
 /// # Errors
-/// AG-3 out of order; a role other than the council's clerk.
+/// Refused under AG-3 if the plan is not confirmed or the council has voted; `NOT_PERMITTED` if the caller is not the
+/// council's clerk.
 pub fn record_council_vote(
     state: &Agreement,
     command: &RecordCouncilVoteRequest,
@@ -172,16 +174,17 @@ pub(super) fn vote(
     Ok(CouncilVote { result: result as i32, date: date.copied(), document: reference.to_owned(), step: None })
 }
 
-/// States the own guidelines, in place of earlier ones.
+/// States the guidelines of the caller's side. They replace earlier ones.
 ///
 /// # Errors
-/// AG-11 where they lack a ground or an answer, or do not bind all; AG-3 when it is over.
+/// Refused under AG-11 if the guidelines lack a document, a ground or an answer, or do not bind all actors; under
+/// AG-3 if the agreement is over.
 pub fn state_guidelines(state: &Agreement, command: &StateGuidelinesRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     let guidelines = command.guidelines.clone().unwrap_or_default();
     complete(&guidelines)?;
     not_over(state, "Stating guidelines")?;
-    happened(GuidelinesStated { city: state.sides[which].name(), guidelines: Some(guidelines) })
+    emit(GuidelinesStated { city: state.sides[which].name(), guidelines: Some(guidelines) })
 }
 
 fn complete(guidelines: &Guidelines) -> Refused<()> {
@@ -199,7 +202,7 @@ fn complete(guidelines: &Guidelines) -> Refused<()> {
             "the answer to influence of the regime",
         ),
         (guidelines.endorsement_answer.is_empty(), "guidelines.endorsement_answer", "the answer to use as endorsement"),
-        (!guidelines.bind_all_actors, "guidelines.bind_all_actors", "they must bind all actors of the initiative"),
+        (!guidelines.bind_all_actors, "guidelines.bind_all_actors", "guidelines that bind all actors"),
     ];
     let missing: Vec<_> = parts.into_iter().filter(|(missing, ..)| *missing).collect();
     if missing.is_empty() {
@@ -207,7 +210,7 @@ fn complete(guidelines: &Guidelines) -> Refused<()> {
     }
     let refusal = Refusal::rule("AG-11", "The guidelines are not complete");
     let refusal = missing.into_iter().fold(refusal, |refusal, (_, subject, what)| refusal.missing(subject, what));
-    Err(refusal.help("State what is missing, or let the mayor go on with a recorded reason."))
+    Err(refusal.help("Add the missing parts, or ask the mayor to go on without guidelines and record a reason."))
 }
 
 pub(super) fn not_over(state: &Agreement, step: &str) -> Refused<()> {
@@ -223,10 +226,11 @@ pub(super) fn not_over(state: &Agreement, step: &str) -> Refused<()> {
     .help("Propose a new agreement."))
 }
 
-/// Goes on without guidelines, by the mayor.
+/// Goes on without guidelines, by a decision of the mayor.
 ///
 /// # Errors
-/// AG-11 where none are needed or some are stated; a role other than the mayor's.
+/// Refused under AG-11 if the city needs no guidelines or has stated some; `NOT_PERMITTED` if the caller is not the
+/// mayor.
 pub fn override_guidelines(
     state: &Agreement,
     command: &OverrideGuidelinesRequest,
@@ -245,9 +249,9 @@ pub fn override_guidelines(
         None
     };
     if let Some(why) = needless {
-        return Err(Refusal::rule("AG-11", "There is nothing to override")
+        return Err(Refusal::rule("AG-11", "There are no missing guidelines to override")
             .missing(state.sides[which].name(), why)
-            .help("Sign without it."));
+            .help("Sign the agreement without an override."));
     }
-    happened(GuidelinesOverridden { city: state.sides[which].name(), reason: command.reason.clone() })
+    emit(GuidelinesOverridden { city: state.sides[which].name(), reason: command.reason.clone() })
 }

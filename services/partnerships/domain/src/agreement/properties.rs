@@ -1,4 +1,4 @@
-//! What holds whatever anyone does, in any order.
+//! Properties that hold for any sequence of commands.
 #![allow(clippy::unwrap_used)]
 
 use super::{Agreement, AgreementState as S, Change, Facts, Record, Which, testing::*};
@@ -10,7 +10,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 const ROLES: [Role; 7] =
     [Role::Mayor, Role::Delegate, Role::CouncilClerk, Role::IrOfficer, Role::Observer, Role::Steward, Role::Operator];
 
-/// How the agreement begins.
+/// The start of an agreement.
 #[derive(Clone, Debug)]
 struct Beginning {
     imported: bool,
@@ -21,15 +21,15 @@ struct Beginning {
     democratic: [Option<bool>; 2],
 }
 
-/// One thing that someone tries.
+/// One attempted command.
 #[derive(Clone, Debug)]
 struct Attempt {
     tenant: TenantId,
     roles: Vec<Role>,
     verb: usize,
-    /// Picks among variants of the command.
+    /// Selects a variant of the command.
     n: i32,
-    /// How far the number in a confirmation is off.
+    /// The offset that is added to the revision of a confirmation.
     off: i32,
     days: u64,
     joins: bool,
@@ -61,7 +61,7 @@ fn attempts() -> impl Strategy<Value = Attempt> {
         1 => vec(select(ROLES.to_vec()), 0..4),
     ];
     let off = prop_oneof![4 => Just(0), 1 => -1..2_i32];
-    // Mostly the parties; mostly within days, sometimes years.
+    // Most callers are parties. Most steps in time are days, some are years.
     let tenant = select(vec![A, A, A, B, B, B, STRANGER, NODE]);
     let days = prop_oneof![6 => 0..3_u64, 1 => 0..900_u64];
     let joins = prop_oneof![9 => Just(false), 1 => Just(true)];
@@ -204,7 +204,7 @@ fn known_from(by: &Caller) -> String {
     if by.has(Role::Steward) { "web".into() } else { String::new() }
 }
 
-/// The city in whose name a change stands, where it names one.
+/// Returns the city that a change names, if it names one.
 fn city_of(change: &Change) -> Option<&str> {
     Some(match change {
         Change::DialogueOpened(c) => &c.city,
@@ -235,28 +235,28 @@ fn city_of(change: &Change) -> Option<&str> {
     })
 }
 
-/// AG-4: a change stands in the name of the caller's own city, or of one that has not joined and whose step is attested.
-fn each_acts_for_itself(before: &Agreement, by: &Caller, changes: &[hansa_kernel::Happened<Change>]) {
-    let attested = changes.iter().any(|happened| matches!(happened.change, Change::StepAttested(_)));
-    for happened in changes {
-        assert!(happened.party.is_none_or(|party| party == by.tenant));
-        if let Change::StepAttested(change) = &happened.change {
+/// AG-4: a change names the caller's own city, or a city that has not joined and whose step is attested.
+fn each_acts_for_itself(before: &Agreement, by: &Caller, changes: &[hansa_kernel::Emitted<Change>]) {
+    let attested = changes.iter().any(|emitted| matches!(emitted.change, Change::StepAttested(_)));
+    for emitted in changes {
+        assert!(emitted.party.is_none_or(|party| party == by.tenant));
+        if let Change::StepAttested(change) = &emitted.change {
             let own = before.side_of(by.tenant).unwrap();
             let other = &before.sides[own.other()];
             assert!(change.city == other.name() && other.tenant.is_none());
         }
-        let Some(named) = city_of(&happened.change).filter(|city| !city.is_empty()) else { continue };
+        let Some(named) = city_of(&emitted.change).filter(|city| !city.is_empty()) else { continue };
         let which = Which::ALL.into_iter().find(|&which| before.sides[which].name() == named).unwrap();
         let side = &before.sides[which];
-        let claims = matches!(happened.change, Change::Claimed(_));
-        assert!(side.tenant == Some(by.tenant) || (side.tenant.is_none() && (attested || claims)), "{happened:?}");
+        let claims = matches!(emitted.change, Change::Claimed(_));
+        assert!(side.tenant == Some(by.tenant) || (side.tenant.is_none() && (attested || claims)), "{emitted:?}");
     }
-    if changes.iter().any(|happened| city_of(&happened.change) == Some("")) {
-        assert!(by.has(Role::Steward) && before.tenants().all(Option::is_none), "the steward speaks for nobody");
+    if changes.iter().any(|emitted| city_of(&emitted.change) == Some("")) {
+        assert!(by.has(Role::Steward) && before.tenants().all(Option::is_none), "the steward does not act for a party");
     }
 }
 
-/// Which state may follow which, by an act or by time.
+/// Returns whether one state may follow another, by a command or by time.
 fn may_follow(from: S, to: S) -> bool {
     const PREPARING: [S; 5] = [S::Proposed, S::InDialogue, S::Planned, S::Approved, S::Signed];
     const FORCE: [S; 3] = [S::Active, S::Dormant, S::Suspended];
@@ -278,7 +278,7 @@ fn may_follow(from: S, to: S) -> bool {
 fn sound(world: &World) {
     let state = world.agreement();
     let now = state.state();
-    // A signature stands only on what was planned and voted on.
+    // A signature requires the plan and the votes.
     if matches!(state.life, super::Life::Preparing) && state.sides.any(|side| side.signature.is_some()) {
         assert!(state.dialogue.is_some() && state.planned() && state.voted());
     }
@@ -303,12 +303,12 @@ fn sound(world: &World) {
 
 fn follow(world: &World, before: &Agreement) {
     let audience = (before.audience(), world.agreement().audience());
-    assert!(audience.0.tenants.iter().all(|tenant| audience.1.tenants.contains(tenant)), "AG-4: it never shrinks");
+    assert!(audience.0.tenants.iter().all(|tenant| audience.1.tenants.contains(tenant)), "AG-4: it must not shrink");
     assert!(audience.1.public || !audience.0.public);
     sound(world);
 }
 
-/// Every change one after the other leads to a state that may follow.
+/// Checks the state transition of every change.
 fn transitions(world: &World) {
     let mut state: Option<Agreement> = None;
     for (change, stamp) in &world.history {
@@ -333,11 +333,11 @@ fn try_once(world: &mut World, attempt: &Attempt) -> Option<usize> {
     let Ok(changes) = &decision else {
         let refusal = decision.unwrap_err();
         assert!(!refusal.rule.is_empty() && !refusal.message.is_empty());
-        assert_eq!(&before, world.agreement(), "a refusal changes nothing");
+        assert_eq!(&before, world.agreement(), "a refusal must change nothing");
         return None;
     };
     if attempt.tenant == STRANGER {
-        assert!(changes.is_empty(), "a stranger does nothing: {changes:?}");
+        assert!(changes.is_empty(), "a stranger cannot change anything: {changes:?}");
     }
     each_acts_for_itself(&before, &by, changes);
     let count = world.act(&by, decision).unwrap();
@@ -356,7 +356,7 @@ proptest! {
         for attempt in &tries {
             try_once(&mut world, attempt);
         }
-        // Years pass, and time comes to rest.
+        // Let years pass, until no timer is due.
         world.pass(365 * 30);
         sound(&world);
         transitions(&world);
@@ -392,7 +392,7 @@ proptest! {
             prop_assert_eq!(pair[1].start.unwrap(), time::months_later(periods[0].start.unwrap(), elapsed));
         }
         let last = periods.last().unwrap();
-        prop_assert!(time::over_everywhere(last.end.unwrap()) > world.now, "no renewal is late");
+        prop_assert!(time::over_everywhere(last.end.unwrap()) > world.now, "no renewal may be late");
     }
 }
 
@@ -415,6 +415,6 @@ fn ag_3_the_verbs_reach_every_state_that_acts_lead_to() {
             seen.insert(world.stands().as_str_name());
         }
     }
-    // All but superseded, which takes another agreement.
+    // All states but superseded, which needs another agreement.
     assert_eq!(seen.len(), 12, "{seen:?}");
 }

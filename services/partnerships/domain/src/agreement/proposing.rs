@@ -1,4 +1,4 @@
-//! How an agreement begins, and how a proposal ends: AG-1, AG-3, AG-4, AG-13.
+//! Proposals: how an agreement begins, and how a proposal ends (AG-1, AG-3, AG-4, AG-13).
 
 use super::{
     Agreement, Change, Facts, Which,
@@ -7,7 +7,7 @@ use super::{
     sides::city_name,
     terms::{Requirements, Terms},
 };
-use hansa_kernel::{Caller, Decision, Moment, Reason, RecordName, Refusal, Refused, record::happened, text};
+use hansa_kernel::{Caller, Decision, Moment, Reason, RecordName, Refusal, Refused, record::emit, text};
 use hansa_proto::partnerships::{
     AgreementClaimed, AgreementDeclined, AgreementProposed, AgreementState, AgreementWithdrawn, ClaimAgreementRequest,
     CreateAgreementRequest, DeclineAgreementRequest, DialogueOpened, OpenDialogueRequest, ReviseTermsRequest,
@@ -17,7 +17,8 @@ use hansa_proto::partnerships::{
 /// Proposes an agreement. `old` is the agreement that the command names as superseded.
 ///
 /// # Errors
-/// AG-1, AG-3 (`supersedes`), AG-4, CT-2, CT-10, or a field or role that does not fit.
+/// Refused under AG-1 if the terms do not fit the kind; AG-3 if `old` cannot be superseded; AG-4 if the caller is not
+/// the initiator or has both sides; CT-2, CT-10 or CT-11 if a city cannot be a party.
 pub fn propose(
     command: &CreateAgreementRequest,
     caller: &Caller,
@@ -29,7 +30,7 @@ pub fn propose(
     two_cities(&command.initiator, &command.partner, facts)?;
     let tenants = [Which::Initiator, Which::Partner].map(|which| facts.cities[which].tenant);
     if tenants[0] != Some(caller.tenant) {
-        let refusal = Refusal::rule("AG-4", "A city proposes in its own name alone");
+        let refusal = Refusal::rule("AG-4", "A city can propose only in its own name");
         return Err(refusal
             .missing("initiator", "must be the caller's own city")
             .help("Name your own city as the initiator."));
@@ -37,12 +38,12 @@ pub fn propose(
     if tenants[0] == tenants[1] {
         return Err(Refusal::rule("AG-4", "One tenant cannot act for both sides")
             .missing("partner", "a city of another tenant")
-            .help("Choose a partner that is not your own tenant."));
+            .help("Choose a partner city of another tenant."));
     }
     possible_parties(facts)?;
     let terms = Terms::agreeable(command.terms.as_ref(), at)?;
     superseding(command, &terms, facts, old)?;
-    happened(AgreementProposed {
+    emit(AgreementProposed {
         initiator: Some(facts.entry(Which::Initiator, tenants[0])),
         partner: Some(facts.entry(Which::Partner, tenants[1])),
         requirements: Some(Requirements::of(terms.kind, facts).to_proto()),
@@ -56,23 +57,23 @@ pub(super) fn two_cities(initiator: &str, partner: &str, facts: &Facts) -> Refus
     let first = RecordName::parse(initiator, "cities", "initiator")?;
     let second = RecordName::parse(partner, "cities", "partner")?;
     if first == second {
-        return Err(Refusal::rule("AG-4", "An agreement has two different cities")
+        return Err(Refusal::rule("AG-4", "An agreement needs two different cities")
             .missing("partner", "another city")
             .help("Name two cities."));
     }
     if first.id == facts.cities.initiator.city && second.id == facts.cities.partner.city {
         Ok(())
     } else {
-        Err(Refusal::because(Reason::Internal, "PL-4", "The facts are not those of the command's cities"))
+        Err(Refusal::because(Reason::Internal, "PL-4", "The facts do not belong to the cities of the request"))
     }
 }
 
-/// Parts of cities are no parties, whether an agreement is proposed or brought in.
+/// Refuses a part of a city as a party, both for proposals and for imports.
 pub(super) fn whole_cities(facts: &Facts) -> Refused<()> {
     let part = |which: &Which| facts.cities[*which].tier == Tier::SubMunicipal;
     match Which::ALL.into_iter().find(part).filter(|_| !facts.settings.sub_municipal_parties) {
         None => Ok(()),
-        Some(which) => Err(Refusal::rule("CT-2", "A part of a city is no party to an agreement")
+        Some(which) => Err(Refusal::rule("CT-2", "A part of a city cannot be a party to an agreement")
             .missing(city_name(facts.cities[which].city), "is a sub-municipal body")
             .help("Conclude the agreement with the city that it is part of.")),
     }
@@ -83,14 +84,14 @@ fn possible_parties(facts: &Facts) -> Refused<()> {
     for which in Which::ALL {
         let city = &facts.cities[which];
         if let Some(successor) = city.successor {
-            return Err(Refusal::rule("CT-11", "The city is no more: it was merged or split")
+            return Err(Refusal::rule("CT-11", "The city no longer exists because it was merged or split")
                 .missing(city_name(city.city), "has ended")
                 .missing(city_name(successor), "is its successor")
-                .help("Propose to the successor."));
+                .help("Name the successor instead."));
         }
         if city.unlinked {
             return Err(Refusal::rule("CT-10", "The register cannot tell which municipality this is")
-                .missing(city_name(city.city), "is linked to no municipality")
+                .missing(city_name(city.city), "is not linked to a municipality")
                 .help("Ask the steward to link the entry."));
         }
     }
@@ -114,7 +115,7 @@ fn superseding(command: &CreateAgreementRequest, terms: &Terms, facts: &Facts, o
     } else {
         return Ok(());
     };
-    Err(Refusal::rule("AG-3", "Only a stronger agreement takes the place of one in force")
+    Err(Refusal::rule("AG-3", "Only a stronger agreement can supersede one in force")
         .missing(command.supersedes.clone(), problem)
         .help("Leave `supersedes` out, or name a weaker agreement in force between the same cities."))
 }
@@ -122,12 +123,12 @@ fn superseding(command: &CreateAgreementRequest, terms: &Terms, facts: &Facts, o
 /// Takes up a proposal, for the partner.
 ///
 /// # Errors
-/// AG-3 out of order, AG-4 for the initiator.
+/// Refused under AG-3 if the agreement is not proposed; under AG-4 if the caller is the initiator.
 pub fn open_dialogue(state: &Agreement, command: &OpenDialogueRequest, caller: &Caller) -> Decision<Change> {
     only(Which::Partner, party_as(state, caller, OFFICE)?, "take up a proposal")?;
     text::optional("note", &command.note)?;
     in_state(state, "AG-3", &[AgreementState::Proposed], "Opening the dialogue")?;
-    happened(DialogueOpened { city: state.sides.partner.name(), note: command.note.clone() })
+    emit(DialogueOpened { city: state.sides.partner.name(), note: command.note.clone() })
 }
 
 fn only(which: Which, caller: Which, what: &str) -> Refused<()> {
@@ -136,14 +137,15 @@ fn only(which: Which, caller: Which, what: &str) -> Refused<()> {
     }
     let side = if which == Which::Partner { "partner" } else { "initiator" };
     Err(Refusal::rule("AG-4", format!("Only the {side} can {what}"))
-        .missing(side, "must act itself")
-        .help("Each side acts for itself."))
+        .missing(side, "must take this step")
+        .help("Ask the other side to act."))
 }
 
-/// Changes the terms before they are approved. It resets what was confirmed and voted on.
+/// Changes the terms before they are approved. This resets confirmations and votes.
 ///
 /// # Errors
-/// AG-1, AG-3, AG-4.
+/// Refused under AG-1 if the terms do not fit the kind; AG-3 if the agreement is in another state or would become too
+/// weak to supersede another; AG-4 if the partner revises before the dialogue.
 pub fn revise_terms(
     state: &Agreement,
     command: &ReviseTermsRequest,
@@ -155,7 +157,7 @@ pub fn revise_terms(
     fitting(state, facts)?;
     let terms = Terms::agreeable(command.terms.as_ref(), at)?;
     let mut open = vec![AgreementState::Proposed, AgreementState::InDialogue, AgreementState::Planned];
-    // Where no council votes, approval is no act that a revision would pass over.
+    // If no council votes, a revision after the approval does not bypass a vote.
     if !state.sides.any(|side| side.vote.is_some()) && !state.requirements.any_vote() {
         open.push(AgreementState::Approved);
     }
@@ -164,11 +166,11 @@ pub fn revise_terms(
         only(Which::Initiator, which, "revise a proposal before the dialogue")?;
     }
     if state.supersedes.is_some() && terms.kind < state.terms.kind {
-        return Err(Refusal::rule("AG-3", "An agreement that takes the place of another does not become weaker")
+        return Err(Refusal::rule("AG-3", "An agreement that supersedes another cannot become weaker")
             .missing("terms.kind", "is weaker than proposed")
-            .help("Keep the kind, or withdraw and propose anew."));
+            .help("Keep the kind, or withdraw the proposal and make a new one."));
     }
-    happened(TermsRevised {
+    emit(TermsRevised {
         city: state.sides[which].name(),
         requirements: Some(Requirements::of(terms.kind, facts).to_proto()),
         terms: Some(terms.to_proto()),
@@ -176,7 +178,7 @@ pub fn revise_terms(
     })
 }
 
-/// States from which a side that has not signed can leave.
+/// The states in which a side that has not signed can leave.
 const PREPARING: [AgreementState; 5] = [
     AgreementState::Proposed,
     AgreementState::InDialogue,
@@ -190,37 +192,39 @@ fn unsigned(state: &Agreement, which: Which, step: &str) -> Refused<()> {
     if state.sides[which].signature.is_none() {
         return Ok(());
     }
-    Err(Refusal::out_of_order("AG-3", format!("{step} is out of order: this side has signed"))
-        .missing(state.sides[which].name(), "has signed")
+    Err(Refusal::out_of_order("AG-3", format!("{step} is out of order: this side has already signed"))
+        .missing(state.sides[which].name(), "has already signed")
         .help("End the agreement instead, with a reason."))
 }
 
-/// Declines, for the partner.
+/// Declines the proposal, for the partner.
 ///
 /// # Errors
-/// AG-3 once it has signed, AG-4 for the initiator.
+/// Refused under AG-3 if the partner has signed or the preparation is over; under AG-4 if the caller is the
+/// initiator.
 pub fn decline(state: &Agreement, command: &DeclineAgreementRequest, caller: &Caller) -> Decision<Change> {
     only(Which::Partner, party_as(state, caller, OFFICE)?, "decline")?;
     text::optional("reason", &command.reason)?;
     unsigned(state, Which::Partner, "Declining")?;
-    happened(AgreementDeclined { city: state.sides.partner.name(), reason: command.reason.clone() })
+    emit(AgreementDeclined { city: state.sides.partner.name(), reason: command.reason.clone() })
 }
 
-/// Takes the proposal back, for the initiator.
+/// Withdraws the proposal, for the initiator.
 ///
 /// # Errors
-/// AG-3 once it has signed, AG-4 for the partner.
+/// Refused under AG-3 if the initiator has signed or the preparation is over; under AG-4 if the caller is the
+/// partner.
 pub fn withdraw(state: &Agreement, command: &WithdrawAgreementRequest, caller: &Caller) -> Decision<Change> {
     only(Which::Initiator, party_as(state, caller, OFFICE)?, "withdraw")?;
     text::optional("reason", &command.reason)?;
     unsigned(state, Which::Initiator, "Withdrawing")?;
-    happened(AgreementWithdrawn { city: state.sides.initiator.name(), reason: command.reason.clone() })
+    emit(AgreementWithdrawn { city: state.sides.initiator.name(), reason: command.reason.clone() })
 }
 
-/// Takes over the side of a city that has joined; the first after an import takes over the record (AG-13).
+/// Takes over the side of a city that has joined. The first claim after an import also takes over the record (AG-13).
 ///
 /// # Errors
-/// NOT_FOUND where the caller's tenant is neither city, AG-4 where the tenant has the other side.
+/// `NOT_FOUND` if the caller's tenant is neither city; refused under AG-4 if the tenant already has the other side.
 pub fn claim(state: &Agreement, _command: &ClaimAgreementRequest, caller: &Caller, facts: &Facts) -> Decision<Change> {
     fitting(state, facts)?;
     if state.side_of(caller.tenant).is_some_and(|which| facts.cities[which].tenant == Some(caller.tenant))
@@ -236,13 +240,13 @@ pub fn claim(state: &Agreement, _command: &ClaimAgreementRequest, caller: &Calle
     role(caller, OFFICE)?;
     if state.side_of(caller.tenant).is_some() {
         return Err(Refusal::rule("AG-4", "One tenant cannot act for both sides")
-            .missing(state.sides[which].name(), "must be another tenant")
-            .help("Ask the steward to correct the tie."));
+            .missing(state.sides[which].name(), "must belong to another tenant")
+            .help("Ask the steward to correct the register or the tie."));
     }
-    happened(AgreementClaimed { city: state.sides[which].name(), tenant: caller.tenant.name() })
+    emit(AgreementClaimed { city: state.sides[which].name(), tenant: caller.tenant.name() })
 }
 
 fn free(state: &Agreement, facts: &Facts, which: Which, caller: &Caller) -> bool {
-    // A successor that joins later takes the side over from the tenant of the city before it (CT-11).
+    // A successor that joins later takes over the side from the tenant of the previous city (CT-11).
     state.sides[which].tenant != Some(caller.tenant) && facts.cities[which].tenant == Some(caller.tenant)
 }

@@ -1,26 +1,26 @@
-//! The resource that readers get, for parties and for everyone (PL-1).
+//! The resource for readers: complete for the parties, reduced for everyone else (PL-1).
 
 use super::{
     Agreement, Attested, Close, Ending, InForce, Life, Period, Which,
     sides::{Side, Signature, Suspension, Taken, Vote},
 };
-use hansa_kernel::{Caller, RecordName, Shown, TenantId, time};
+use hansa_kernel::{Caller, IntoResource, RecordName, TenantId, time};
 use hansa_proto::partnerships::{
     self as proto, AgreementEnding, AgreementParty, AgreementPeriod, AgreementSignature, AgreementTerms, Attestation,
     CouncilVote, GuidelinesOverride, StepTaken,
 };
 
-impl Shown for Agreement {
+impl IntoResource for Agreement {
     type Resource = proto::Agreement;
 
-    /// As far as the caller's tenant may see it.
-    fn shown(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Agreement {
+    /// Returns the resource with the fields that the caller's tenant may see.
+    fn to_resource(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Agreement {
         if self.readers.contains(&caller.tenant) { self.resource(name, etag) } else { self.public_resource(name, etag) }
     }
 }
 
 impl Agreement {
-    /// The resource as the parties see it.
+    /// Returns the complete resource, for the parties.
     #[must_use]
     pub fn resource(&self, name: &RecordName, etag: &str) -> proto::Agreement {
         proto::Agreement {
@@ -44,7 +44,7 @@ impl Agreement {
         }
     }
 
-    /// What everyone sees of an agreement that has been in force: kind, parties, sectors, dates.
+    /// Returns the resource for everyone, once the agreement has been in force: kind, parties, sectors, dates.
     #[must_use]
     pub fn public_resource(&self, name: &RecordName, etag: &str) -> proto::Agreement {
         let open = |side: &Side| AgreementParty {

@@ -1,29 +1,29 @@
-//! What several rules ask: who acts, in which role, in which state.
+//! Checks that several rules share: party, role, power, state.
 
 use super::{Agreement, Change, Facts, Which};
 use chrono::NaiveDate;
-use hansa_kernel::{AssuranceLevel, Caller, Happened, Moment, Reason, Refusal, Refused, Role, text, time};
+use hansa_kernel::{AssuranceLevel, Caller, Emitted, Moment, Reason, Refusal, Refused, Role, text, time};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{AgreementState, Delegation},
 };
 
-/// Those who prepare and keep agreements.
+/// The roles that prepare and keep agreements.
 pub(super) const OFFICE: &[Role] = &[Role::Mayor, Role::IrOfficer];
-/// Those who vouch for documents as well.
+/// The roles that may also vouch for documents.
 pub(super) const RECORDS: &[Role] = &[Role::Mayor, Role::IrOfficer, Role::CouncilClerk];
 
-/// The side for which the caller acts. For anyone else the agreement is not there (AG-4, PL-1).
+/// Returns the side of the caller's tenant. Any other caller gets `NOT_FOUND` (AG-4, PL-1).
 pub(super) fn party(state: &Agreement, caller: &Caller) -> Refused<Which> {
     state.side_of(caller.tenant).ok_or_else(|| Refusal::not_found("the agreement"))
 }
 
-/// Whether the caller is the steward that keeps a tie which no party has taken over.
+/// Returns whether the caller is the steward who keeps a tie that no party has taken over.
 pub(super) fn is_keeper(state: &Agreement, caller: &Caller) -> bool {
     caller.has(Role::Steward) && !state.at_home() && caller.tenant == state.owner
 }
 
-/// The side for which the caller acts, in one of these roles.
+/// Returns the side of the caller's tenant if the caller has one of the roles.
 pub(super) fn party_as(state: &Agreement, caller: &Caller, roles: &[Role]) -> Refused<Which> {
     let which = party(state, caller)?;
     role(caller, roles)?;
@@ -39,8 +39,8 @@ pub(super) fn role(caller: &Caller, roles: &[Role]) -> Refused<Role> {
     })
 }
 
-/// A decision that takes the mayor's power: by the mayor, a delegate within the dates of the power, or the council's clerk,
-/// who records what was decided elsewhere.
+/// Returns the assurance level of a decision that needs the mayor's power. The caller must be the mayor, a delegate
+/// within the dates of the power, or the council's clerk, who records a decision taken elsewhere.
 pub(super) fn power(caller: &Caller, delegation: Option<&Delegation>, at: Moment) -> Refused<AssuranceLevel> {
     match role(caller, &[Role::Mayor, Role::Delegate, Role::CouncilClerk])? {
         Role::Mayor => Ok(AssuranceLevel::Host),
@@ -49,29 +49,29 @@ pub(super) fn power(caller: &Caller, delegation: Option<&Delegation>, at: Moment
     }
 }
 
-/// The power that a decision shows: a delegate's alone.
+/// Returns the power to store with a decision: only a delegate's.
 pub(super) fn power_shown(caller: &Caller, delegation: Option<&Delegation>) -> Option<Delegation> {
     delegation.filter(|_| caller.acting_as(&[Role::Mayor, Role::Delegate]) == Some(Role::Delegate)).cloned()
 }
 
-/// Whether a delegate's power is shown and holds on the day (AG-3).
+/// Checks that a delegate names a power that is valid on the day (AG-3).
 pub(super) fn delegated(delegation: Option<&Delegation>, day: NaiveDate) -> Refused<()> {
     let help = "Let the mayor act, or name a power whose dates include the day.";
     let Some(delegation) = delegation else {
-        let refusal = Refusal::rule("AG-3", "A delegate acts under a dated power");
+        let refusal = Refusal::rule("AG-3", "A delegate needs a dated power");
         return Err(refusal.missing("delegation", "the power to act for the mayor").help(help));
     };
     document("delegation.document", &delegation.document)?;
     let start = time::day("delegation.start_date", delegation.start_date.as_ref())?;
     let end = time::day("delegation.end_date", delegation.end_date.as_ref())?;
     if !(start..=end).contains(&day) {
-        let refusal = Refusal::rule("AG-3", "The delegate's power does not hold on the day");
-        return Err(refusal.missing("delegation", format!("it holds from {start} to {end}")).help(help));
+        let refusal = Refusal::rule("AG-3", "The delegate's power is not valid on the day");
+        return Err(refusal.missing("delegation", format!("is valid from {start} to {end}")).help(help));
     }
     Ok(())
 }
 
-/// A reference to a document that must be there.
+/// Checks a required reference to a document.
 pub(super) fn document(field: &str, reference: &str) -> Refused<()> {
     if reference.trim().is_empty() {
         return Err(Refusal::field(field, "is required"));
@@ -79,7 +79,7 @@ pub(super) fn document(field: &str, reference: &str) -> Refused<()> {
     text::reference(field, reference)
 }
 
-/// A day that is not in the future. The day has begun somewhere a little before it begins in UTC.
+/// Parses a day that is not in the future. It accepts tomorrow in UTC, which has begun already in some time zones.
 pub(super) fn past_day(field: &str, date: Option<&Date>, at: Moment) -> Refused<NaiveDate> {
     let day = time::day(field, date)?;
     let latest = at.today().succ_opt().unwrap_or(NaiveDate::MAX);
@@ -89,12 +89,12 @@ pub(super) fn past_day(field: &str, date: Option<&Date>, at: Moment) -> Refused<
     Ok(day)
 }
 
-/// The same, or today where none is given.
+/// Parses such a day; the default is today.
 pub(super) fn past_day_or_today(field: &str, date: Option<&Date>, at: Moment) -> Refused<NaiveDate> {
     if date.is_none() { Ok(at.today()) } else { past_day(field, date, at) }
 }
 
-/// Refuses in any other state than these, and says what is missing.
+/// Refuses the step in all states except `states`, and lists the outstanding steps.
 pub(super) fn in_state(state: &Agreement, rule: &'static str, states: &[AgreementState], step: &str) -> Refused<()> {
     let now = state.state();
     if states.contains(&now) {
@@ -111,27 +111,27 @@ pub(super) fn in_state(state: &Agreement, rule: &'static str, states: &[Agreemen
     Err(refusal.help(format!("This step is open while the agreement is {}.", words.join(" or "))))
 }
 
-/// A state as people read it.
+/// Returns the state in words.
 pub(super) fn word(state: AgreementState) -> String {
     state.as_str_name().trim_start_matches("AGREEMENT_STATE_").replace('_', " ").to_lowercase()
 }
 
-/// Whether the facts are those of the agreement's cities; anything else is a mistake of the service.
+/// Checks that the facts belong to the agreement's cities. If they do not, the service has an error.
 pub(super) fn fitting(state: &Agreement, facts: &Facts) -> Refused<()> {
     if Which::ALL.into_iter().all(|which| facts.cities[which].city == state.sides[which].city) {
         Ok(())
     } else {
-        Err(Refusal::because(Reason::Internal, "PL-4", "The facts are not those of the agreement's cities"))
+        Err(Refusal::because(Reason::Internal, "PL-4", "The facts do not belong to the agreement's cities"))
     }
 }
 
-/// One change at a level, by the caller's own tenant.
-pub(super) fn at_level(change: impl Into<Change>, level: AssuranceLevel) -> Vec<Happened<Change>> {
-    vec![Happened::at_level(change, None, level)]
+/// Returns one change of the caller's own tenant at an assurance level.
+pub(super) fn at_level(change: impl Into<Change>, level: AssuranceLevel) -> Vec<Emitted<Change>> {
+    vec![Emitted::at_level(change, None, level)]
 }
 
 impl Agreement {
-    /// What is still to be done before it is in force, by whom.
+    /// Returns the next steps before the entry into force, each with the city that must take it.
     pub(super) fn outstanding(&self) -> Vec<(String, &'static str)> {
         if !matches!(self.life, super::Life::Preparing) {
             return Vec::new();

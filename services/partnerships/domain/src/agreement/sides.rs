@@ -1,4 +1,4 @@
-//! The two sides of an agreement, and what each has done.
+//! The two sides of an agreement and the steps that each has taken.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_kernel::{AssuranceLevel, RecordId, Stamp, TenantId};
@@ -9,20 +9,20 @@ use hansa_proto::{
 use serde::{Deserialize, Serialize};
 use std::ops::{Index, IndexMut};
 
-/// One of the two sides.
+/// One side of an agreement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Which {
-    /// The city that proposed; after an import the first that was named.
+    /// The city that proposed; for an import, the city that was named first.
     Initiator,
-    /// The other.
+    /// The other city.
     Partner,
 }
 
 impl Which {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Self; 2] = [Self::Initiator, Self::Partner];
 
-    /// The other side.
+    /// Returns the other side.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -32,27 +32,27 @@ impl Which {
     }
 }
 
-/// Something for each side.
+/// A pair of values, one per side.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Both<T> {
-    /// Of the initiator.
+    /// The initiator's value.
     pub initiator: T,
-    /// Of the partner.
+    /// The partner's value.
     pub partner: T,
 }
 
 impl<T> Both<T> {
-    /// Whether it holds for one side or both.
+    /// Returns whether `test` holds for at least one side.
     pub fn any(&self, test: impl Fn(&T) -> bool) -> bool {
         test(&self.initiator) || test(&self.partner)
     }
 
-    /// Whether it holds for both.
+    /// Returns whether `test` holds for both sides.
     pub fn all(&self, test: impl Fn(&T) -> bool) -> bool {
         test(&self.initiator) && test(&self.partner)
     }
 
-    /// Does the same to both.
+    /// Applies `act` to both values.
     pub(super) fn each(&mut self, mut act: impl FnMut(&mut T)) {
         act(&mut self.initiator);
         act(&mut self.partner);
@@ -85,7 +85,7 @@ pub(super) struct Side {
     pub city: RecordId,
     pub display_name: String,
     pub country: String,
-    /// `None` while the city is not on the platform or has not taken over its side.
+    /// `None` if the city is not on the platform or has not taken over its side.
     pub tenant: Option<TenantId>,
     pub rationale: Option<Taken>,
     pub plan: Option<Taken>,
@@ -104,7 +104,7 @@ impl Side {
     }
 }
 
-/// Whether a side's guidelines allow it to sign (AG-11).
+/// Returns whether a side may sign as far as guidelines are concerned (AG-11).
 pub(super) fn guided(side: &Side, need: GuidelinesNeed) -> bool {
     need != GuidelinesNeed::Required || side.guidelines.is_some() || side.overridden.is_some()
 }
@@ -113,7 +113,7 @@ pub(super) fn city_name(city: RecordId) -> String {
     format!("cities/{city}")
 }
 
-/// Who took a step, when, how strongly it binds.
+/// The actor, time and assurance level of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Taken {
     pub actor: Actor,
@@ -127,7 +127,7 @@ impl Taken {
     }
 }
 
-/// A vote for the agreement; one against ends it and stands in the ending.
+/// A vote in favour of the agreement. A vote against ends it and is stored as its ending.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Vote {
     pub result: VoteResult,

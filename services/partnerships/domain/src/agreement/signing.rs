@@ -1,4 +1,4 @@
-//! Signatures (AG-1, AG-3, AG-4, AG-11) and the document that shows them (AG-12).
+//! Signatures (AG-1, AG-3, AG-4, AG-11) and the export of a signed agreement (AG-12).
 
 use super::{
     Agreement, Change, Facts, Which,
@@ -7,18 +7,19 @@ use super::{
 };
 use chrono::NaiveDate;
 use hansa_kernel::{
-    AssuranceLevel, Caller, Decision, Happened, Moment, Record, Refusal, Refused, Role, Stamp, text, time,
+    AssuranceLevel, Caller, Decision, Emitted, Moment, Record, Refusal, Refused, Role, Stamp, text, time,
 };
 use hansa_proto::{
     partnerships::{AgreementSignature, AgreementSigned, AgreementState, SignAgreementRequest},
     types::Actor,
 };
 
-/// Signs for the own city: the mayor or a delegate here, or the clerk a signature made on paper. With the second signature
-/// it enters into force, unless a start lies ahead.
+/// Signs for the caller's city. The mayor or a delegate signs on the platform, or the clerk records a signature on
+/// paper. The second signature puts the agreement into force, unless its start date is in the future.
 ///
 /// # Errors
-/// AG-1 without the ceremony, AG-3 out of order or without power, AG-11 without guidelines.
+/// Refused under AG-1 if a required ceremony is missing; AG-3 if the agreement is in another state, this side has
+/// signed, or the power to sign is missing; AG-11 if guidelines are missing.
 pub fn sign(
     state: &Agreement,
     command: &SignAgreementRequest,
@@ -41,7 +42,7 @@ pub fn sign(
             in_ceremony: command.in_ceremony,
             scan: command.scan.clone(),
             delegation: match level {
-                // On paper a delegate may have signed as well; the clerk shows the power.
+                // A delegate may have signed on paper too. The clerk then names the power.
                 AssuranceLevel::Recorded => command.delegation.clone(),
                 _ => power_shown(caller, command.delegation.as_ref()),
             },
@@ -52,7 +53,7 @@ pub fn sign(
     Ok(state.and_into_force(change.into(), level, at))
 }
 
-/// How it is signed: the day and the level.
+/// Returns the day and the assurance level of the signature.
 fn form(command: &SignAgreementRequest, caller: &Caller, at: Moment) -> Refused<(NaiveDate, AssuranceLevel)> {
     if command.paper_date.is_some() || !command.scan.is_empty() {
         role(caller, &[Role::CouncilClerk])?;
@@ -68,11 +69,11 @@ fn form(command: &SignAgreementRequest, caller: &Caller, at: Moment) -> Refused<
         Role::Mayor => {}
         Role::Delegate => delegated(command.delegation.as_ref(), at.today())?,
         _ => {
-            let refusal = Refusal::rule("AG-3", "The clerk records a signature on paper and does not sign");
+            let refusal = Refusal::rule("AG-3", "The clerk can record a signature on paper but cannot sign");
             return Err(refusal
                 .missing("paper_date", "the day of the signature on paper")
                 .missing("scan", "the scan of the signature on paper")
-                .help("Give date, place and scan, or let the mayor sign."));
+                .help("Give date, place and scan, or ask the mayor to sign."));
         }
     }
     Ok((at.today(), AssuranceLevel::Host))
@@ -84,13 +85,13 @@ impl Agreement {
         if self.sides[which].signature.is_none() {
             return Ok(());
         }
-        Err(Refusal::out_of_order("AG-3", "This side has signed")
-            .missing(self.sides[which].name(), "has signed")
+        Err(Refusal::out_of_order("AG-3", "This side has already signed")
+            .missing(self.sides[which].name(), "has already signed")
             .help("Wait for the other signature or the start date."))
     }
 
     fn in_ceremony(&self, command: &SignAgreementRequest) -> Refused<()> {
-        let mut refusal = Refusal::rule("AG-1", "This agreement is signed in a ceremony");
+        let mut refusal = Refusal::rule("AG-1", "This agreement must be signed in a ceremony that names its place");
         if self.requirements.ceremony && !command.in_ceremony {
             refusal = refusal.missing("in_ceremony", "a ceremony");
         }
@@ -109,40 +110,40 @@ impl Agreement {
         }
         Err(Refusal::rule(
             "AG-11",
-            "Guidelines are needed before this city signs: the partner's regime is not democratic",
+            "This city needs guidelines before it signs, because the partner's regime is not democratic",
         )
-        .missing(self.sides[which].name(), "guidelines with grounds and the answers to both risks")
-        .help("State guidelines that bind all actors, or let the mayor go on with a recorded reason."))
+        .missing(self.sides[which].name(), "guidelines with grounds and answers to both risks")
+        .help("State guidelines that bind all actors, or ask the mayor to go on without them and record a reason."))
     }
 
-    /// A signature, and the entry into force where it is the second and no start lies ahead.
-    pub(super) fn and_into_force(&self, signed: Change, level: AssuranceLevel, at: Moment) -> Vec<Happened<Change>> {
+    /// Returns the signature, and the entry into force if both have signed and the start date is not in the future.
+    pub(super) fn and_into_force(&self, signed: Change, level: AssuranceLevel, at: Moment) -> Vec<Emitted<Change>> {
         let stamp = Stamp { version: 0, at: at.now, actor: Actor::default(), party: None, level };
         let after = Agreement::fold(Some(self.clone()), &signed, &stamp);
-        let mut out = vec![Happened::at_level(signed, None, level)];
+        let mut out = vec![Emitted::at_level(signed, None, level)];
         if let Ok(after) = after
             && matches!(after.life, super::Life::Preparing)
             && after.signed_by_both()
             && after.first_day() <= at.today()
         {
-            out.push(Happened::at_level(after.entry(after.first_day()), None, level));
+            out.push(Emitted::at_level(after.entry(after.first_day()), None, level));
         }
         out
     }
 }
 
-/// Whether the caller may have the document of the agreement.
+/// Checks whether the caller may export the agreement.
 ///
 /// # Errors
-/// NOT_FOUND for others than the parties, AG-12 before both have signed.
+/// `NOT_FOUND` if the caller is not a party; refused under AG-12 if a signature is missing.
 pub fn exportable(state: &Agreement, caller: &Caller) -> Refused<()> {
     party(state, caller)?;
     if state.signed_by_both() || !state.periods.is_empty() {
         return Ok(());
     }
-    let mut refusal = Refusal::rule("AG-12", "Only a signed agreement is exported");
+    let mut refusal = Refusal::rule("AG-12", "Only a signed agreement can be exported");
     for (subject, description) in state.outstanding() {
         refusal = refusal.missing(subject, description);
     }
-    Err(refusal.help("Export it once both sides have signed."))
+    Err(refusal.help("Export the agreement after both sides have signed."))
 }

@@ -1,6 +1,6 @@
-//! What two cities agree on, and what their agreement asks for before it is in force (AG-1).
+//! The terms of an agreement, and the formalities that it requires before it enters into force (AG-1).
 
-use super::{Facts, Period, SignedOn, Which};
+use super::{Facts, Which};
 use chrono::{Datelike, NaiveDate};
 use hansa_kernel::{Moment, Refusal, Refused, limits::LIST_ENTRIES, text, time};
 use hansa_proto::{
@@ -10,10 +10,26 @@ use hansa_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Longest term, in months.
+/// Maximum length of a term, in months.
 const TERM_MONTHS: i32 = 1_200;
-/// How far ahead a start may lie, in months.
+/// Maximum time until the start date, in months.
 const START_AHEAD_MONTHS: u32 = 120;
+
+/// A period in force. `start` is unknown only for imports; `end` is `None` if the period has no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Period {
+    pub start: Option<NaiveDate>,
+    pub end: Option<NaiveDate>,
+    pub automatic: bool,
+}
+
+/// The day of the last signature, as precisely as it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum SignedOn {
+    Unknown,
+    Year(i32),
+    Day(NaiveDate),
+}
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Terms {
@@ -22,7 +38,7 @@ pub(super) struct Terms {
     pub summary: Vec<LocalizedText>,
     pub sectors: Vec<Sector>,
     pub start: Option<NaiveDate>,
-    /// `None` is without end.
+    /// `None` if the agreement has no end.
     pub term: Option<Term>,
     pub economic: bool,
 }
@@ -34,11 +50,11 @@ pub(super) struct Term {
 }
 
 impl Terms {
-    /// Reads terms without asking whether they fit the kind: those of an import, or of a change.
+    /// Parses terms of an import or of a change, without checking that they fit the kind.
     pub fn read(terms: &AgreementTerms) -> Refused<Self> {
         text::optional("terms.title", &terms.title)?;
         text::optional("terms.summary", &terms.summary)?;
-        let kind = AgreementKind::try_from(terms.kind).map_err(|_| Refusal::field("terms.kind", "is not known"))?;
+        let kind = AgreementKind::try_from(terms.kind).map_err(|_| Refusal::field("terms.kind", "is unknown"))?;
         let sectors = sectors("terms.sectors", &terms.sectors)?;
         Ok(Self {
             kind,
@@ -51,7 +67,7 @@ impl Terms {
         })
     }
 
-    /// Reads terms that are to be agreed on, and asks whether they fit the kind.
+    /// Parses terms that the parties must agree on, and checks that they fit the kind.
     pub fn agreeable(terms: Option<&AgreementTerms>, at: Moment) -> Refused<Self> {
         let terms = terms.ok_or_else(|| Refusal::field("terms", "is required"))?;
         let read = Self::read(terms)?;
@@ -59,7 +75,7 @@ impl Terms {
         read.fit_the_kind()?;
         let latest = time::months_later(at.today(), START_AHEAD_MONTHS);
         if read.start.is_some_and(|start| start > latest) {
-            return Err(Refusal::field("terms.start_date", "is more than ten years ahead"));
+            return Err(Refusal::field("terms.start_date", "is more than ten years in the future"));
         }
         Ok(read)
     }
@@ -68,7 +84,7 @@ impl Terms {
         match self.kind {
             AgreementKind::Unspecified => Err(Refusal::field("terms.kind", "is required").under("AG-1")),
             AgreementKind::Cooperation => {
-                let mut refusal = Refusal::rule("AG-1", "A cooperation names its sectors and has a term");
+                let mut refusal = Refusal::rule("AG-1", "A cooperation needs sectors and a term");
                 if self.sectors.is_empty() {
                     refusal = refusal.missing("terms.sectors", "at least one sector");
                 }
@@ -78,7 +94,7 @@ impl Terms {
                 if refusal.missing.is_empty() {
                     return Ok(());
                 }
-                Err(refusal.help("Name them, or propose a memorandum or a twinning."))
+                Err(refusal.help("Name sectors and a term, or propose a memorandum or a twinning."))
             }
             AgreementKind::Memorandum | AgreementKind::Twinning => Ok(()),
         }
@@ -97,20 +113,20 @@ impl Terms {
         }
     }
 
-    /// Whether a sector lies outside what was agreed on. A twinning without a list covers all.
+    /// Returns whether a sector is outside the terms. Without a list, a memorandum or twinning covers all sectors.
     pub fn outside(&self, sector: Sector) -> bool {
         let open = self.sectors.is_empty() && self.kind != AgreementKind::Cooperation;
         !open && !self.sectors.contains(&sector)
     }
 }
 
-/// A term; renewal by itself needs one.
+/// Checks a term. A term of 0 months means no end, which excludes automatic renewal.
 pub(super) fn term(field: &str, months: i32, renews: bool) -> Refused<Option<Term>> {
     if !(0..=TERM_MONTHS).contains(&months) {
         return Err(Refusal::field(format!("{field}.term_months"), "is not between 0 and 1,200"));
     }
     if months == 0 && renews {
-        let refusal = Refusal::rule("AG-1", "What has no end cannot be renewed");
+        let refusal = Refusal::rule("AG-1", "An agreement without an end cannot be renewed");
         return Err(refusal
             .missing(format!("{field}.term_months"), "the length of a term")
             .help("Give a term, or leave out the automatic renewal."));
@@ -118,7 +134,7 @@ pub(super) fn term(field: &str, months: i32, renews: bool) -> Refused<Option<Ter
     Ok((months > 0).then_some(Term { months: months.cast_unsigned(), renews }))
 }
 
-/// A list of sectors: bounded, each known and named once.
+/// Parses a list of sectors: bounded, each known and listed once.
 pub(super) fn sectors(field: &str, list: &[i32]) -> Refused<Vec<Sector>> {
     each_once(field, list, |n| Sector::try_from(n).ok().filter(|sector| *sector != Sector::Unspecified))
 }
@@ -129,16 +145,16 @@ pub(super) fn each_once<T: PartialEq>(field: &str, list: &[i32], read: impl Fn(i
     }
     let mut out = Vec::with_capacity(list.len());
     for (i, &number) in list.iter().enumerate() {
-        let entry = read(number).ok_or_else(|| Refusal::field(format!("{field}[{i}]"), "is not known"))?;
+        let entry = read(number).ok_or_else(|| Refusal::field(format!("{field}[{i}]"), "is unknown"))?;
         if out.contains(&entry) {
-            return Err(Refusal::field(format!("{field}[{i}]"), "stands twice"));
+            return Err(Refusal::field(format!("{field}[{i}]"), "is repeated"));
         }
         out.push(entry);
     }
     Ok(out)
 }
 
-/// What must be done before it is in force.
+/// The steps and formalities that must precede the entry into force.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Requirements {
     pub initiator_vote: bool,
@@ -155,7 +171,7 @@ impl Requirements {
         Self {
             initiator_vote: vote(Which::Initiator),
             partner_vote: vote(Which::Partner),
-            // A side that asks for one cannot hold it alone.
+            // A ceremony needs both sides, so one side's requirement applies to both.
             ceremony: ceremony(Which::Initiator) || ceremony(Which::Partner),
         }
     }
@@ -188,7 +204,8 @@ impl Requirements {
     }
 }
 
-/// The last day of the `count`-th term from `start`. Counted from the first day each time, so that short months do not add up.
+/// Returns the last day of the `count`-th term from `start`. It counts from the first day each time, so that the
+/// clamping of short months does not accumulate.
 pub(super) fn last_day(start: NaiveDate, months: u32, count: u32) -> NaiveDate {
     let next = time::months_later(start, months.saturating_mul(count));
     next.pred_opt().unwrap_or(next)
@@ -199,7 +216,7 @@ impl Period {
         Self { start: Some(start), end: term.map(|term| last_day(start, term.months, 1)), automatic: false }
     }
 
-    /// The term that follows by itself after these periods; `None` where none does.
+    /// Returns the automatic renewal after these periods; `None` if there is none.
     pub(super) fn following(periods: &[Self], term: Term) -> Option<Self> {
         let end = periods.last()?.end?;
         let run = periods.iter().rev().take_while(|period| period.automatic).count();
@@ -207,7 +224,7 @@ impl Period {
         let count = u32::try_from(run).ok()?.checked_add(2)?;
         let period =
             Self { start: Some(end.succ_opt()?), end: Some(last_day(anchor, term.months, count)), automatic: true };
-        // At the end of the calendar there is nothing to renew into.
+        // The calendar ends with the year 9999.
         (period.end > period.start && period.end.is_some_and(|end| end.year() <= 9_999)).then_some(period)
     }
 }
@@ -229,7 +246,7 @@ impl SignedOn {
         }
     }
 
-    /// The anniversary after so many years; of a year alone, its first day.
+    /// Returns the anniversary after a number of years. If only the year is known, the anniversary is on 1 January.
     pub(super) fn anniversary(self, years: u32) -> Option<NaiveDate> {
         match self {
             Self::Unknown => None,

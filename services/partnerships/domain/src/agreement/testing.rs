@@ -1,12 +1,12 @@
-//! A small world to test in: two cities, their people, a clock, and an agreement that folds as the journal would.
+//! A small test world: two cities, their people, a clock, and an agreement that folds as in the journal.
 #![allow(clippy::unwrap_used)]
 
 use super::{Agreement, Both, Change, CityFacts, Facts, Settings, Tier, sides::city_name};
 use crate::ties::Tie;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use hansa_kernel::{
-    Caller, Decision, Happened, Moment, PersonId, Reason, Record, RecordId, RecordName, Reference, Refusal, Role,
-    Stamp, TenantId,
+    Caller, Decision, Emitted, Moment, PersonId, Reason, Record, RecordId, RecordName, Reference, Refusal, Role, Stamp,
+    TenantId,
 };
 use hansa_proto::{
     google::r#type::Date,
@@ -156,8 +156,8 @@ impl World {
         self.agreement().state()
     }
 
-    pub fn take(&mut self, actor: Option<&Caller>, happened: Vec<Happened<Change>>, at: DateTime<Utc>) {
-        for Happened { change, party, level } in happened {
+    pub fn take(&mut self, actor: Option<&Caller>, emitted: Vec<Emitted<Change>>, at: DateTime<Utc>) {
+        for Emitted { change, party, level } in emitted {
             let stamp = Stamp {
                 version: self.history.len() as u64 + 1,
                 at,
@@ -172,13 +172,13 @@ impl World {
     }
 
     pub fn act(&mut self, caller: &Caller, decision: Decision<Change>) -> Result<usize, Refusal> {
-        let happened = decision?;
-        let count = happened.len();
-        self.take(Some(caller), happened, self.now);
+        let emitted = decision?;
+        let count = emitted.len();
+        self.take(Some(caller), emitted, self.now);
         Ok(count)
     }
 
-    /// Lets days pass, and what is due happen. Answers what happened.
+    /// Advances the clock by days and fires the timers that are due. Returns the changes.
     pub fn pass(&mut self, days: u64) -> Vec<Change> {
         self.now = self.now.checked_add_days(Days::new(days)).unwrap();
         let before = self.history.len();
@@ -186,11 +186,11 @@ impl World {
             let Some(due) = self.state.as_ref().and_then(Record::due).filter(|due| *due <= self.now) else {
                 return self.history[before..].iter().map(|(change, _)| change.clone()).collect();
             };
-            let happened = self.agreement().on_due(due);
-            assert!(!happened.is_empty(), "what is due must move on");
-            self.take(None, happened, self.now);
+            let emitted = self.agreement().on_due(due);
+            assert!(!emitted.is_empty(), "a timer must move the next due time on");
+            self.take(None, emitted, self.now);
         }
-        panic!("timers do not come to rest");
+        panic!("timers must stop firing");
     }
 
     pub fn refold(&self) -> Option<Agreement> {
@@ -229,7 +229,7 @@ impl World {
         self.act(&officer(A), super::confirm_plan(self.agreement(), &command, &officer(A))).unwrap();
     }
 
-    /// From the proposal to the confirmed plan, where the partner is not on the platform.
+    /// Goes from the proposal to the confirmed plan with a partner that is not on the platform.
     pub fn plan_alone(&mut self) {
         self.attest(p::AgreementStep::Dialogue, 0).unwrap();
         let command = p::PutForwardRationaleRequest { rationale: words("Why"), ..Default::default() };
@@ -263,7 +263,7 @@ impl World {
         self.act(by, decision)
     }
 
-    /// In force, signed by both mayors.
+    /// Goes to an agreement in force that both mayors have signed.
     pub fn active(kind: AgreementKind, months: i32, renews: bool) -> Self {
         let mut world = Self::propose(kind, months, renews);
         world.plan();
@@ -318,7 +318,7 @@ pub fn ceremony() -> p::SignAgreementRequest {
     p::SignAgreementRequest { in_ceremony: true, place: words("Town hall"), ..Default::default() }
 }
 
-/// A refusal under that rule, which says what is missing and what helps.
+/// Checks that a refusal quotes the rule, names something missing and offers help.
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>, rule: &str) -> Refusal {
     let refusal = result.unwrap_err();
     assert_eq!(refusal.rule, rule, "{refusal}");

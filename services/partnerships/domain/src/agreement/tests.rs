@@ -1,4 +1,4 @@
-//! Each rule, with what it refuses.
+//! Tests of each rule and of its refusals.
 #![allow(clippy::unwrap_used)]
 
 use super::{
@@ -32,7 +32,7 @@ fn ag_1_a_twinning_is_signed_in_a_ceremony_after_both_votes() {
     world.plan();
     assert_eq!(world.stands(), S::Planned);
     let refusal = refused(world.sign(&mayor(A), &ceremony()), "AG-3");
-    assert_eq!(refusal.missing.len(), 2, "both councils are named: {refusal:?}");
+    assert_eq!(refusal.missing.len(), 2, "both councils must be named: {refusal:?}");
     world.vote(A, VoteResult::Approved).unwrap();
     out_of_order(world.vote(A, VoteResult::Approved), "AG-3");
     world.vote(B, VoteResult::Approved).unwrap();
@@ -89,7 +89,7 @@ fn ag_3_the_plan_comes_after_the_rationale_and_both_confirm_one_wording() {
     let old = p::ConfirmRationaleRequest { revision: 1, ..Default::default() };
     refused(confirm_rationale(world.agreement(), &old, &mayor(A)), "AG-3");
     let new = p::ConfirmRationaleRequest { revision: 2, ..Default::default() };
-    assert_eq!(confirm_rationale(world.agreement(), &new, &mayor(B)), Ok(vec![]), "confirmed by putting it forward");
+    assert_eq!(confirm_rationale(world.agreement(), &new, &mayor(B)), Ok(vec![]), "putting it forward confirms it");
     world.act(&mayor(A), confirm_rationale(world.agreement(), &new, &mayor(A))).unwrap();
     world.act(&mayor(A), put_forward_plan(world.agreement(), &plan, &mayor(A))).unwrap();
     refused(confirm_plan(world.agreement(), &Default::default(), &mayor(B)), "AG-3");
@@ -172,7 +172,7 @@ fn ag_3_delegates_sign_within_their_dates_and_clerks_record_paper() {
         place: words("Porto"),
         ..Default::default()
     };
-    assert!(world.sign(&mayor(B), &paper).is_err(), "paper is the clerk's");
+    assert!(world.sign(&mayor(B), &paper).is_err(), "only the clerk records a signature on paper");
     let future = p::SignAgreementRequest { paper_date: Some(ymd(2024, 2, 8)), ..paper.clone() };
     assert!(world.sign(&clerk(B), &future).is_err());
     let late = p::SignAgreementRequest { paper_date: Some(ymd(2024, 1, 11)), ..power(ymd(2024, 1, 10)) };
@@ -261,15 +261,15 @@ fn ct_11_the_successor_of_a_city_takes_its_side_with_what_was_done() {
     let (side, tie) = (&world.agreement().sides.partner, world.tie.as_ref().unwrap());
     assert_eq!((side.city, side.display_name.as_str()), (city(STRANGER), "Greater B"));
     assert_eq!((tie.of(city(STRANGER)), tie.of(city(B))), (Some(Which::Partner), None));
-    assert!(side.signature.is_some(), "what was signed stays so");
-    assert_eq!(side.tenant, Some(B), "the tenant of the city before acts until the successor has joined");
+    assert!(side.signature.is_some(), "a signature stays");
+    assert_eq!(side.tenant, Some(B), "the previous city's tenant acts until the successor has joined");
     assert_eq!(follow(&mut world, &heir), 0, "once");
 
     world.facts.cities.partner = CityFacts { tenant: Some(STRANGER), ..heir.clone() };
     world.claim(STRANGER).unwrap();
     assert_eq!(world.agreement().side_of(STRANGER), Some(Which::Partner));
     assert_eq!(world.agreement().side_of(B), None);
-    assert_eq!(world.agreement().relation(&mayor(B)), Relation::Party, "who once saw it goes on to see it");
+    assert_eq!(world.agreement().relation(&mayor(B)), Relation::Party, "a former party can still see it");
     assert_eq!(world.refold().as_ref(), world.state.as_ref());
 
     let mut joined = World::active(K::Cooperation, 24, false);
@@ -278,8 +278,8 @@ fn ct_11_the_successor_of_a_city_takes_its_side_with_what_was_done() {
     let own = CityFacts { city: city(STRANGER), tenant: Some(STRANGER), ..facts().cities.initiator };
     let decision = inherit(joined.agreement(), city(A), &own, since).unwrap();
     joined.take(None, decision, joined.now);
-    assert_eq!(joined.stands(), S::Ended, "a city has no agreement with itself");
-    assert!(inherit(joined.agreement(), city(A), &own, since).unwrap().is_empty(), "what is over keeps its names");
+    assert_eq!(joined.stands(), S::Ended, "a city cannot have an agreement with itself");
+    assert!(inherit(joined.agreement(), city(A), &own, since).unwrap().is_empty(), "an ended one keeps its cities");
 }
 
 // CT-11, AG-13.

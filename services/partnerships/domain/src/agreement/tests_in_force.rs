@@ -1,4 +1,4 @@
-//! Each rule of an agreement in force or attested, with what it refuses.
+//! Tests of each rule for agreements in force or attested, and of its refusals.
 #![allow(clippy::unwrap_used)]
 
 use super::{
@@ -50,7 +50,7 @@ fn ag_7_without_activity_it_becomes_dormant_and_both_revitalise_it() {
     let mut world = dormant();
     let today = hansa_kernel::time::date(world.at().today());
     world.record(&officer(A), visit(today)).unwrap();
-    assert_eq!(world.stands(), S::Dormant, "an activity alone does not update the priorities");
+    assert_eq!(world.stands(), S::Dormant, "an activity does not end dormancy");
     let command = p::RevitaliseAgreementRequest {
         action: words("A festival"),
         sectors: vec![p::Sector::Youth as i32],
@@ -96,7 +96,7 @@ fn anniversaries(changes: &[Change]) -> Vec<i32> {
 #[test]
 fn ag_7_anniversaries_come_up_a_year_before_once_each() {
     let mut world = World::active(K::Twinning, 0, false);
-    assert_eq!(anniversaries(&world.pass(0)), [1], "the first is a year ahead at once");
+    assert_eq!(anniversaries(&world.pass(0)), [1], "the first is announced a year ahead, so immediately");
     assert_eq!(anniversaries(&world.pass(365 * 4 + 2)), [5]);
     assert_eq!(anniversaries(&world.pass(365 * 26)), [10, 15, 20, 25, 30]);
     assert_eq!(anniversaries(&world.pass(0)), [] as [i32; 0]);
@@ -109,7 +109,7 @@ fn ag_7_ag_13_an_import_has_no_anniversary_without_a_date_and_none_of_the_past()
     let mut day = World::import(None, Some(ymd(1974, 6, 1)));
     assert_eq!(anniversaries(&day.pass(0)), [50]);
     let mut year = World::import(None, Some(ymd(1975, 0, 0)));
-    assert_eq!(anniversaries(&year.pass(0)), [50], "a year alone counts from its first day");
+    assert_eq!(anniversaries(&year.pass(0)), [50], "if only the year is known, 1 January counts");
     assert_eq!(year.agreement().resource(&name(1), "").anniversary.unwrap().date, Some(ymd(2025, 0, 0)));
     assert_eq!(anniversaries(&year.pass(365 * 5)), [55]);
 }
@@ -140,7 +140,7 @@ fn ag_8_short_months_do_not_add_up() {
     world.plan();
     world.sign(&mayor(A), &Default::default()).unwrap();
     world.sign(&mayor(B), &Default::default()).unwrap();
-    assert_eq!(world.stands(), S::Signed, "until the start date");
+    assert_eq!(world.stands(), S::Signed, "not before the start date");
     let periods = renewals(&world.pass(130));
     assert_eq!(periods[0], (ymd(2024, 2, 29), ymd(2024, 3, 30)));
     assert_eq!(periods[1], (ymd(2024, 3, 31), ymd(2024, 4, 29)));
@@ -150,7 +150,7 @@ fn ag_8_short_months_do_not_add_up() {
 fn ag_8_a_term_ends_when_its_last_day_is_over_everywhere_and_both_renew_it() {
     let mut world = World::active(K::Cooperation, 1, false);
     world.pass(30);
-    assert_eq!(world.stands(), S::Active, "the last day is not over everywhere");
+    assert_eq!(world.stands(), S::Active, "the last day is not over everywhere yet");
     world.pass(1);
     assert_eq!(world.stands(), S::Active);
     world.pass(1);
@@ -166,7 +166,7 @@ fn ag_8_a_term_ends_when_its_last_day_is_over_everywhere_and_both_renew_it() {
     assert_eq!(world.stands(), S::Active);
     let periods = world.agreement().resource(&name(1), "").periods;
     assert_eq!(periods[0].end_date, Some(ymd(2024, 2, 9)));
-    assert_eq!(periods[1].start_date, Some(ymd(2024, 2, 21)), "the gap stays visible");
+    assert_eq!(periods[1].start_date, Some(ymd(2024, 2, 21)), "the gap must stay visible");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn ag_8_a_renewal_in_time_follows_the_present_term() {
     ended.act(&mayor(A), decision).unwrap();
     ended.act(&mayor(A), end(ended.agreement(), &ending(), &mayor(A), ended.at())).unwrap();
     let periods = ended.agreement().resource(&name(1), "").periods;
-    assert_eq!(periods.len(), 1, "a term that has not begun falls");
+    assert_eq!(periods.len(), 1, "a term that has not begun is dropped");
     assert_eq!(periods[0].end_date, Some(ymd(2024, 1, 10)));
     let endless = World::active(K::Twinning, 0, false);
     refused(renew(endless.agreement(), &command, &mayor(A)), "AG-8");
@@ -260,7 +260,7 @@ fn with_a_regime() -> World {
 #[test]
 fn ag_11_guidelines_come_before_the_signature() {
     let mut world = with_a_regime();
-    assert_eq!(world.sign(&mayor(B), &Default::default()), Ok(1), "the other side needs none");
+    assert_eq!(world.sign(&mayor(B), &Default::default()), Ok(1), "the other side needs no guidelines");
     refused(world.sign(&mayor(A), &Default::default()), "AG-11");
     assert!(world.tie.as_ref().unwrap().ends.initiator.lacks_guidelines());
     let with = |guidelines| p::StateGuidelinesRequest { guidelines: Some(guidelines), ..Default::default() };
@@ -344,14 +344,14 @@ fn ag_13_steps_of_an_absent_counterpart_are_attested_with_document_and_source() 
     world.facts.cities.partner.tenant = Some(B);
     refused(world.attest(Step::Signature, 0), "AG-13");
     world.claim(B).unwrap();
-    assert_eq!(world.claim(B), Ok(0), "taken over already");
+    assert_eq!(world.claim(B), Ok(0), "the side is already taken over");
     let dispute = p::DisputeAttestationRequest { step: Step::Plan as i32, reason: words("No"), ..Default::default() };
     refused(dispute_attestation(world.agreement(), &dispute, &mayor(A)), "AG-13");
     let confirm = p::ConfirmAttestationRequest { step: Step::Rationale as i32, ..Default::default() };
     world.act(&mayor(B), super::confirm_attestation(world.agreement(), &confirm, &mayor(B))).unwrap();
     refused(super::confirm_attestation(world.agreement(), &confirm, &mayor(B)), "AG-13");
     world.act(&mayor(B), dispute_attestation(world.agreement(), &dispute, &mayor(B))).unwrap();
-    assert_eq!(world.stands(), S::InDialogue, "the plan falls, and the votes on it");
+    assert_eq!(world.stands(), S::InDialogue, "the plan and its votes are revoked");
     let states: Vec<_> = world.agreement().resource(&name(1), "").attestations.iter().map(|a| a.state()).collect();
     use p::AttestationState as At;
     assert_eq!(states, [At::Attested, At::Confirmed, At::Disputed]);
@@ -400,7 +400,7 @@ fn ag_13_a_disputed_step_falls_with_what_was_built_on_it() {
         world.dispute(step).unwrap();
         assert_eq!(world.stands(), after, "{step:?}");
         assert!(world.agreement().sides.all(|side| side.signature.is_none()));
-        // A city that has taken its side is not spoken for again, whatever the facts say later.
+        // A side that its city has taken over cannot be claimed again, even if the facts change later.
         world.facts.cities.partner.tenant = None;
         refused(world.attest(step, 0), "AG-13");
     }
@@ -451,7 +451,7 @@ fn ag_13_an_import_has_a_source_and_is_in_force() {
     refused(term(2020, false), "AG-13");
     refused(term(2024, false), "AG-13");
     let Change::Imported(change) = &term(2020, true).unwrap()[0].change else { panic!() };
-    assert_eq!(change.terms.as_ref().unwrap().start_date, Some(ymd(2023, 3, 1)), "the term that runs");
+    assert_eq!(change.terms.as_ref().unwrap().start_date, Some(ymd(2023, 3, 1)), "the term that includes today");
 }
 
 #[test]
@@ -465,9 +465,9 @@ fn ag_14_who_suspends_lifts_and_the_term_runs_on() {
     refused(world.lift(B), "AG-14");
     world.suspend(B).unwrap();
     world.lift(A).unwrap();
-    assert_eq!(world.stands(), S::Suspended, "the other stands");
+    assert_eq!(world.stands(), S::Suspended, "the other side's suspension remains");
     refused(world.record(&officer(A), visit(ymd(2024, 1, 10))), "AG-14");
-    assert!(world.record(&officer(A), visit(ymd(2024, 1, 9))).is_ok(), "it began before");
+    assert!(world.record(&officer(A), visit(ymd(2024, 1, 9))).is_ok(), "the activity began before the suspension");
     let command = p::RenewAgreementRequest { term_months: 12, ..Default::default() };
     refused(renew(world.agreement(), &command, &mayor(A)), "AG-14");
     let passed = world.pass(1_000);
@@ -489,7 +489,7 @@ fn ag_14_dormancy_and_anniversaries_begin_anew_when_lifted() {
     assert!(world.pass(365 * 6).is_empty());
     world.lift(A).unwrap();
     let passed = world.pass(0);
-    assert!(passed.is_empty(), "the fifth anniversary is past: {passed:?}");
+    assert!(passed.is_empty(), "the fifth anniversary has passed: {passed:?}");
     world.pass(700);
     assert_eq!(world.stands(), S::Active);
     world.pass(50);

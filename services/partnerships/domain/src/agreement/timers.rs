@@ -1,8 +1,8 @@
-//! What time itself does: start, end and renewal of terms, dormancy, anniversaries (AG-7, AG-8, AG-14).
+//! Changes that time causes: start, end and renewal of terms, dormancy, anniversaries (AG-7, AG-8, AG-14).
 
 use super::{Agreement, Change, InForce, Life, Period};
 use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Utc};
-use hansa_kernel::{AssuranceLevel, Happened, Record, Stamp, time};
+use hansa_kernel::{AssuranceLevel, Emitted, Record, Stamp, time};
 use hansa_proto::{
     partnerships::{
         AgreementBecameDormant, AgreementEnteredIntoForce, AgreementExpired, AgreementRenewed, Anniversary,
@@ -11,7 +11,8 @@ use hansa_proto::{
     types::Actor,
 };
 
-/// What is due, in the order in which it comes at one instant: an ended term comes before a reminder.
+/// A timer that is due. If several are due at the same instant, they fire in this order: the end of a term comes
+/// before an anniversary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Alarm {
     Start(NaiveDate),
@@ -20,10 +21,10 @@ pub(super) enum Alarm {
     Anniversary(u32),
 }
 
-/// More things than this cannot be due at one instant.
+/// Maximum number of changes that one instant can cause. It guards against a loop that never ends.
 const AT_ONCE: usize = 100;
 
-pub(super) fn on_due(agreement: &Agreement, due: DateTime<Utc>) -> Vec<Happened<Change>> {
+pub(super) fn on_due(agreement: &Agreement, due: DateTime<Utc>) -> Vec<Emitted<Change>> {
     let mut state = agreement.clone();
     let mut out = Vec::new();
     while let Some((at, alarm)) = state.next_alarm()
@@ -36,7 +37,7 @@ pub(super) fn on_due(agreement: &Agreement, due: DateTime<Utc>) -> Vec<Happened<
             Ok(next) => state = next,
             Err(_) => break,
         }
-        out.push(Happened::new(change));
+        out.push(Emitted::new(change));
     }
     out
 }
@@ -54,7 +55,7 @@ impl Agreement {
             }
             Life::InForce(force) => {
                 let end = self.term_over();
-                // While suspended the term runs on, and nothing else (AG-14).
+                // During a suspension only the term continues (AG-14).
                 let others = [self.quiet(force), self.next_anniversary(force)];
                 let others = others.into_iter().flatten().filter(|_| !self.suspended());
                 end.into_iter().chain(others).min()
@@ -63,7 +64,7 @@ impl Agreement {
         }
     }
 
-    /// The first day in force: the start that was agreed on, or the day of the last signature, whichever is later.
+    /// Returns the first day in force: the agreed start or the day of the last signature, whichever is later.
     pub(super) fn first_day(&self) -> NaiveDate {
         let signed = self.sides.initiator.signature.iter().chain(&self.sides.partner.signature).map(|s| s.date);
         signed.chain(self.terms.start).max().unwrap_or(self.created.date_naive())
@@ -135,7 +136,7 @@ impl Agreement {
 }
 
 impl super::Clock {
-    /// The first anniversary after so many years.
+    /// Returns the first anniversary later than `after` years.
     fn next_years(&self, after: u32) -> Option<u32> {
         if let Some(&listed) = self.anniversary_years.iter().filter(|&&years| years > after).min() {
             return Some(listed);

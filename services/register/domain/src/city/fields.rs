@@ -1,12 +1,10 @@
 //! The fields of a city that are written by name: by an entry, an update, an import.
 
-use super::City;
 use crate::{
-    rights,
+    limits::CONSTITUENTS,
     size::{self, Designation},
-    tier::CONSTITUENTS,
 };
-use hansa_kernel::{RecordId, Refusal, Refused, limits::NAME_CHARS, text, time};
+use hansa_kernel::{RecordId, Refusal, Refused, limits::NAME_CHARS, text};
 use hansa_proto::register::{self as proto, CityTier, Identifier, IdentifierScheme};
 
 /// Most identifiers of a city.
@@ -40,38 +38,11 @@ pub(super) fn bit(path: &str) -> u32 {
     WRITABLE.iter().position(|field| *field == path).map_or(0, |place| 1 << place)
 }
 
-/// Writes a field as `from` has it, checked by itself.
-pub(super) fn apply(city: &mut City, path: &str, from: &proto::City) -> Refused<()> {
-    match path {
-        "country_code" => city.country = country(&from.country_code)?,
-        "admin1" => city.admin1 = short("city.admin1", &from.admin1, 20)?,
-        "tier" => city.tier = tier(from.tier)?,
-        "parent" if from.parent.is_empty() => city.parent = None,
-        "parent" => city.parent = Some(rights::city_id("city.parent", &from.parent)?),
-        "constituents" => city.constituents = names("city.constituents", &from.constituents)?,
-        "population" => city.population = size::population("city.population", from.population)?,
-        "agglomeration_population" => {
-            city.agglomeration = size::population("city.agglomeration_population", from.agglomeration_population)?;
-        }
-        "global_designation" => city.global = global(from)?,
-        "location" => city.location = from.location.as_ref().map(location).transpose()?,
-        "time_zone" => city.time_zone = time_zone(&from.time_zone)?,
-        "identifiers" => city.identifiers = checked_identifiers(&from.identifiers)?,
-        "alternative_names" => city.alternative_names = alternative_names(&from.alternative_names)?,
-        "next_election_date" => {
-            city.next_election = time::day_if_any("city.next_election_date", from.next_election_date.as_ref())?;
-        }
-        "founded_date" => city.founded = time::day_if_any("city.founded_date", from.founded_date.as_ref())?,
-        _ => return Err(Refusal::field(path, "is no field that can be written")),
-    }
-    Ok(())
-}
-
-fn global(from: &proto::City) -> Refused<Option<Designation>> {
+pub(crate) fn global(from: &proto::City) -> Refused<Option<Designation>> {
     let Some(global) = &from.global_designation else { return Ok(None) };
     // The population is judged once all fields are written.
     size::designation(global, 0, 0)?;
-    Designation::fold(global).map(Some).map_err(|misfit| Refusal::field("city.global_designation", misfit.0))
+    Designation::fold(global).map(Some).map_err(|fold_error| Refusal::field("city.global_designation", fold_error.0))
 }
 
 /// Two capitals.
@@ -90,13 +61,13 @@ pub(crate) fn short(field: &str, value: &str, most: usize) -> Refused<String> {
     Ok(value.to_owned())
 }
 
-pub(super) fn tier(tier: i32) -> Refused<CityTier> {
+pub(crate) fn tier(tier: i32) -> Refused<CityTier> {
     CityTier::try_from(tier).ok().filter(|tier| *tier != CityTier::Unspecified).ok_or_else(|| {
         Refusal::field("city.tier", "is required, and one of those that the contract names").under("CT-2")
     })
 }
 
-pub(super) fn location(location: &proto::Location) -> Refused<(i32, i32)> {
+pub(crate) fn location(location: &proto::Location) -> Refused<(i32, i32)> {
     let (latitude, longitude) = (location.latitude_e5, location.longitude_e5);
     if latitude.unsigned_abs() > 9_000_000 || longitude.unsigned_abs() > 18_000_000 {
         return Err(Refusal::field("city.location", "is not on Earth"));
@@ -104,7 +75,7 @@ pub(super) fn location(location: &proto::Location) -> Refused<(i32, i32)> {
     Ok((latitude, longitude))
 }
 
-fn time_zone(zone: &str) -> Refused<String> {
+pub(crate) fn time_zone(zone: &str) -> Refused<String> {
     let known = zone.chars().all(|c| c.is_ascii_alphanumeric() || "/_+-".contains(c));
     if known {
         short("city.time_zone", zone, 64)
@@ -113,7 +84,7 @@ fn time_zone(zone: &str) -> Refused<String> {
     }
 }
 
-fn checked_identifiers(identifiers: &[Identifier]) -> Refused<Vec<(IdentifierScheme, String)>> {
+pub(crate) fn checked_identifiers(identifiers: &[Identifier]) -> Refused<Vec<(IdentifierScheme, String)>> {
     let bad = |what: &str| Refusal::field("city.identifiers", what).under("CT-11");
     if identifiers.len() > IDENTIFIERS {
         return Err(bad(&format!("has more than {IDENTIFIERS} entries")));
@@ -136,7 +107,7 @@ pub(super) fn identifiers(identifiers: &[(IdentifierScheme, String)]) -> Vec<Ide
     identifiers.iter().map(|(scheme, value)| Identifier { scheme: *scheme as i32, value: value.clone() }).collect()
 }
 
-fn alternative_names(names: &[String]) -> Refused<Vec<String>> {
+pub(crate) fn alternative_names(names: &[String]) -> Refused<Vec<String>> {
     if names.len() > ALTERNATIVE_NAMES || names.iter().any(|name| name.chars().count() > NAME_CHARS) {
         let what = format!("has more than {ALTERNATIVE_NAMES} entries, or one that is too long");
         return Err(Refusal::field("city.alternative_names", what));
@@ -145,9 +116,9 @@ fn alternative_names(names: &[String]) -> Refused<Vec<String>> {
     Ok(names.to_vec())
 }
 
-pub(super) fn names(field: &str, names: &[String]) -> Refused<Vec<RecordId>> {
+pub(crate) fn names(field: &str, names: &[String]) -> Refused<Vec<RecordId>> {
     if names.len() > CONSTITUENTS {
         return Err(Refusal::field(field, format!("has more than {CONSTITUENTS} entries")));
     }
-    names.iter().map(|name| rights::city_id(field, name)).collect()
+    names.iter().map(|name| crate::names::city_id(field, name)).collect()
 }

@@ -3,7 +3,7 @@
 
 use super::{City, fields};
 use crate::rights;
-use hansa_kernel::{Caller, Decision, Misfit, Moment, RecordId, Refusal, Refused, record::happened, text};
+use hansa_kernel::{Caller, Decision, FoldError, Moment, RecordId, Refusal, Refused, record::emit, text};
 use hansa_proto::register::{
     self as proto, CityImported, CityRow, IdentifierScheme, ImportOutcome, city_change::Change,
 };
@@ -53,18 +53,17 @@ pub fn import(before: Option<&City>, row: &CityRow, source: &str, caller: &Calle
     if before == Some(&next) {
         return Ok(Vec::new());
     }
-    happened(CityImported { row: Some(row.clone()), source: source.to_owned() })
+    emit(CityImported { row: Some(row.clone()), source: source.to_owned() })
 }
 
-/// What became of a row, for the answer.
+/// Returns the outcome of an accepted row. `before` is the city before the import; `is_changed` says whether the import changed it.
 #[must_use]
-pub fn outcome(before: Option<&City>, decision: &Decision<Change>, at: Moment) -> ImportOutcome {
-    match (before, decision) {
-        (_, Err(_)) => ImportOutcome::Refused,
-        (Some(city), Ok(_)) if kept(city) || city.ended(at.today()).is_some() => ImportOutcome::Kept,
-        (_, Ok(changes)) if changes.is_empty() => ImportOutcome::Unchanged,
-        (None, Ok(_)) => ImportOutcome::Created,
-        (Some(_), Ok(_)) => ImportOutcome::Updated,
+pub fn outcome(before: Option<&City>, is_changed: bool, at: Moment) -> ImportOutcome {
+    match before {
+        Some(city) if kept(city) || city.ended(at.today()).is_some() => ImportOutcome::Kept,
+        _ if !is_changed => ImportOutcome::Unchanged,
+        None => ImportOutcome::Created,
+        Some(_) => ImportOutcome::Updated,
     }
 }
 
@@ -78,9 +77,9 @@ impl City {
         self.own & fields::bit(field) != 0
     }
 
-    pub(super) fn imported(&mut self, imported: &CityImported, first: bool) -> Result<(), Misfit> {
+    pub(super) fn imported(&mut self, imported: &CityImported, first: bool) -> Result<(), FoldError> {
         let row = imported.row.clone().unwrap_or_default();
-        self.take(&row, first).map_err(|refusal| Misfit(refusal.message))?;
+        self.take(&row, first).map_err(|refusal| FoldError(refusal.message))?;
         if first {
             self.source.clone_from(&imported.source);
         }
@@ -95,9 +94,9 @@ impl City {
         let from = as_city(row);
         for field in TOLD {
             // Each is checked even where it is not taken, so that a bad row is refused whatever the city holds.
-            fields::apply(&mut Self::blank(self.steward), field, &from)?;
+            Self::blank(self.steward).apply(field, &from)?;
             if tells(field, row) && !self.is_own(field) {
-                fields::apply(self, field, &from)?;
+                self.apply(field, &from)?;
             }
         }
         if first {

@@ -76,7 +76,7 @@ fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
         Command::Join => join(city, mayor().tenant, by, now()),
         Command::Merge(on) => {
             let into = Run::imported("2", "other");
-            let predecessors = vec![rights::city_name(id("1"))];
+            let predecessors = vec![names::city_name(id("1"))];
             let command = MergeCitiesRequest { predecessors, effective_date: day(*on), ..Default::default() };
             let cities = BTreeMap::from([(id("1"), city.clone())]);
             succession::part(succession::merge((id("2"), into.city()), &cities, &command, by), id("1"))
@@ -112,7 +112,7 @@ proptest! {
             let city = run.city();
             let bytes = postcard::to_stdvec(city).unwrap();
             prop_assert_eq!(&postcard::from_bytes::<City>(&bytes).unwrap(), city);
-            let at_the_end = city.as_of(NaiveDate::MAX);
+            let at_the_end = city.as_of(chrono::NaiveDate::MAX);
             prop_assert_eq!(at_the_end.as_ref(), Some(city));
             agrees(&run)?;
         }

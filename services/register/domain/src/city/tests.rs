@@ -3,12 +3,12 @@
 
 use super::*;
 use crate::{fact, succession, term};
-use chrono::DateTime;
-use hansa_kernel::{AssuranceLevel, PersonId, Role};
+use chrono::{DateTime, NaiveDate};
+use hansa_kernel::{AssuranceLevel, PersonId, Record, RecordName, Role, Stamp};
 use hansa_proto::register::{
-    CityRow, DeleteCityRequest, EndTermRequest, Fact as FactMessage, GlobalDesignation, Identifier, ImportOutcome,
-    Location, MayorTerm, MergeCitiesRequest, RecordTermRequest, SetFactRequest, SplitCityRequest, SuccessionKind,
-    TermEnd,
+    CityRow, CityTier, DeleteCityRequest, EndTermRequest, Fact as FactMessage, GlobalDesignation, Identifier,
+    ImportOutcome, Location, MayorTerm, MergeCitiesRequest, RecordTermRequest, SetFactRequest, SplitCityRequest,
+    SuccessionKind, TermEnd,
 };
 use hansa_proto::types::LocalizedText;
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ impl Run {
     pub(super) fn take(&mut self, decision: Decision<Change>, by: &Caller) -> Result<usize, Refusal> {
         let changes = decision?;
         let many = changes.len();
-        for happened in changes {
+        for emitted in changes {
             let stamp = Stamp {
                 version: self.history.len() as u64 + 1,
                 at: now().now,
@@ -87,8 +87,8 @@ impl Run {
                 party: None,
                 level: AssuranceLevel::Host,
             };
-            self.state = Some(City::fold(self.state.take(), &happened.change, &stamp).unwrap());
-            self.history.push((happened.change, stamp));
+            self.state = Some(City::fold(self.state.take(), &emitted.change, &stamp).unwrap());
+            self.history.push((emitted.change, stamp));
         }
         Ok(many)
     }
@@ -118,12 +118,12 @@ fn every_field_that_can_be_written_is_one_of_the_contract_and_has_a_bit_of_its_o
     let run = Run::imported("1", "Lyon");
     let shown = run.city().resource(&RecordName::new("cities", id("1")), "");
     for field in fields::WRITABLE {
-        fields::apply(&mut run.city().clone(), field, &shown).unwrap();
+        run.city().clone().apply(field, &shown).unwrap();
         assert!(proto::City::default().copy_field(field, &shown), "{field}");
     }
     let bits = fields::WRITABLE.iter().fold(fields::NAME, |bits, field| bits | fields::bit(field));
     assert_eq!(bits.count_ones() as usize, fields::WRITABLE.len() + 1);
-    assert!(fields::apply(&mut run.city().clone(), "display_name", &shown).is_err());
+    assert!(run.city().clone().apply("display_name", &shown).is_err());
 }
 
 #[test]
@@ -141,8 +141,8 @@ fn pl_8_a_city_that_was_an_error_is_deleted_and_no_other() {
 
     let cities = BTreeMap::from([(id("2"), Run::imported("2", "Vaise").state.unwrap())]);
     let merging = MergeCitiesRequest {
-        name: rights::city_name(id("1")),
-        predecessors: vec![rights::city_name(id("2"))],
+        name: names::city_name(id("1")),
+        predecessors: vec![names::city_name(id("2"))],
         effective_date: on(2025, 1, 1),
         ..Default::default()
     };
@@ -182,14 +182,15 @@ fn ct_10_an_import_twice_changes_nothing_and_never_what_was_written_by_hand() {
     let mut run = Run::imported("1", "Lyon");
     let again = |run: &Run, row: &CityRow| import(run.state.as_ref(), row, "GeoNames later", &steward(), now());
     assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]));
-    assert_eq!(outcome(run.state.as_ref(), &Ok(vec![]), now()), ImportOutcome::Unchanged);
+    assert_eq!(outcome(run.state.as_ref(), false, now()), ImportOutcome::Unchanged);
 
     let decision = rename(run.city(), &renaming("Lugdunum", None), &steward(), now());
     run.take(decision, &steward()).unwrap();
     assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]), "the name is the city's own");
 
     let decision = again(&run, &CityRow { population: 520_000, admin1: String::new(), ..row("1", "Lyon") });
-    assert_eq!(outcome(run.state.as_ref(), &decision, now()), ImportOutcome::Updated);
+    assert!(decision.as_ref().is_ok_and(|changes| !changes.is_empty()));
+    assert_eq!(outcome(run.state.as_ref(), true, now()), ImportOutcome::Updated);
     run.take(decision, &steward()).unwrap();
     assert_eq!(
         (run.city().population, run.city().admin1.as_str(), run.city().display_name()),
@@ -199,7 +200,7 @@ fn ct_10_an_import_twice_changes_nothing_and_never_what_was_written_by_hand() {
     let run = run.joined();
     let decision = again(&run, &CityRow { population: 1, ..row("1", "Lyon") });
     assert_eq!(decision, Ok(vec![]));
-    assert_eq!(outcome(run.state.as_ref(), &decision, now()), ImportOutcome::Kept);
+    assert_eq!(outcome(run.state.as_ref(), false, now()), ImportOutcome::Kept);
     assert_eq!(import(None, &row("2", "X"), "s", &mayor(), now()).unwrap_err().rule, "CT-10");
 }
 
@@ -252,7 +253,7 @@ fn ct_11_a_renamed_city_answers_by_the_name_of_the_day() {
 fn ct_11_merged_cities_end_and_their_records_follow_the_successor() {
     let cities: BTreeMap<_, _> = ["a", "b"].map(|key| (id(key), Run::imported(key, key).city().clone())).into();
     let into = Run::imported("c", "c");
-    let names = cities.keys().map(|id| rights::city_name(*id)).collect();
+    let names = cities.keys().map(|id| names::city_name(*id)).collect();
     let command = MergeCitiesRequest { predecessors: names, effective_date: on(2024, 1, 1), ..Default::default() };
     let all = succession::merge((id("c"), into.city()), &cities, &command, &steward()).unwrap();
     assert_eq!(all.len(), 3);
@@ -264,14 +265,14 @@ fn ct_11_merged_cities_end_and_their_records_follow_the_successor() {
     assert!(ended.as_of(ymd(2023, 12, 31)).unwrap().successions.is_empty());
     let refusal = rename(ended, &renaming("z", None), &steward(), now()).unwrap_err();
     assert_eq!(refusal.rule, "CT-11");
-    assert!(refusal.help.contains(&rights::city_name(id("c"))));
+    assert!(refusal.help.contains(&names::city_name(id("c"))));
     assert_eq!(import(Some(ended), &row("a", "z"), "s", &steward(), now()), Ok(vec![]));
 
     let again = succession::merge((id("c"), &after[&id("c")]), &after, &command, &steward()).unwrap();
     assert!(again.iter().all(|(_, changes)| changes.is_empty()), "sent twice, it has effect once");
-    let back = MergeCitiesRequest { predecessors: vec![rights::city_name(id("c"))], ..command.clone() };
+    let back = MergeCitiesRequest { predecessors: vec![names::city_name(id("c"))], ..command.clone() };
     assert_eq!(succession::merge((id("a"), ended), &after, &back, &steward()).unwrap_err().rule, "CT-11");
-    let own = MergeCitiesRequest { predecessors: vec![rights::city_name(id("c"))], ..command.clone() };
+    let own = MergeCitiesRequest { predecessors: vec![names::city_name(id("c"))], ..command.clone() };
     assert_eq!(succession::merge((id("c"), &after[&id("c")]), &after, &own, &steward()).unwrap_err().rule, "CT-11");
     let refusal = succession::merge((id("c"), into.city()), &cities, &command, &mayor()).unwrap_err();
     assert_eq!((refusal.rule, refusal.missing.len()), ("CT-10", 2));
@@ -280,7 +281,7 @@ fn ct_11_merged_cities_end_and_their_records_follow_the_successor() {
 pub(super) fn follow(
     cities: &BTreeMap<RecordId, City>,
     into: &Run,
-    all: Vec<(RecordId, Vec<Happened<Change>>)>,
+    all: Vec<(RecordId, Vec<Emitted<Change>>)>,
 ) -> BTreeMap<RecordId, City> {
     let mut out = cities.clone();
     out.insert(id("c"), into.city().clone());
@@ -296,7 +297,7 @@ pub(super) fn follow(
 fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
     let city = Run::imported("c", "c");
     let parts: BTreeMap<_, _> = ["a", "b"].map(|key| (id(key), Run::imported(key, key).city().clone())).into();
-    let successors: Vec<_> = parts.keys().map(|id| rights::city_name(*id)).collect();
+    let successors: Vec<_> = parts.keys().map(|id| names::city_name(*id)).collect();
     let ends = SplitCityRequest {
         successors: successors.clone(),
         heir: successors[0].clone(),
@@ -320,9 +321,9 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
 
     for bad in [
         SplitCityRequest { successors: successors[..1].to_vec(), ..ends.clone() },
-        SplitCityRequest { heir: rights::city_name(id("x")), ..ends.clone() },
-        SplitCityRequest { successors: vec![rights::city_name(id("x"))], ..goes_on.clone() },
-        SplitCityRequest { successors: vec![rights::city_name(id("c"))], ..goes_on },
+        SplitCityRequest { heir: names::city_name(id("x")), ..ends.clone() },
+        SplitCityRequest { successors: vec![names::city_name(id("x"))], ..goes_on.clone() },
+        SplitCityRequest { successors: vec![names::city_name(id("c"))], ..goes_on },
     ] {
         assert_eq!(split(&bad).unwrap_err().rule, "CT-11");
     }
@@ -421,10 +422,7 @@ fn ct_2_entries_and_updates_keep_tiers_in_place() {
     assert_eq!(update(run.city(), id("7"), &command, &none, &steward(), now()), Ok(vec![]));
     let command = updating(city(CityTier::Municipality), &["display_name"]);
     assert!(
-        update(run.city(), id("7"), &command, &none, &steward(), now())
-            .unwrap_err()
-            .help
-            .contains("calls of their own")
+        update(run.city(), id("7"), &command, &none, &steward(), now()).unwrap_err().help.contains("their own rpcs")
     );
 }
 

@@ -20,7 +20,7 @@ fn city(joined: bool) -> (RecordId, City) {
 fn asking(office: proto::Office, paths: &[&str]) -> UpdateOfficeRequest {
     let id = city(true).0;
     let name = RecordName::new(Offices::COLLECTION, id_of(id)).to_string();
-    let office = proto::Office { name, city: rights::city_name(id), ..office };
+    let office = proto::Office { name, city: names::city_name(id), ..office };
     let paths = paths.iter().map(ToString::to_string).collect();
     UpdateOfficeRequest { office: Some(office), update_mask: Some(FieldMask { paths }), ..Default::default() }
 }
@@ -48,7 +48,7 @@ fn ct_5_an_office_is_written_by_its_city_alone_once_it_has_joined() {
         level: AssuranceLevel::Host,
     };
     let written = Office::fold(None, &changes[0].change, &stamp).unwrap();
-    assert_eq!((written.owner(), written.get().city.clone()), (caller(2).tenant, rights::city_name(id)));
+    assert_eq!((written.owner(), written.get().city.clone()), (caller(2).tenant, names::city_name(id)));
     assert_eq!(written.relation(&caller(3)), Relation::Stranger);
     assert_eq!(update(Some(&written), (id, &joined), &command, &caller(2)), Ok(vec![]));
     let bytes = postcard::to_stdvec(&written).unwrap();

@@ -43,7 +43,7 @@ const HOST: Host = Host { public_key: &[7; 32], home_node: "nodes/a" };
 #[test]
 fn ct_10_a_citys_tenant_takes_its_entry_over() {
     let (id, city) = lyon();
-    let command = asking(TenantKind::City, "", &rights::city_name(id));
+    let command = asking(TenantKind::City, "", &names::city_name(id));
     let founding = create(&command, Some((id, &city)), HOST, &steward(), now()).unwrap();
     assert_eq!(founding.id, TenantId::from_key(&[7; 32]));
     let tenant = Tenant::fold(None, &founding.tenant[0].change, &stamp(1)).unwrap();
@@ -62,7 +62,7 @@ fn ct_10_a_citys_tenant_takes_its_entry_over() {
 #[test]
 fn pl_1_a_tenant_is_of_one_kind_and_only_a_city_names_a_city() {
     let (id, city) = lyon();
-    let name = rights::city_name(id);
+    let name = names::city_name(id);
     let ask = |command| create(&command, Some((id, &city)), HOST, &steward(), now());
     let secretariat = ask(asking(TenantKind::Secretariat, "A network", "")).unwrap();
     assert!(secretariat.city.is_none());
@@ -81,14 +81,14 @@ fn pl_5_the_host_replaces_a_key_that_it_holds_and_the_id_stays() {
     let founding = create(&asking(TenantKind::Secretariat, "A network", ""), None, HOST, &steward(), now()).unwrap();
     let tenant = Tenant::fold(None, &founding.tenant[0].change, &stamp(1)).unwrap();
     let new = Host { public_key: &[8; 32], ..HOST };
-    let happened = rotate_key(&tenant, HOST.public_key, new, now()).unwrap();
-    let rotated = Tenant::fold(Some(tenant.clone()), &happened[0].change, &stamp(2)).unwrap();
+    let emitted = rotate_key(&tenant, HOST.public_key, new, now()).unwrap();
+    let rotated = Tenant::fold(Some(tenant.clone()), &emitted[0].change, &stamp(2)).unwrap();
     assert_eq!((rotated.key(), rotated.owner()), (Some([8; 32]), founding.id));
     let log = rotated.resource(&RecordName::new("tenants", RecordId(founding.id.0)), "").identity_log;
     assert_eq!((log.len(), log[1].sequence, log[1].act()), (2, 2, IdentityAct::Rotated));
     let stale = rotate_key(&rotated, HOST.public_key, new, now()).unwrap_err();
     assert_eq!(stale.reason, Reason::Stale, "another was faster");
-    assert!(Tenant::fold(Some(rotated.clone()), &happened[0].change, &stamp(3)).is_err(), "a key comes once");
+    assert!(Tenant::fold(Some(rotated.clone()), &emitted[0].change, &stamp(3)).is_err(), "a key comes once");
     let mut full = rotated.clone();
     full.log = vec![rotated.log[1].clone(); IDENTITY_ENTRIES];
     assert_eq!(rotate_key(&full, &[8; 32], HOST, now()).unwrap_err().reason, Reason::Limit);

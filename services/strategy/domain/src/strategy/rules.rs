@@ -6,7 +6,7 @@ use chrono::{Days, NaiveDate};
 use hansa_kernel::{
     AssuranceLevel, Caller, Decision, Moment, Reason, Record as _, RecordId, RecordName, Refusal, Refused, Role,
     TenantId, mask,
-    record::{Happened, happened, tombstone},
+    record::{Emitted, emit, tombstone},
     text, time,
 };
 use hansa_proto::{
@@ -28,7 +28,7 @@ pub const ELECTION_YEARS: u32 = 10;
 
 /// What a draft is begun on, from the service's own copies and settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ground {
+pub struct DraftFacts {
     /// The tenant whose city it is; `None` where no such city has joined.
     pub city_tenant: Option<TenantId>,
     /// Months of validity after the election; `GRACE_MONTHS` by default.
@@ -39,11 +39,11 @@ pub struct Ground {
 ///
 /// # Errors
 /// Where the city is not the caller's, the caller does not draft, or a text is malformed.
-pub fn create(command: &CreateStrategyRequest, id: RecordId, ground: Ground, caller: &Caller) -> Decision<Change> {
+pub fn create(command: &CreateStrategyRequest, id: RecordId, facts: DraftFacts, caller: &Caller) -> Decision<Change> {
     let given = command.strategy.as_ref().ok_or_else(|| Refusal::field("strategy", "is required"))?;
     let city = RecordName::parse(&given.city, "cities", "strategy.city")?;
     drafts(caller)?;
-    if ground.city_tenant != Some(caller.tenant) {
+    if facts.city_tenant != Some(caller.tenant) {
         return Err(Refusal::not_permitted(format!("{city} is not your city"))
             .under("ST-1")
             .help("A strategy is drafted by the city's own office. Join as that city first."));
@@ -54,10 +54,10 @@ pub fn create(command: &CreateStrategyRequest, id: RecordId, ground: Ground, cal
     for field in TEXT_FIELDS {
         strategy.copy_field(field, given);
     }
-    happened(proto::StrategyCreated {
+    emit(proto::StrategyCreated {
         tenant: caller.tenant.name(),
         strategy: Some(strategy),
-        grace_months: i32::try_from(ground.grace_months).unwrap_or(i32::MAX),
+        grace_months: i32::try_from(facts.grace_months).unwrap_or(i32::MAX),
     })
 }
 
@@ -76,7 +76,7 @@ pub fn update(state: &Strategy, command: &UpdateStrategyRequest, caller: &Caller
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    happened(proto::StrategyUpdated { strategy: Some(strategy), update_mask: Some(prost_types::FieldMask { paths }) })
+    emit(proto::StrategyUpdated { strategy: Some(strategy), update_mask: Some(prost_types::FieldMask { paths }) })
 }
 
 /// Gives a draft up (PL-8).
@@ -103,7 +103,7 @@ pub fn put_goal(state: &Strategy, command: &PutGoalRequest, caller: &Caller) -> 
         None if state.goals().count() >= GOALS => {
             Err(too_many("ST-3", format!("a strategy has at most {GOALS} goals"), "Remove a goal, or merge some."))
         }
-        _ => happened(proto::GoalPut { goal: Some(goal.to_proto()) }),
+        _ => emit(proto::GoalPut { goal: Some(goal.to_proto()) }),
     }
 }
 
@@ -117,7 +117,7 @@ pub fn remove_goal(state: &Strategy, command: &RemoveGoalRequest, caller: &Calle
     if state.goal(&command.goal).is_none() {
         return Err(no_goal(state, &command.goal).under("ST-3"));
     }
-    happened(proto::GoalRemoved { goal: command.goal.clone() })
+    emit(proto::GoalRemoved { goal: command.goal.clone() })
 }
 
 /// Puts a tool in the service of goals, or replaces its link, also once the strategy is adopted (ST-4).
@@ -137,7 +137,7 @@ pub fn link_tool(state: &Strategy, command: &LinkToolRequest, caller: &Caller) -
         None if state.tools().count() >= TOOLS => {
             Err(too_many("ST-4", format!("a strategy links at most {TOOLS} tools"), "Unlink a tool that has ended."))
         }
-        _ => happened(proto::ToolLinked { link: Some(link.to_proto()) }),
+        _ => emit(proto::ToolLinked { link: Some(link.to_proto()) }),
     }
 }
 
@@ -153,7 +153,7 @@ pub fn unlink_tool(state: &Strategy, command: &UnlinkToolRequest, caller: &Calle
         let what = format!("{} serves no goal of {}", command.tool, state.name);
         return Err(Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy for the tools it links."));
     }
-    happened(proto::ToolUnlinked { tool: command.tool.clone() })
+    emit(proto::ToolUnlinked { tool: command.tool.clone() })
 }
 
 /// Adopts a draft for mayor and council (ST-1, ST-3). `election` is the next municipal election as the city's public entry
@@ -188,7 +188,7 @@ pub fn adopt(
     };
     let change = proto::StrategyAdopted { adoption: Some(adoption), valid_until: Some(time::date(valid_until)) };
     let level = if role == Role::Mayor { AssuranceLevel::Host } else { AssuranceLevel::Recorded };
-    Ok(vec![Happened::at_level(change, None, level)])
+    Ok(vec![Emitted::at_level(change, None, level)])
 }
 
 /// Lets a newer adopted strategy of the city take the place of this one (ST-1). Nothing happens where this one is a draft,
@@ -202,7 +202,7 @@ pub fn supersede(state: &Strategy, by: &str) -> Decision<Change> {
         return Ok(Vec::new());
     }
     let change = proto::StrategySuperseded { by: by.to_owned() };
-    Ok(vec![Happened::at_level(change, Some(state.tenant), AssuranceLevel::Host)])
+    Ok(vec![Emitted::at_level(change, Some(state.tenant), AssuranceLevel::Host)])
 }
 
 fn drafts(caller: &Caller) -> Refused<()> {

@@ -40,8 +40,8 @@ fn officer() -> Caller {
     caller(Role::IrOfficer)
 }
 
-fn ground() -> Ground {
-    Ground { city_tenant: Some(TENANT), grace_months: GRACE_MONTHS }
+fn facts() -> DraftFacts {
+    DraftFacts { city_tenant: Some(TENANT), grace_months: GRACE_MONTHS }
 }
 
 fn agreement(n: u32) -> String {
@@ -49,8 +49,8 @@ fn agreement(n: u32) -> String {
 }
 
 fn fold(mut state: Option<Strategy>, decision: Decision<Change>) -> Strategy {
-    for happened in decision.unwrap() {
-        state = Some(Strategy::fold(state, &happened.change, &stamp(1)).unwrap());
+    for emitted in decision.unwrap() {
+        state = Some(Strategy::fold(state, &emitted.change, &stamp(1)).unwrap());
     }
     state.unwrap()
 }
@@ -90,7 +90,7 @@ fn adoption() -> AdoptStrategyRequest {
 }
 
 pub(crate) fn draft() -> Strategy {
-    let state = fold(None, create(&begin(), RecordId::from_source("test", "strategy"), ground(), &officer()));
+    let state = fold(None, create(&begin(), RecordId::from_source("test", "strategy"), facts(), &officer()));
     let state = fold(Some(state.clone()), put_goal(&state, &put("peace", GoalAim::ConflictPrevention), &officer()));
     fold(Some(state.clone()), put_goal(&state, &put("schools", GoalAim::BetterServices), &officer()))
 }
@@ -107,19 +107,19 @@ fn st_1_a_draft_is_begun_by_the_office_of_the_city_alone() {
     assert_eq!(state.name(), format!("strategies/{id}"));
     assert_eq!((state.state(), state.owner(), state.due()), (StrategyState::Draft, TENANT, None));
     assert_eq!(state.audience(), Audience::of([TENANT]));
-    let not_mine = Ground { city_tenant: Some(TenantId(Uuid::from_u128(9))), ..ground() };
-    for (ground, caller, reason) in [
+    let not_mine = DraftFacts { city_tenant: Some(TenantId(Uuid::from_u128(9))), ..facts() };
+    for (facts, caller, reason) in [
         (not_mine, officer(), Reason::NotPermitted),
-        (Ground { city_tenant: None, ..ground() }, officer(), Reason::NotPermitted),
-        (ground(), caller(Role::Observer), Reason::NotPermitted),
+        (DraftFacts { city_tenant: None, ..facts() }, officer(), Reason::NotPermitted),
+        (facts(), caller(Role::Observer), Reason::NotPermitted),
     ] {
-        let refusal = create(&begin(), id, ground, &caller).unwrap_err();
+        let refusal = create(&begin(), id, facts, &caller).unwrap_err();
         assert_eq!((refusal.rule, refusal.reason), ("ST-1", reason));
         assert!(!refusal.help.is_empty());
     }
     let mut untitled = begin();
     untitled.strategy.as_mut().unwrap().title.clear();
-    assert_eq!(create(&untitled, id, ground(), &officer()).unwrap_err().missing[0].subject, "strategy.title");
+    assert_eq!(create(&untitled, id, facts(), &officer()).unwrap_err().missing[0].subject, "strategy.title");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn st_1_what_is_output_only_does_not_enter_a_draft() {
     strategy.state = StrategyState::Adopted as i32;
     strategy.goals = vec![goal("x", GoalAim::BetterServices)];
     strategy.grace_months = 999;
-    let state = fold(None, create(&command, RecordId::from_source("a", "b"), ground(), &officer()));
+    let state = fold(None, create(&command, RecordId::from_source("a", "b"), facts(), &officer()));
     assert_eq!((state.state(), state.goals().count()), (StrategyState::Draft, 0));
     assert_eq!(state.to_proto().grace_months, 6);
 }
@@ -221,7 +221,7 @@ fn st_1_mayor_and_council_adopt_until_the_election_and_a_grace_period() {
 
 #[test]
 fn st_1_the_grace_period_is_a_setting_fixed_at_creation() {
-    let short = Ground { grace_months: 2, ..ground() };
+    let short = DraftFacts { grace_months: 2, ..facts() };
     let mut state = fold(None, create(&begin(), RecordId::from_source("a", "b"), short, &officer()));
     for (id, aim) in [("a", GoalAim::GlobalChallenges), ("b", GoalAim::BetterServices)] {
         state.put(Goal::parse("goal", &goal(id, aim)).unwrap());
@@ -240,8 +240,8 @@ fn st_1_the_clerk_records_an_adoption_made_on_paper() {
     let refusal = adopt(&draft(), &command, Some(election()), &clerk, now()).unwrap_err();
     assert_eq!(refusal.missing[0].subject, "mayor_date");
     command.mayor_date = Some(time::date(day(2025, 5, 21)));
-    let happened = adopt(&draft(), &command, Some(election()), &clerk, now()).unwrap();
-    assert_eq!(happened[0].level, AssuranceLevel::Recorded);
+    let emitted = adopt(&draft(), &command, Some(election()), &clerk, now()).unwrap();
+    assert_eq!(emitted[0].level, AssuranceLevel::Recorded);
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn st_1_an_adoption_is_refused_with_what_is_missing() {
 
 #[test]
 fn st_3_a_strategy_without_values_or_interests_is_not_adopted() {
-    let empty = fold(None, create(&begin(), RecordId::from_source("a", "b"), ground(), &officer()));
+    let empty = fold(None, create(&begin(), RecordId::from_source("a", "b"), facts(), &officer()));
     let with = |aim| fold(Some(empty.clone()), put_goal(&empty, &put("one", aim), &officer()));
     for (state, missing) in [
         (empty.clone(), vec!["GOAL_KIND_VALUE", "GOAL_KIND_INTEREST"]),
@@ -328,7 +328,7 @@ fn st_1_a_new_one_supersedes() {
 
 #[test]
 fn a_change_out_of_order_does_not_fit() {
-    let created = create(&begin(), RecordId::from_source("a", "b"), ground(), &officer()).unwrap().remove(0).change;
+    let created = create(&begin(), RecordId::from_source("a", "b"), facts(), &officer()).unwrap().remove(0).change;
     assert!(Strategy::fold(Some(draft()), &created, &stamp(2)).is_err());
     assert!(Strategy::fold(None, &proto::StrategyLapsed::default().into(), &stamp(1)).is_err());
     assert!(Strategy::fold(Some(draft()), &proto::StrategyLapsed::default().into(), &stamp(2)).is_err());
@@ -394,7 +394,7 @@ proptest! {
 
     #[test]
     fn any_history_folds_again_to_the_same_state(acts in prop::collection::vec(any_act(), 0..40)) {
-        let first = create(&begin(), RecordId::from_source("test", "s"), ground(), &officer()).unwrap();
+        let first = create(&begin(), RecordId::from_source("test", "s"), facts(), &officer()).unwrap();
         let mut history: Vec<Change> = first.into_iter().map(|h| h.change).collect();
         let mut state = Strategy::fold(None, &history[0], &stamp(1)).unwrap();
         for act in &acts {
@@ -404,7 +404,7 @@ proptest! {
                     prop_assert!(!refusal.message.is_empty() && !refusal.rule.is_empty());
                     prop_assert_eq!(&state, &before);
                 }
-                Ok(happened) => for h in happened {
+                Ok(emitted) => for h in emitted {
                     state = Strategy::fold(Some(state), &h.change, &stamp(1)).unwrap();
                     history.push(h.change);
                 }

@@ -1,0 +1,358 @@
+//! The state of a city, and how changes fold into it (CT-1, CT-2, CT-4, CT-10, CT-11, CT-13).
+//!
+//! A register has many imported cities, so the state of one is small: what is unknown takes no space.
+
+use super::{
+    fields,
+    values::{Fact, FormerName, Succession, Term, latest, put},
+};
+use crate::{
+    date::{folded, folded_if_any},
+    names,
+    size::{self, Designation},
+};
+use chrono::NaiveDate;
+use hansa_kernel::{
+    Audience, Caller, FoldError, IntoResource, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId, time,
+};
+use hansa_proto::register::{
+    self as proto, CityJoined, CityRenamed, CityTier, CityUpdated, IdentifierScheme, TermEnd, TermRecorded,
+    city_change::Change,
+};
+use serde::{Deserialize, Serialize};
+
+/// How many terms a city's state keeps; older ones stay in its history.
+const TERMS: usize = 50;
+
+/// A city. Its fields cannot be written but by the fold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct City {
+    pub(crate) steward: TenantId,
+    pub(crate) tenant: Option<(TenantId, NaiveDate)>,
+    pub(crate) display_name: String,
+    pub(crate) country: String,
+    pub(crate) admin1: String,
+    pub(crate) tier: CityTier,
+    pub(crate) parent: Option<RecordId>,
+    pub(crate) constituents: Vec<RecordId>,
+    pub(crate) population: u64,
+    pub(crate) agglomeration: u64,
+    pub(crate) global: Option<Designation>,
+    /// Latitude and longitude in hundred-thousandths of a degree.
+    pub(crate) location: Option<(i32, i32)>,
+    pub(crate) time_zone: String,
+    pub(crate) identifiers: Vec<(IdentifierScheme, String)>,
+    pub(crate) alternative_names: Vec<String>,
+    pub(crate) former_names: Vec<FormerName>,
+    pub(crate) terms: Vec<Term>,
+    pub(crate) next_election: Option<NaiveDate>,
+    pub(crate) facts: Vec<Fact>,
+    pub(crate) successions: Vec<Succession>,
+    pub(crate) founded: Option<NaiveDate>,
+    pub(crate) linked: bool,
+    pub(crate) source: String,
+    /// Fields that were written by hand, one bit each: imports leave them alone.
+    pub(super) own: u32,
+}
+
+impl City {
+    pub(crate) fn blank(steward: TenantId) -> Self {
+        Self {
+            steward,
+            tenant: None,
+            display_name: String::new(),
+            country: String::new(),
+            admin1: String::new(),
+            tier: CityTier::Municipality,
+            parent: None,
+            constituents: Vec::new(),
+            population: 0,
+            agglomeration: 0,
+            global: None,
+            location: None,
+            time_zone: String::new(),
+            identifiers: Vec::new(),
+            alternative_names: Vec::new(),
+            former_names: Vec::new(),
+            terms: Vec::new(),
+            next_election: None,
+            facts: Vec::new(),
+            successions: Vec::new(),
+            founded: None,
+            linked: true,
+            source: String::new(),
+            own: 0,
+        }
+    }
+
+    /// Its name now.
+    #[must_use]
+    pub fn display_name(&self) -> &str {
+        &self.display_name
+    }
+
+    /// ISO 3166-1 alpha-2.
+    #[must_use]
+    pub fn country(&self) -> &str {
+        &self.country
+    }
+
+    /// What kind of government it is.
+    #[must_use]
+    pub fn tier(&self) -> CityTier {
+        self.tier
+    }
+
+    /// The city's own tenant, once it has joined.
+    #[must_use]
+    pub fn tenant(&self) -> Option<TenantId> {
+        self.tenant.map(|(tenant, _)| tenant)
+    }
+
+    /// Residents within the boundary; 0 where not known.
+    #[must_use]
+    pub fn population(&self) -> u64 {
+        self.population
+    }
+
+    /// Whether it stands in a register.
+    #[must_use]
+    pub fn linked(&self) -> bool {
+        self.linked
+    }
+
+    /// The city as it was on a day; `None` before it came into being (CT-11).
+    #[must_use]
+    pub fn as_of(&self, day: NaiveDate) -> Option<Self> {
+        if self.founded.is_some_and(|founded| day < founded) {
+            return None;
+        }
+        let mut then = self.clone();
+        if let Some(former) = self.former_names.iter().find(|former| day < former.until) {
+            then.display_name.clone_from(&former.name);
+        }
+        then.former_names.retain(|former| former.until <= day);
+        then.terms.retain(|term| term.start <= day);
+        then.facts.retain(|fact| fact.as_of <= day);
+        then.successions.retain(|succession| succession.date <= day);
+        then.tenant = self.tenant.filter(|(_, joined)| *joined <= day);
+        then.global = self.global.clone().filter(|global| global.date() <= day);
+        Some(then)
+    }
+
+    /// As the contract shows it.
+    #[must_use]
+    pub fn resource(&self, name: &RecordName, etag: &str) -> proto::City {
+        proto::City {
+            name: name.to_string(),
+            etag: etag.to_owned(),
+            display_name: self.display_name.clone(),
+            country_code: self.country.clone(),
+            admin1: self.admin1.clone(),
+            tier: self.tier as i32,
+            parent: self.parent.map(names::city_name).unwrap_or_default(),
+            constituents: self.constituents.iter().map(|id| names::city_name(*id)).collect(),
+            population: self.population.cast_signed(),
+            agglomeration_population: self.agglomeration.cast_signed(),
+            size_class: size::class(self.population) as i32,
+            megacity: size::megacity(self.agglomeration),
+            global_designation: self.global.as_ref().map(Designation::to_proto),
+            location: self.location.map(|(latitude_e5, longitude_e5)| proto::Location { latitude_e5, longitude_e5 }),
+            time_zone: self.time_zone.clone(),
+            identifiers: fields::identifiers(&self.identifiers),
+            former_names: self.former_names.iter().map(FormerName::to_proto).collect(),
+            alternative_names: self.alternative_names.clone(),
+            terms: self.terms.iter().map(Term::to_proto).collect(),
+            next_election_date: self.next_election.map(time::date),
+            facts: self.facts.iter().map(Fact::to_proto).collect(),
+            successions: self.successions.iter().map(Succession::to_proto).collect(),
+            linked: self.linked,
+            tenant: self.tenant().map(TenantId::name).unwrap_or_default(),
+            joined_date: self.tenant.map(|(_, joined)| time::date(joined)),
+            source: self.source.clone(),
+            founded_date: self.founded.map(time::date),
+            office: names::office_name(name.id),
+        }
+    }
+
+    fn renamed(&mut self, renamed: &CityRenamed) -> Result<(), FoldError> {
+        let before = std::mem::replace(&mut self.display_name, renamed.display_name.clone());
+        if let Some(until) = folded_if_any(renamed.effective_date.as_ref())? {
+            self.former_names.push(FormerName { name: before, until });
+        }
+        self.own |= fields::NAME;
+        Ok(())
+    }
+
+    fn created(&mut self, city: &proto::City) -> Result<(), FoldError> {
+        self.display_name.clone_from(&city.display_name);
+        self.source.clone_from(&city.source);
+        self.own |= fields::NAME;
+        for field in fields::WRITABLE {
+            let before = self.clone();
+            self.apply(field, city).map_err(|refusal| FoldError(refusal.message))?;
+            if *self != before {
+                self.own |= fields::bit(field);
+            }
+        }
+        Ok(())
+    }
+
+    fn updated(&mut self, updated: &CityUpdated) -> Result<(), FoldError> {
+        let city = updated.city.clone().unwrap_or_default();
+        for path in updated.update_mask.iter().flat_map(|mask| &mask.paths) {
+            self.apply(path, &city).map_err(|refusal| FoldError(refusal.message))?;
+            self.own |= fields::bit(path);
+        }
+        Ok(())
+    }
+
+    fn joined(&mut self, joined: &CityJoined, stamp: &Stamp) -> Result<(), FoldError> {
+        let tenant = TenantId::parse(&joined.tenant, "tenant").map_err(|refusal| FoldError(refusal.message))?;
+        if self.tenant.is_some() {
+            return Err(FoldError("the city has joined already".into()));
+        }
+        self.tenant = Some((tenant, stamp.at.date_naive()));
+        Ok(())
+    }
+}
+
+impl City {
+    /// Writes a field as `from` has it, checked by itself.
+    pub(super) fn apply(&mut self, path: &str, from: &proto::City) -> Refused<()> {
+        match path {
+            "country_code" => self.country = fields::country(&from.country_code)?,
+            "admin1" => self.admin1 = fields::short("city.admin1", &from.admin1, 20)?,
+            "tier" => self.tier = fields::tier(from.tier)?,
+            "parent" if from.parent.is_empty() => self.parent = None,
+            "parent" => self.parent = Some(names::city_id("city.parent", &from.parent)?),
+            "constituents" => self.constituents = fields::names("city.constituents", &from.constituents)?,
+            "population" => self.population = size::population("city.population", from.population)?,
+            "agglomeration_population" => {
+                self.agglomeration = size::population("city.agglomeration_population", from.agglomeration_population)?;
+            }
+            "global_designation" => self.global = fields::global(from)?,
+            "location" => self.location = from.location.as_ref().map(fields::location).transpose()?,
+            "time_zone" => self.time_zone = fields::time_zone(&from.time_zone)?,
+            "identifiers" => self.identifiers = fields::checked_identifiers(&from.identifiers)?,
+            "alternative_names" => self.alternative_names = fields::alternative_names(&from.alternative_names)?,
+            "next_election_date" => {
+                self.next_election = time::day_if_any("city.next_election_date", from.next_election_date.as_ref())?;
+            }
+            "founded_date" => self.founded = time::day_if_any("city.founded_date", from.founded_date.as_ref())?,
+            _ => return Err(Refusal::field(path, "is no field that can be written")),
+        }
+        Ok(())
+    }
+
+    /// The fact of a key that holds on a day.
+    #[must_use]
+    pub fn fact(&self, key: &str, day: NaiveDate) -> Option<&Fact> {
+        latest(&self.facts, key, day)
+    }
+
+    pub(crate) fn set(&mut self, fact: Fact) {
+        put(&mut self.facts, fact);
+    }
+
+    /// The term that runs on a day.
+    #[must_use]
+    pub fn term_on(&self, day: NaiveDate) -> Option<&Term> {
+        self.terms.iter().rev().find(|term| term.runs_on(day))
+    }
+
+    pub(crate) fn term_recorded(&mut self, recorded: &TermRecorded) -> Result<(), FoldError> {
+        let term = Term::fold(&recorded.term.clone().unwrap_or_default())?;
+        match self.terms.last_mut() {
+            Some(last) if term.start < last.start => return Err(FoldError("the term is older than the last".into())),
+            Some(last) if last.start == term.start => last.correct(term),
+            last => {
+                if let Some(last) = last {
+                    last.end = Some(last.end.map_or(term.start, |end| end.min(term.start)));
+                }
+                self.terms.push(term);
+            }
+        }
+        if self.terms.len() > TERMS {
+            self.terms.remove(0);
+        }
+        if let Some(next) = folded_if_any(recorded.next_election_date.as_ref())? {
+            self.next_election = Some(next);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn term_ended(&mut self, reason: TermEnd, date: NaiveDate) -> Result<(), FoldError> {
+        let term = self.terms.last_mut().ok_or_else(|| FoldError("no term has begun".into()))?;
+        (term.end, term.reason) = (Some(date), reason);
+        Ok(())
+    }
+
+    /// The succession by which the city is no more on the day.
+    #[must_use]
+    pub fn ended(&self, day: NaiveDate) -> Option<&Succession> {
+        self.end().filter(|end| end.date <= day)
+    }
+
+    /// The succession by which the city ends, also where that day lies ahead.
+    #[must_use]
+    pub fn end(&self) -> Option<&Succession> {
+        self.successions.iter().find(|succession| succession.heir.is_some())
+    }
+}
+
+impl IntoResource for City {
+    type Resource = proto::City;
+
+    fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::City {
+        self.resource(name, etag)
+    }
+}
+
+impl Record for City {
+    const COLLECTION: &'static str = names::CITIES;
+    const REVISION: u32 = 1;
+    type Change = Change;
+
+    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, FoldError> {
+        let first = before.is_none();
+        let mut city = match before {
+            Some(city) => city,
+            None => Self::blank(first_owner(stamp)?),
+        };
+        if first != (stamp.version == 1) || (first && !matches!(change, Change::Imported(_) | Change::Created(_))) {
+            return Err(FoldError("a city begins by an import or an entry".into()));
+        }
+        match change {
+            Change::Imported(imported) => city.imported(imported, first)?,
+            Change::Created(_) if !first => return Err(FoldError("the city was entered before".into())),
+            Change::Created(created) => city.created(&created.city.clone().unwrap_or_default())?,
+            Change::Updated(updated) => city.updated(updated)?,
+            Change::Renamed(renamed) => city.renamed(renamed)?,
+            Change::Merged(merged) => city.successions.push(Succession::merged(merged)?),
+            Change::Split(split) => city.successions.push(Succession::split(split)?),
+            Change::Succeeded(succeeded) => city.successions.push(Succession::succeeded(succeeded)?),
+            Change::Joined(joined) => city.joined(joined, stamp)?,
+            Change::TermRecorded(recorded) => city.term_recorded(recorded)?,
+            Change::TermEnded(ended) => city.term_ended(ended.end(), folded(ended.end_date.as_ref())?)?,
+            Change::FactSet(set) => city.set(Fact::fold(&set.fact.clone().unwrap_or_default())?),
+        }
+        Ok(city)
+    }
+
+    fn owner(&self) -> TenantId {
+        self.tenant().unwrap_or(self.steward)
+    }
+
+    fn audience(&self) -> Audience {
+        Audience::default().and_public(true)
+    }
+}
+
+/// The tenant for which a record was begun.
+pub(crate) fn first_owner(stamp: &Stamp) -> Result<TenantId, FoldError> {
+    match stamp.party {
+        Some(party) => Ok(party),
+        None => TenantId::parse(&stamp.actor.tenant, "actor.tenant").map_err(|refusal| FoldError(refusal.message)),
+    }
+}

@@ -1,0 +1,167 @@
+//! The values that the state of a city is made of: facts, terms, former names, mergers and splits. They fold from the
+//! contract's messages and convert back.
+
+use crate::{
+    date::{folded, folded_if_any},
+    names,
+};
+use chrono::NaiveDate;
+use hansa_kernel::{FoldError, RecordId, time};
+use hansa_proto::{
+    register::{self as proto, Accession, CityMerged, CitySplit, CitySucceeded, SuccessionKind, TermEnd},
+    types::LocalizedText,
+};
+use serde::{Deserialize, Serialize};
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What it is about.
+    pub key: String,
+    /// The value; empty where it is not known as of that day.
+    pub value: String,
+    /// Where it is from.
+    pub source: String,
+    /// The day of which it is true.
+    pub as_of: NaiveDate,
+}
+
+impl Fact {
+    pub(crate) fn fold(fact: &proto::Fact) -> Result<Self, FoldError> {
+        let as_of = folded(fact.as_of_date.as_ref())?;
+        Ok(Self { key: fact.key.clone(), value: fact.value.clone(), source: fact.source.clone(), as_of })
+    }
+
+    pub(crate) fn to_proto(&self) -> proto::Fact {
+        let as_of_date = Some(time::date(self.as_of));
+        proto::Fact { key: self.key.clone(), value: self.value.clone(), source: self.source.clone(), as_of_date }
+    }
+}
+
+/// The fact of a key that holds on a day: the latest not after it, unless that says unknown.
+#[must_use]
+pub fn latest<'a>(facts: &'a [Fact], key: &str, day: NaiveDate) -> Option<&'a Fact> {
+    let of_key = facts.iter().filter(|fact| fact.key == key && fact.as_of <= day);
+    of_key.max_by_key(|fact| fact.as_of).filter(|fact| !fact.value.is_empty())
+}
+
+/// Puts a fact in its place, over one of the same key and day.
+pub(crate) fn put(facts: &mut Vec<Fact>, fact: Fact) {
+    match facts.binary_search_by(|f| (f.key.as_str(), f.as_of).cmp(&(fact.key.as_str(), fact.as_of))) {
+        Ok(at) => facts[at] = fact,
+        Err(at) => facts.insert(at, fact),
+    }
+}
+
+/// A mayor's term. The name stands as a seal alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Term {
+    name: Vec<LocalizedText>,
+    accession: Accession,
+    /// First day in office.
+    pub start: NaiveDate,
+    /// The day on which it ends, where that is known.
+    pub end: Option<NaiveDate>,
+    /// Why it ended.
+    pub reason: TermEnd,
+}
+
+// The seals of a text are bytes: equality is total.
+impl Eq for Term {}
+
+impl Term {
+    pub(crate) fn fold(term: &proto::MayorTerm) -> Result<Self, FoldError> {
+        Ok(Self {
+            name: term.person_name.clone(),
+            accession: term.accession(),
+            start: folded(term.start_date.as_ref())?,
+            end: folded_if_any(term.end_date.as_ref())?,
+            reason: TermEnd::Unspecified,
+        })
+    }
+
+    pub(crate) fn to_proto(&self) -> proto::MayorTerm {
+        proto::MayorTerm {
+            person_name: self.name.clone(),
+            accession: self.accession as i32,
+            start_date: Some(time::date(self.start)),
+            end_date: self.end.map(time::date),
+            end: self.reason as i32,
+        }
+    }
+
+    /// Takes another record of the same term. An end that it does not name, or names too, stays with its reason.
+    pub(crate) fn correct(&mut self, by: Self) {
+        let kept = by.end.is_none() || by.end == self.end;
+        let (end, reason) = if kept { (self.end, self.reason) } else { (by.end, TermEnd::Unspecified) };
+        *self = Self { end, reason, ..by };
+    }
+
+    pub(crate) fn runs_on(&self, day: NaiveDate) -> bool {
+        self.start <= day && self.reason == TermEnd::Unspecified && self.end.is_none_or(|end| day <= end)
+    }
+}
+
+/// A name that a city bore.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerName {
+    /// The name.
+    pub name: String,
+    /// The first day on which the city bore another.
+    pub until: NaiveDate,
+}
+
+impl FormerName {
+    pub(crate) fn to_proto(&self) -> proto::FormerName {
+        proto::FormerName { display_name: self.name.clone(), until_date: Some(time::date(self.until)) }
+    }
+}
+
+/// A merger or split in which a city took part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Succession {
+    /// How.
+    pub kind: SuccessionKind,
+    /// The others.
+    pub cities: Vec<RecordId>,
+    /// What the city's records follow; `None` where it goes on.
+    pub heir: Option<RecordId>,
+    /// First day of the new order.
+    pub date: NaiveDate,
+}
+
+impl Succession {
+    pub(crate) fn merged(merged: &CityMerged) -> Result<Self, FoldError> {
+        let heir = id(&merged.successor)?;
+        let date = folded(merged.effective_date.as_ref())?;
+        Ok(Self { kind: SuccessionKind::MergedInto, cities: vec![heir], heir: Some(heir), date })
+    }
+
+    pub(crate) fn split(split: &CitySplit) -> Result<Self, FoldError> {
+        let heir = if split.heir.is_empty() { None } else { Some(id(&split.heir)?) };
+        let kind = if heir.is_some() { SuccessionKind::SplitInto } else { SuccessionKind::GaveOff };
+        Ok(Self { kind, cities: ids(&split.successors)?, heir, date: folded(split.effective_date.as_ref())? })
+    }
+
+    pub(crate) fn succeeded(succeeded: &CitySucceeded) -> Result<Self, FoldError> {
+        let date = folded(succeeded.effective_date.as_ref())?;
+        Ok(Self { kind: SuccessionKind::Succeeded, cities: ids(&succeeded.predecessors)?, heir: None, date })
+    }
+
+    pub(crate) fn to_proto(&self) -> proto::Succession {
+        proto::Succession {
+            kind: self.kind as i32,
+            cities: self.cities.iter().map(|id| names::city_name(*id)).collect(),
+            heir: self.heir.map(names::city_name).unwrap_or_default(),
+            effective_date: Some(time::date(self.date)),
+        }
+    }
+}
+
+fn id(name: &str) -> Result<RecordId, FoldError> {
+    names::city_id("city", name).map_err(|refusal| FoldError(refusal.message))
+}
+
+fn ids(names: &[String]) -> Result<Vec<RecordId>, FoldError> {
+    names.iter().map(|name| id(name)).collect()
+}
