@@ -13,7 +13,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Show what Hansa does on a sample of real cities, and leave the server up
-	$(CARGO) run --quiet -p hansa -- demo
+	$(CARGO) run -p hansa -- demo
 
 test: ## Run every test, with a real PostgreSQL and nats-server
 	$(PYTHON) tests/servers.py run -- $(CARGO) test --workspace
@@ -57,7 +57,7 @@ check-real: ## Import real data and check it: make check-real DATA=folder
 	$(PYTHON) tests/servers.py run -- sh -c '$(CARGO) run --quiet -p hansa -- check-real "$(DATA)" --database "$$DATABASE_URL" --nats "$$NATS_URL"'
 
 bench: ## Measure the program beside its floors: make bench, or make bench ONLY=Q-1,Q-3
-	$(CARGO) build --release --quiet -p hansa -p hansa-bench
+	$(CARGO) build --release -p hansa -p hansa-bench --features hansa/jemalloc
 	@PGBENCH="$$($(PYTHON) tests/servers.py tool pgbench)" $(PYTHON) tests/servers.py run -- \
 	"$${CARGO_TARGET_DIR:-target}/release/hansa-bench" $(if $(ONLY),--only $(ONLY))
 
@@ -72,7 +72,7 @@ trace: ## Draw docs/trace.svg anew, from the spans of a real run
 	TEST_TRACE="$(CURDIR)/docs/trace.svg" $(PYTHON) tests/servers.py run -- $(CARGO) test -p hansa --test tracing one_act
 
 bench-peer: ## Measure the program beside the same job written by hand in Python (RUNS, 5 by default)
-	$(CARGO) build --release --quiet -p hansa -p hansa-bench
+	$(CARGO) build --release -p hansa -p hansa-bench --features hansa/jemalloc
 	@test -x .servers/peer/bin/uvicorn || { $(PYTHON) -m venv .servers/peer && .servers/peer/bin/python -m pip install --quiet \
 	--disable-pip-version-check -r tests/peer/requirements.txt; }
 	@PGBENCH="$$($(PYTHON) tests/servers.py tool pgbench)" $(PYTHON) tests/servers.py run -- \

@@ -46,12 +46,12 @@ in_both_shapes!(
 
 /// What a reader has seen of a feed: where it is, and the versions of each record in the order in which they came.
 #[derive(Default)]
-struct Seen {
+struct Observed {
     position: u64,
     versions: BTreeMap<String, Vec<u64>>,
 }
 
-impl Seen {
+impl Observed {
     fn take(&mut self, feed: FeedChange) {
         assert!(feed.position > self.position, "positions grow: {} after {}", feed.position, self.position);
         self.position = feed.position;
@@ -71,7 +71,7 @@ impl Seen {
 }
 
 /// Reads on until it holds.
-async fn watch(caller: &Caller, service: &str, seen: &mut Seen, holds: impl Fn(&Seen) -> bool) {
+async fn watch(caller: &Caller, service: &str, seen: &mut Observed, holds: impl Fn(&Observed) -> bool) {
     let request = WatchChangesRequest { service: format!("services/{service}"), after_position: seen.position };
     let mut stream = caller.changes(service).watch_changes(request).await.unwrap().into_inner();
     let reading = async {
@@ -86,7 +86,7 @@ async fn watch(caller: &Caller, service: &str, seen: &mut Seen, holds: impl Fn(&
 }
 
 /// Reads on, page by page, until it holds.
-async fn list(caller: &Caller, service: &str, seen: &mut Seen, holds: impl Fn(&Seen) -> bool) {
+async fn list(caller: &Caller, service: &str, seen: &mut Observed, holds: impl Fn(&Observed) -> bool) {
     let deadline = std::time::Instant::now() + SOON;
     while !holds(seen) {
         assert!(std::time::Instant::now() < deadline, "what is waited for comes");
@@ -122,7 +122,7 @@ async fn two_cities(platform: &Platform) -> [City; 2] {
 
 async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform: Platform) {
     let [a, _] = two_cities(&platform).await;
-    let mut seen = Seen::default();
+    let mut seen = Observed::default();
     // Someone writes without a pause, until the program is gone.
     let (writer, city) = (a.mayor.clone(), a.city.clone());
     let writing = tokio::spawn(async move {
@@ -147,7 +147,7 @@ async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform
     let last = usize::try_from(last + 5).unwrap();
     watch(&mayor, "register", &mut seen, |seen| seen.count(&a.city) >= last).await;
     seen.whole(&a.city, last as u64);
-    let mut again = Seen::default();
+    let mut again = Observed::default();
     list(&mayor, "register", &mut again, |seen| seen.count(&a.city) >= last).await;
     assert_eq!(again.versions, seen.versions, "a page is what a stream is");
     platform.stop();
@@ -169,8 +169,8 @@ async fn pl1_a_feed_has_everything_that_many_write_at_once(mut platform: Platfor
         });
     }
     let names: Vec<String> = keys.iter().map(|key| cities::name(key)).collect();
-    let all = |seen: &Seen| names.iter().all(|name| seen.count(name) > usize::try_from(RENAMES).unwrap());
-    let (mut pages, mut stream) = (Seen::default(), Seen::default());
+    let all = |seen: &Observed| names.iter().all(|name| seen.count(name) > usize::try_from(RENAMES).unwrap());
+    let (mut pages, mut stream) = (Observed::default(), Observed::default());
     tokio::join!(list(&steward, "register", &mut pages, all), watch(&steward, "register", &mut stream, all));
     writers.join_all().await;
     for name in &names {
@@ -203,7 +203,7 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     // It follows its feed from before it is a party.
     let (follower, record) = (lyon.observer.clone(), name.clone());
     let following = tokio::spawn(async move {
-        let mut seen = Seen::default();
+        let mut seen = Observed::default();
         watch(&follower, "partnerships", &mut seen, |seen| seen.count(&record) >= 5).await;
         seen
     });
@@ -218,12 +218,12 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     };
     lyon.office.agreements().open_dialogue(request).await.unwrap();
     following.await.unwrap().whole(&name, 5);
-    let mut pages = Seen::default();
+    let mut pages = Observed::default();
     list(&lyon.observer, "partnerships", &mut pages, |seen| seen.count(&name) >= 5).await;
     pages.whole(&name, 5);
     assert_eq!(version(&lyon.observer, &name, "partnerships").await, 5);
     // The initiator saw each once as well, and Tunis none.
-    let mut own = Seen::default();
+    let mut own = Observed::default();
     list(&a.observer, "partnerships", &mut own, |seen| seen.count(&name) >= 5).await;
     own.whole(&name, 5);
     let request =

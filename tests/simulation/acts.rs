@@ -32,7 +32,7 @@ impl City {
 
 /// What is there to act on.
 #[derive(Clone)]
-pub struct Known {
+pub struct KnownRecords {
     pub steward: TenantId,
     pub cities: Vec<City>,
     pub agreements: Vec<String>,
@@ -41,7 +41,7 @@ pub struct Known {
     pub deleted: BTreeMap<String, TenantId>,
 }
 
-impl Known {
+impl KnownRecords {
     /// Cities that have joined.
     pub fn joined(&self) -> Vec<&City> {
         self.cities.iter().filter(|city| city.tenant.is_some()).collect()
@@ -83,7 +83,7 @@ impl fmt::Display for Order {
 /// Thinks of things to ask.
 pub struct Mind<'a> {
     pub dice: &'a mut Dice,
-    pub known: &'a Known,
+    pub known: &'a KnownRecords,
     pub now: DateTime<Utc>,
     /// Counts texts, so that each is told from all others.
     pub words: &'a mut u64,

@@ -97,12 +97,12 @@ impl Ledger {
 
 /// How much there is in a service's tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct JournalExtent {
     pub changes: i64,
     rest: Vec<i64>,
 }
 
-impl Mark {
+impl JournalExtent {
     pub fn of(life: &Life, service: &str) -> Self {
         let counts = "SELECT (SELECT COALESCE(MAX(seq), 0) FROM changes) AS a, (SELECT COUNT(*) FROM requests) AS b, \
             (SELECT COUNT(*) FROM seals) AS c, (SELECT COUNT(*) FROM seals WHERE erased_at IS NULL) AS d, \

@@ -62,11 +62,11 @@ pub fn signatures(life: &Life, register: &Histories, histories: &Histories) {
 }
 
 /// A public key, and its secret half as it is kept.
-type Held = (Vec<u8>, Vec<u8>);
+type SealedText = (Vec<u8>, Vec<u8>);
 
 /// A new key is brought in by the one before it, the host keeps the secret of the last one alone, and a tenant's id stays.
 pub fn keys(life: &Life, register: &Histories) {
-    let mut held: BTreeMap<uuid::Uuid, Vec<Held>> = BTreeMap::new();
+    let mut held: BTreeMap<uuid::Uuid, Vec<SealedText>> = BTreeMap::new();
     for row in query(life, "register", "SELECT tenant, public_key, wrapped FROM tenant_keys") {
         let key = (row.try_get("", "public_key").unwrap(), row.try_get("", "wrapped").unwrap());
         held.entry(row.try_get("", "tenant").unwrap()).or_default().push(key);

@@ -1,9 +1,9 @@
 //! The simulated world: a node and its files, those who call it, and a scheduler that decides what comes next.
 
 use crate::{
-    acts::{Known, Mind, Order, SECRET, STRANGER},
+    acts::{KnownRecords, Mind, Order, SECRET, STRANGER},
     broker::Brokers,
-    ledger::{Follower, Ledger, Mark, Named, query},
+    ledger::{Follower, JournalExtent, Ledger, Named, query},
     life::Life,
 };
 use chrono::{DateTime, Duration, TimeZone, Utc};
@@ -39,7 +39,7 @@ pub struct World {
     pub dice: Dice,
     pub folder: tempfile::TempDir,
     pub clock: ManualClock,
-    pub known: Known,
+    pub known: KnownRecords,
     pub ledger: Ledger,
     brokers: Option<Brokers>,
     life: Option<Life>,
@@ -198,17 +198,17 @@ impl World {
         let order = think(&mut mind);
         let cut = (self.faults && self.dice.below(100) < CUT_OFF).then(|| 1 + self.dice.below(2));
         let service = order.service();
-        let before = Mark::of(self.life(), service);
+        let before = JournalExtent::of(self.life(), service);
         let (answer, between) = match self.life().call(&order.call, cut) {
             Some(answer) => (answer, None),
             None => {
                 self.note(format!("{order}: committed, and nobody was told"));
                 self.crash("in the command");
-                let between = Mark::of(self.life(), service);
+                let between = JournalExtent::of(self.life(), service);
                 (self.life().call(&order.call, None).unwrap(), Some(between))
             }
         };
-        let after = Mark::of(self.life(), service);
+        let after = JournalExtent::of(self.life(), service);
         match answer {
             Err(status) => {
                 self.note(format!("{order}: {}", status.message()));
@@ -244,16 +244,16 @@ impl World {
         }
         let first = self.ledger.granted[*self.dice.pick(&recent)].clone();
         let service = first.order.service();
-        let before = Mark::of(self.life(), service);
+        let before = JournalExtent::of(self.life(), service);
         let answer = self.life().call(&first.order.call, None).unwrap();
         self.note(format!("again: {}: {:?}", first.order, answer.as_ref().map(|_| ()).map_err(Status::message)));
         if answer.as_ref().is_err_and(|status| status.code() == Code::NotFound) && self.learns_anew(service) {
-            assert_eq!(before, Mark::of(self.life(), service), "a refusal changes nothing");
+            assert_eq!(before, JournalExtent::of(self.life(), service), "a refusal changes nothing");
             return;
         }
         let answer = answer.expect("what was granted is granted again");
         assert_eq!(Named::read(first.order.call.path, &answer), first.named, "the first answer");
-        assert_eq!(before, Mark::of(self.life(), service), "what is repeated has no effect");
+        assert_eq!(before, JournalExtent::of(self.life(), service), "what is repeated has no effect");
         self.ledger.repeated += 1;
     }
 
@@ -267,7 +267,7 @@ impl World {
     fn work(&mut self, worker: usize) {
         let name = self.life().workers[worker].name();
         let timers = name.strip_prefix("timers of ").map(str::to_owned);
-        let from = timers.as_ref().map(|service| Mark::of(self.life(), service).changes);
+        let from = timers.as_ref().map(|service| JournalExtent::of(self.life(), service).changes);
         let cut = (self.faults && self.dice.below(100) < CUT_OFF).then(|| 1 + self.dice.below(3));
         match self.life.as_mut().unwrap().step(worker, cut) {
             None => {
@@ -282,7 +282,7 @@ impl World {
             }
         }
         if let (Some(service), Some(from)) = (timers, from) {
-            let to = Mark::of(self.life(), &service).changes;
+            let to = JournalExtent::of(self.life(), &service).changes;
             self.ledger.rounds.push((service, from + 1..=to));
         }
     }

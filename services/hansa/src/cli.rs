@@ -94,7 +94,7 @@ pub enum Command {
         /// Address to listen on [default: 127.0.0.1:7400]
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<SocketAddr>,
-        /// Run these services alone: register, partnerships, strategy, by commas (needs PostgreSQL and NATS)
+        /// Run only these services, separated by commas (needs PostgreSQL and NATS)
         #[arg(long, value_delimiter = ',', value_name = "SERVICES")]
         only: Vec<String>,
     },

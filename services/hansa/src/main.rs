@@ -12,7 +12,8 @@ use clap::Parser;
 use hansa::node;
 use std::process::ExitCode;
 
-/// By `perf`, the system's allocator had a fifth of the program's time under load.
+/// Under load the system's allocator takes a fifth of the program's CPU time.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

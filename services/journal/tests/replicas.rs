@@ -20,7 +20,7 @@ const RECORDS: u64 = 30;
 const WRITERS: u64 = 6;
 
 /// A change by its record and version.
-type Place = (Uuid, i64);
+type Entry = (Uuid, i64);
 
 /// A third of the transactions that write a change take a while between that and their commit: their place in the order of
 /// insertion is taken, and nobody sees it yet.
@@ -34,7 +34,7 @@ const SLOW: &str = "
     END $$;
     CREATE TRIGGER dawdle AFTER INSERT ON changes FOR EACH STATEMENT EXECUTE FUNCTION dawdle();";
 
-async fn places(journal: &Journal, sql: &str) -> Vec<(i64, Place)> {
+async fn places(journal: &Journal, sql: &str) -> Vec<(i64, Entry)> {
     let db = journal.store().reader();
     let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
     let read = |row: &sea_orm::QueryResult| {
@@ -74,7 +74,7 @@ async fn hold(journal: Journal, stop: &AtomicBool) {
 }
 
 /// Follows the order of insertion by the highest that it has seen: what must not be done.
-async fn naive(journal: Journal, done: &AtomicBool) -> BTreeSet<Place> {
+async fn naive(journal: Journal, done: &AtomicBool) -> BTreeSet<Entry> {
     let (mut after, mut seen) = (0, BTreeSet::new());
     loop {
         let last = done.load(Ordering::Relaxed);
@@ -92,7 +92,7 @@ async fn naive(journal: Journal, done: &AtomicBool) -> BTreeSet<Place> {
 }
 
 /// Follows the feed as a caller does, while both replicas number it.
-async fn follow(journal: Journal, other: Journal, done: &AtomicBool) -> Vec<(u64, Place)> {
+async fn follow(journal: Journal, other: Journal, done: &AtomicBool) -> Vec<(u64, Entry)> {
     let (mut after, mut seen) = (0, Vec::new());
     loop {
         let last = done.load(Ordering::Relaxed);
@@ -152,7 +152,7 @@ async fn r_3_writers_of_two_replicas_and_slow_transactions() {
         tokio::join!(writing, naive(f.again().await, &done), follow(f.journal.clone(), other.clone(), &done));
 
     let all = places(&f.journal, "SELECT seq AS at, record, version FROM changes").await;
-    let all: BTreeSet<Place> = all.into_iter().map(|(_, place)| place).collect();
+    let all: BTreeSet<Entry> = all.into_iter().map(|(_, place)| place).collect();
     assert_eq!(all.len() as u64, acknowledged + RECORDS, "what was acknowledged is there, and nothing else");
 
     let positions: Vec<u64> = feed.iter().map(|(position, _)| *position).collect();
@@ -181,7 +181,7 @@ async fn r_3_writers_of_two_replicas_and_slow_transactions() {
 }
 
 /// Waits until every change is marked as published, and reads the stream: all of them are there. Answers how many messages.
-async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet<Place>) -> usize {
+async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet<Entry>) -> usize {
     hansa_tests::eventually("everything is published", async || {
         let waiting = "SELECT seq AS at, record, version FROM changes WHERE published IS NULL";
         places(journal, waiting).await.is_empty().then_some(())

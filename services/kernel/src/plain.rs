@@ -1,6 +1,6 @@
 //! Plain records: the state is the contract's resource, the one change is the resource with its update mask, and the
 //! one rule is `validate`. Offices, venues, missions and practices are plain records. A new type needs a message, a
-//! change and an implementation of [`Kind`]. This module provides fold, history, snapshot and update.
+//! change and an implementation of [`PlainType`]. This module provides fold, history, snapshot and update.
 
 use crate::{
     Audience, Caller, Decision, FoldError, IntoResource, Record, RecordName, Refusal, Refused, Stamp, TenantId, mask,
@@ -12,7 +12,7 @@ use prost_types::FieldMask;
 use serde::{Deserialize, Serialize};
 
 /// The definition of one type of plain record.
-pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
+pub trait PlainType: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// The resource message, which is also the record's state.
     type Resource: Message + Masked + Texts + Default + PartialEq + Send + Sync + 'static;
     /// The collection of its resource names.
@@ -44,13 +44,13 @@ pub trait Kind: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
 /// The state of a plain record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound = "")]
-pub struct Plain<K: Kind> {
+pub struct Plain<K: PlainType> {
     owner: TenantId,
     #[serde(with = "crate::serde_proto")]
     resource: K::Resource,
 }
 
-impl<K: Kind> Plain<K> {
+impl<K: PlainType> Plain<K> {
     /// Returns the resource without its name and etag.
     #[must_use]
     pub fn get(&self) -> &K::Resource {
@@ -58,7 +58,7 @@ impl<K: Kind> Plain<K> {
     }
 }
 
-impl<K: Kind> IntoResource for Plain<K> {
+impl<K: PlainType> IntoResource for Plain<K> {
     type Resource = K::Resource;
 
     fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> K::Resource {
@@ -66,7 +66,7 @@ impl<K: Kind> IntoResource for Plain<K> {
     }
 }
 
-impl<K: Kind> Record for Plain<K> {
+impl<K: PlainType> Record for Plain<K> {
     const COLLECTION: &'static str = K::COLLECTION;
     const REVISION: u32 = K::REVISION;
     type Change = K::Change;
@@ -105,7 +105,11 @@ impl<K: Kind> Record for Plain<K> {
 /// # Errors
 /// `INVALID_FIELD` if the mask is empty or names a field that cannot be written, or if an enum value is unknown;
 /// otherwise the refusal of `validate`.
-pub fn put<K: Kind>(before: Option<&Plain<K>>, asked: &K::Resource, mask: Option<&FieldMask>) -> Decision<K::Change> {
+pub fn put<K: PlainType>(
+    before: Option<&Plain<K>>,
+    asked: &K::Resource,
+    mask: Option<&FieldMask>,
+) -> Decision<K::Change> {
     if let Some(field) = asked.unknown_enum() {
         return Err(Refusal::field(field, "has an unknown value"));
     }

@@ -2,7 +2,10 @@
 
 use crate::views;
 use hansa_journal::Migration;
-use sea_orm_migration::prelude::*;
+use sea_orm_migration::{
+    prelude::*,
+    schema::{string, uuid},
+};
 
 /// The migrations of the journal and of the service.
 #[derive(Debug)]
@@ -17,10 +20,14 @@ impl MigratorTrait for Migrator {
 }
 
 fn first() -> Migration {
+    // Written out, because the table generated from the entity would name its composite primary key differently.
+    let mut ties = Table::create().table("ties").to_owned();
+    ties.col(uuid("record")).col(uuid("city")).col(uuid("partner")).col(string("partner_country"));
+    ties.primary_key(Index::create().col("record").col("city"));
     Migration::new("strategy_0001")
         .view::<views::strategy::Entity>()
         .view::<views::joined_city::Entity>()
-        .view::<views::tie::Entity>()
+        .table(&ties)
         .index("strategies_tenant", "strategies", &["tenant", "newest", "record"])
         .index("strategies_city", "strategies", &["city", "newest"])
         .index("joined_cities_country", "joined_cities", &["country"])

@@ -43,12 +43,12 @@ impl Standing {
 
 /// Cities of the register with their countries.
 #[derive(Debug, Default)]
-pub struct Places {
+pub struct CityIndex {
     cities: BTreeMap<Uuid, Arc<CityReference>>,
     countries: BTreeMap<Uuid, Arc<CountryReference>>,
 }
 
-impl Places {
+impl CityIndex {
     /// Reads cities and their countries.
     async fn read(journal: &Journal, cities: &[Uuid]) -> Refused<Self> {
         let cities = Mirrors::<CityReference>::new(journal).get_each(cities).await?.into_iter().collect();
@@ -115,7 +115,7 @@ pub async fn of_each(journal: &Journal, cities: &[Uuid], day: NaiveDate) -> Refu
 #[derive(Default)]
 struct Read {
     joined: BTreeMap<Uuid, TenantId>,
-    places: Places,
+    places: CityIndex,
     offices: HashMap<Uuid, Arc<OfficeReference>>,
     /// The agreements of each city.
     tied: HashMap<Uuid, Vec<Uuid>>,
@@ -150,7 +150,7 @@ impl Read {
         )?;
         let countries = ties.iter().flat_map(|(_, tie)| Which::ALL.map(|which| tie.ends[which].country.as_str()));
         let countries: Vec<&str> = countries.collect();
-        let places = Places::with(journal, own.into_iter().chain(partners).collect(), &countries).await?;
+        let places = CityIndex::with(journal, own.into_iter().chain(partners).collect(), &countries).await?;
         let mut tied: HashMap<Uuid, Vec<Uuid>> = HashMap::new();
         for end in ends {
             tied.entry(end.city).or_default().push(end.record);
@@ -224,7 +224,7 @@ pub async fn partners(
 ) -> Refused<BTreeMap<String, PartnerFact>> {
     let named = names.into_iter().filter_map(|name| RecordName::parse(name, "cities", "partner").ok());
     let ids: Vec<Uuid> = named.map(|name| name.id.0).collect();
-    let places = Places::read(journal, &ids).await?;
+    let places = CityIndex::read(journal, &ids).await?;
     let fact = |id: &Uuid| places.partner(RecordId(*id), "", day);
     Ok(places.cities.keys().map(fact).map(|fact| (fact.city.clone(), fact)).collect())
 }
@@ -241,7 +241,7 @@ fn tie_fact(
     (id, tie): (Uuid, &Tie),
     city: RecordId,
     own: &PartnerFact,
-    places: &Places,
+    places: &CityIndex,
     day: NaiveDate,
 ) -> Option<TieFact> {
     let which = tie.of(city)?;

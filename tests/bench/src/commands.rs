@@ -3,7 +3,7 @@
 use crate::{
     Options, data,
     floors::{pgbench, sample::Sample, sqlite},
-    load::{self, Done, Walk},
+    load::{self, LoadResult, Walk},
     node::Node,
     table::{Must, Row, median, part},
 };
@@ -31,7 +31,7 @@ pub async fn rename(caller: Caller, city: usize, called: String) -> Result<(), S
 }
 
 /// Callers rename cities of their own, in turn.
-pub async fn renames(lines: &[Caller], callers: usize, options: &Options, run: usize) -> anyhow::Result<Done> {
+pub async fn renames(lines: &[Caller], callers: usize, options: &Options, run: usize) -> anyhow::Result<LoadResult> {
     let records = options.records;
     load::closed(lines, callers, options.run(), move |caller, number, turn| {
         let own = records.div_ceil(callers);
@@ -43,7 +43,7 @@ pub async fn renames(lines: &[Caller], callers: usize, options: &Options, run: u
 }
 
 /// The same, along a walk through many records.
-pub async fn renames_along(lines: &[Caller], walk: Walk, options: &Options, run: usize) -> anyhow::Result<Done> {
+pub async fn renames_along(lines: &[Caller], walk: Walk, options: &Options, run: usize) -> anyhow::Result<LoadResult> {
     load::closed(lines, walk.callers, options.run(), move |caller, number, turn| {
         rename(caller, walk.at(number, run, turn), format!("City {run}-{turn}"))
     })
@@ -51,7 +51,7 @@ pub async fn renames_along(lines: &[Caller], walk: Walk, options: &Options, run:
 }
 
 /// How long the calls of some runs took, in words. Takes the figures out.
-pub fn latencies(done: &mut [Done]) -> String {
+pub fn latencies(done: &mut [LoadResult]) -> String {
     let mut all: Vec<f64> = done.iter_mut().flat_map(|done| std::mem::take(&mut done.millis)).collect();
     format!("latency over all runs: p50 {:.2} ms, p99 {:.2} ms", part(&mut all, 0.5), part(&mut all, 0.99))
 }
@@ -146,7 +146,7 @@ async fn turns(
     options: &Options,
     node: &Node,
     (floor, callers): (&pgbench::Floor, usize),
-    renames: impl AsyncFn(usize) -> anyhow::Result<Done>,
+    renames: impl AsyncFn(usize) -> anyhow::Result<LoadResult>,
 ) -> anyhow::Result<(Vec<(f64, f64)>, String)> {
     let (mut runs, mut cores, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for run in 1..=options.runs {

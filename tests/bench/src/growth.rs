@@ -4,7 +4,7 @@ use crate::{
     Options,
     commands::{latencies, renames, renames_along},
     data,
-    load::{self, Done, Walk},
+    load::{self, LoadResult, Walk},
     node::Node,
     table::{Must, Row},
 };
@@ -54,7 +54,7 @@ impl Side {
     }
 
     /// A page of one country's cities, the countries in turn.
-    async fn lists(&self) -> anyhow::Result<Done> {
+    async fn lists(&self) -> anyhow::Result<LoadResult> {
         load::closed(&self.lines, CALLERS, self.options.run(), |caller, number, turn| async move {
             let country_code = data::COUNTRIES[(number + turn) % data::COUNTRIES.len()].to_owned();
             let request = ListCitiesRequest { page_size: PAGE, country_code, ..Default::default() };
@@ -64,7 +64,7 @@ impl Side {
     }
 
     /// One record, of all in turn.
-    async fn reads(&self, run: usize) -> anyhow::Result<Done> {
+    async fn reads(&self, run: usize) -> anyhow::Result<LoadResult> {
         let walk = self.walk(READERS);
         load::closed(&self.lines, READERS, self.options.run(), move |caller, number, turn| async move {
             let name = data::city(walk.at(number, run, turn));
@@ -74,12 +74,12 @@ impl Side {
     }
 
     /// Commands, on all records in turn.
-    async fn commands(&self, run: usize) -> anyhow::Result<Done> {
+    async fn commands(&self, run: usize) -> anyhow::Result<LoadResult> {
         renames_along(&self.lines, self.walk(CALLERS), &self.options, run).await
     }
 
     /// Commands on the same records in each run: once they were asked for, they are in memory, however many others there are.
-    async fn commands_in_memory(&self, run: usize) -> anyhow::Result<Done> {
+    async fn commands_in_memory(&self, run: usize) -> anyhow::Result<LoadResult> {
         renames(&self.lines, CALLERS, &self.options, self.options.runs + 1 + run).await
     }
 }
@@ -88,7 +88,7 @@ impl Side {
 async fn compare(
     [few, many]: [&Side; 2],
     what: &str,
-    run: impl AsyncFn(&Side, usize) -> anyhow::Result<Done>,
+    run: impl AsyncFn(&Side, usize) -> anyhow::Result<LoadResult>,
 ) -> anyhow::Result<Row> {
     let (mut runs, mut small, mut large) = (Vec::new(), Vec::new(), Vec::new());
     // The first one finds connections and statements unprepared.

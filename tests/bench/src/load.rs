@@ -9,7 +9,7 @@ use tonic::Status;
 
 /// What a run of some callers did.
 #[derive(Debug)]
-pub struct Done {
+pub struct LoadResult {
     /// Answers a second.
     pub rate: f64,
     /// How long each took, in milliseconds.
@@ -23,7 +23,7 @@ pub fn connections(callers: usize) -> usize {
 
 /// Runs `callers` loops for `long`. `call` gets the connection, the loop's number and how often it has called before; the
 /// first error ends the run.
-pub async fn closed<F, W>(lines: &[Caller], callers: usize, long: Duration, call: F) -> anyhow::Result<Done>
+pub async fn closed<F, W>(lines: &[Caller], callers: usize, long: Duration, call: F) -> anyhow::Result<LoadResult>
 where
     F: Fn(Caller, usize, usize) -> W + Send + Sync + 'static,
     W: Future<Output = Result<(), Status>> + Send + 'static,
@@ -50,7 +50,7 @@ where
     while let Some(ended) = loops.join_next().await {
         millis.extend(ended??);
     }
-    Ok(Done { rate: millis.len() as f64 / began.elapsed().as_secs_f64(), millis })
+    Ok(LoadResult { rate: millis.len() as f64 / began.elapsed().as_secs_f64(), millis })
 }
 
 /// Calls once for each number below `count`, by so many callers at once. `call` gets the connection and the number; the first

@@ -4,7 +4,7 @@ use crate::{
     Options,
     commands::rename,
     data,
-    load::{self, Done},
+    load::{self, LoadResult},
     node::Node,
     table::{Must, Row, part},
 };
@@ -28,7 +28,7 @@ async fn mayor(node: &Node, steward: &Caller, city: usize) -> anyhow::Result<Cal
     node.callers(&token, 1).await?.pop().ok_or_else(|| anyhow::anyhow!("one caller"))
 }
 
-async fn quiet(mayors: &[Caller], options: &Options) -> anyhow::Result<Done> {
+async fn quiet(mayors: &[Caller], options: &Options) -> anyhow::Result<LoadResult> {
     load::closed(mayors, QUIET, options.run(), |mayor, city, turn| async move {
         let request = RenameCityRequest {
             name: data::city(city),

@@ -23,7 +23,7 @@ const LINES: usize = 16;
 const CALLERS: usize = 128;
 
 #[derive(Default)]
-struct Seen {
+struct Observed {
     done: AtomicUsize,
     refused: AtomicUsize,
     silent: AtomicUsize,
@@ -41,7 +41,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let (mut runs, mut notes) = (Vec::new(), Vec::new());
     for run in 1..=options.runs {
         let peak = renames(&lines, CALLERS, options, run).await?.rate;
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Observed::default());
         let began = Instant::now();
         // As long as a queue takes to fill, and some more.
         let long = options.run() + PATIENCE;

@@ -4,7 +4,7 @@ use crate::{
     Options,
     commands::latencies,
     data,
-    load::{self, Done},
+    load::{self, LoadResult},
     node::{Node, number, over},
     table::{Row, median},
 };
@@ -62,7 +62,7 @@ impl Office {
 }
 
 /// Callers propose for cities of their own each, in turn.
-async fn proposals(offices: &Arc<Vec<Office>>, records: usize, long: Duration) -> anyhow::Result<Done> {
+async fn proposals(offices: &Arc<Vec<Office>>, records: usize, long: Duration) -> anyhow::Result<LoadResult> {
     let lines: Vec<Caller> = offices.iter().map(|office| office.caller.clone()).collect();
     let offices = offices.clone();
     load::closed(&lines, CALLERS, long, move |_, number, turn| {

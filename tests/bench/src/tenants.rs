@@ -19,7 +19,7 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// What one process holds while nobody asks anything of it.
 #[derive(Debug, Default)]
-struct Held {
+struct MemoryUse {
     /// Its memory in kB, once for each start.
     memory: Vec<f64>,
     /// Its connections to PostgreSQL; none where it is embedded.
@@ -28,7 +28,7 @@ struct Held {
     assets: (usize, usize),
 }
 
-impl Held {
+impl MemoryUse {
     /// Starts the process anew, some times, and looks.
     async fn of(node: &mut Node, times: usize) -> anyhow::Result<Self> {
         let mut held = Self::default();
@@ -87,10 +87,10 @@ async fn idle(options: &Options, mut node: Node, on: &str) -> anyhow::Result<Row
     let token = node.token(None, "steward")?;
     data::enter_many(&node.callers(&token, load::connections(CALLERS)).await?, count + OTHERS).await?;
     node.settled_within(PATIENCE).await?;
-    let before = Held::of(&mut node, times).await?;
+    let before = MemoryUse::of(&mut node, times).await?;
     join(&node, &token, count).await?;
     let joining = kilobytes(&node)?;
-    let after = Held::of(&mut node, times).await?;
+    let after = MemoryUse::of(&mut node, times).await?;
     anyhow::ensure!(
         before.assets == after.assets,
         "{count} tenants more have changed the broker's streams and consumers from {:?} to {:?}",

@@ -2,7 +2,7 @@
 
 use super::{Log, ROUNDS, World, folder};
 use crate::{
-    acts::{City, Known, Order},
+    acts::{City, KnownRecords, Order},
     ledger::Ledger,
     life::Life,
     world::Kinds,
@@ -24,7 +24,7 @@ const BEGINNING: usize = 150;
 /// A world that has begun, from which each seed goes on.
 pub struct Beginning {
     pub(super) folder: tempfile::TempDir,
-    pub(super) known: Known,
+    pub(super) known: KnownRecords,
     pub(super) ledger: Ledger,
     pub(super) words: u64,
 }
@@ -38,7 +38,7 @@ impl Beginning {
         let cities =
             [("1", "DE"), ("2", "TN"), ("3", "FR"), ("4", "NO"), ("5", "EC"), ("6", "PT"), ("7", "DE"), ("8", "FR")];
         let cities: Vec<City> = cities.into_iter().map(|(key, country)| City::new(key, country)).collect();
-        let known = Known {
+        let known = KnownRecords {
             steward,
             cities: cities.clone(),
             agreements: Vec::new(),

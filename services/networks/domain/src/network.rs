@@ -3,7 +3,7 @@
 use crate::criteria;
 use hansa_kernel::{
     Decision, Refusal, Refused,
-    plain::{self, Kind, Plain},
+    plain::{self, Plain, PlainType},
     text,
 };
 use hansa_proto::networks::{
@@ -21,7 +21,7 @@ pub type Network = Plain<Networks>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks;
 
-impl Kind for Networks {
+impl PlainType for Networks {
     type Resource = proto::Network;
     const COLLECTION: &'static str = "networks";
     const WRITABLE: &'static [&'static str] =

@@ -15,6 +15,7 @@ mod inheriting;
 mod life;
 mod planning;
 mod proposing;
+mod record;
 mod resource;
 mod rules;
 mod sides;
@@ -52,12 +53,12 @@ pub use sides::{Both, Which};
 pub use signing::{exportable, sign};
 
 use chrono::{DateTime, NaiveDate, Utc};
-use hansa_kernel::{Audience, Disclosed, FoldError, Record, RecordId, Stamp, TenantId};
+use hansa_kernel::{RecordId, TenantId};
 use hansa_proto::{
     partnerships::{
         Activity, AgreementKind, AgreementOrigin, AgreementState, AgreementStep, AttestationState, JointText,
     },
-    types::{LocalizedText, Tombstone},
+    types::LocalizedText,
 };
 use serde::{Deserialize, Serialize};
 use sides::{Side, Taken};
@@ -272,40 +273,5 @@ impl Agreement {
 
     fn at_home(&self) -> bool {
         self.sides.any(|side| side.tenant.is_some())
-    }
-}
-
-impl Record for Agreement {
-    const COLLECTION: &'static str = COLLECTION;
-    const REVISION: u32 = 1;
-    type Change = Change;
-
-    fn fold(before: Option<Self>, change: &Change, stamp: &Stamp) -> Result<Self, FoldError> {
-        fold::fold(before, change, stamp)
-    }
-
-    fn owner(&self) -> TenantId {
-        self.owner
-    }
-
-    fn audience(&self) -> Audience {
-        Audience::of(self.readers.iter().copied()).and_public(self.public)
-    }
-
-    fn disclosed(change: &Change) -> Disclosed<Change> {
-        disclosure::disclosed(change)
-    }
-
-    /// Discloses that the agreement is deleted but not the reason, which may describe the parties.
-    fn tombstone_disclosed() -> Disclosed<Tombstone> {
-        Disclosed::Part(Tombstone::default())
-    }
-
-    fn due(&self) -> Option<DateTime<Utc>> {
-        self.next_alarm().map(|(at, _)| at)
-    }
-
-    fn on_due(&self, due: DateTime<Utc>) -> Vec<hansa_kernel::Emitted<Change>> {
-        timers::on_due(self, due)
     }
 }

@@ -108,7 +108,7 @@ impl Agreements {
         let imported = |(row, refusal)| {
             match refusal {
                 Some(refusal) => Err(refusal),
-                None => receipts.next().unwrap_or_else(|| Err(undecided())),
+                None => receipts.next().unwrap_or_else(|| Err(missing_receipt())),
             }
             .map_or_else(|refusal| refused(row, &refusal), |receipt| accepted(row, &receipt))
         };
@@ -157,6 +157,6 @@ fn refused(row: &AgreementRow, refusal: &Refusal) -> ImportedAgreement {
     }
 }
 
-fn undecided() -> Refusal {
+fn missing_receipt() -> Refusal {
     Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again.")
 }

@@ -9,7 +9,7 @@ pub(crate) mod values;
 use crate::{
     names, rights,
     size::{self, Designation},
-    tier::{self, Known, Place},
+    tier::{self, KnownCities, Placement},
 };
 pub use deletion::delete;
 use hansa_kernel::{
@@ -57,7 +57,7 @@ pub fn create(
     before: Option<&City>,
     id: RecordId,
     command: &CreateCityRequest,
-    known: &Known,
+    known: &KnownCities,
     caller: &Caller,
 ) -> Decision<Change> {
     rights::steward(caller)?;
@@ -89,7 +89,7 @@ pub fn update(
     state: &City,
     id: RecordId,
     command: &UpdateCityRequest,
-    known: &Known,
+    known: &KnownCities,
     caller: &Caller,
     at: Moment,
 ) -> Decision<Change> {
@@ -117,9 +117,9 @@ pub fn update(
 }
 
 /// Whether the city has its place among others (CT-2).
-fn placed(city: &City, id: RecordId, known: &Known) -> Refused<()> {
+fn placed(city: &City, id: RecordId, known: &KnownCities) -> Refused<()> {
     let constituents = &city.constituents;
-    tier::fits(&Place { id, tier: city.tier, country: &city.country, parent: city.parent, constituents }, known)
+    tier::fits(&Placement { id, tier: city.tier, country: &city.country, parent: city.parent, constituents }, known)
 }
 
 /// Whether its designation still has its population (CT-1).

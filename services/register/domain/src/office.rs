@@ -3,7 +3,7 @@
 use crate::{city::City, names};
 use hansa_kernel::{
     Caller, Decision, RecordId, RecordName, Refusal, Refused,
-    plain::{self, Kind, Plain},
+    plain::{self, Plain, PlainType},
     text,
 };
 use hansa_proto::register::{
@@ -29,7 +29,7 @@ pub fn id_of(city: RecordId) -> RecordId {
     names::office_id(city)
 }
 
-impl Kind for Offices {
+impl PlainType for Offices {
     type Resource = proto::Office;
     const COLLECTION: &'static str = names::OFFICES;
     const REVISION: u32 = 2;

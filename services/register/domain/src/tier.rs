@@ -6,7 +6,7 @@ use hansa_proto::register::CityTier;
 use std::collections::BTreeMap;
 
 /// What the register holds of the cities that a command names, by id. One that is not here does not exist.
-pub type Known = BTreeMap<RecordId, CityReference>;
+pub type KnownCities = BTreeMap<RecordId, CityReference>;
 
 /// Whether a body of the tier may be a party to an agreement, a member or a bidder in its own name, by default.
 #[must_use]
@@ -15,7 +15,7 @@ pub fn may_be_party(tier: CityTier) -> bool {
 }
 
 /// A city's place among others, as a command would leave it.
-pub(crate) struct Place<'a> {
+pub(crate) struct Placement<'a> {
     pub id: RecordId,
     pub tier: CityTier,
     pub country: &'a str,
@@ -24,7 +24,7 @@ pub(crate) struct Place<'a> {
 }
 
 /// Whether tier, parent and constituents fit.
-pub(crate) fn fits(place: &Place, known: &Known) -> Refused<()> {
+pub(crate) fn fits(place: &Placement, known: &KnownCities) -> Refused<()> {
     let no = |message: &str, field: &str, what: &str, help: &str| {
         Err(Refusal::rule("CT-2", message).missing(field, what).help(help))
     };
@@ -55,7 +55,7 @@ pub(crate) fn fits(place: &Place, known: &Known) -> Refused<()> {
     constituents(place, known)
 }
 
-fn parent(place: &Place, parent: RecordId, known: &Known) -> Refused<()> {
+fn parent(place: &Placement, parent: RecordId, known: &KnownCities) -> Refused<()> {
     let no = |what: &str| {
         Err(Refusal::rule("CT-2", "the parent of a sub-municipal body is a city of the same country")
             .missing(crate::names::city_name(parent), what)
@@ -70,7 +70,7 @@ fn parent(place: &Place, parent: RecordId, known: &Known) -> Refused<()> {
     }
 }
 
-fn constituents(place: &Place, known: &Known) -> Refused<()> {
+fn constituents(place: &Placement, known: &KnownCities) -> Refused<()> {
     if place.constituents.len() > CONSTITUENTS {
         return Err(Refusal::field("city.constituents", format!("has more than {CONSTITUENTS} entries")).under("CT-2"));
     }
@@ -97,7 +97,7 @@ mod tests {
         RecordId::from_source("test", key)
     }
 
-    fn known() -> Known {
+    fn known() -> KnownCities {
         let of = |tier, country: &str| CityReference { tier, country: country.into(), ..CityReference::default() };
         BTreeMap::from([
             (id("city"), of(CityTier::Municipality, "FR")),
@@ -108,7 +108,8 @@ mod tests {
 
     fn check(tier: CityTier, parent: Option<&str>, constituents: &[&str]) -> Refused<()> {
         let constituents: Vec<_> = constituents.iter().map(|c| id(c)).collect();
-        let place = Place { id: id("new"), tier, country: "FR", parent: parent.map(id), constituents: &constituents };
+        let place =
+            Placement { id: id("new"), tier, country: "FR", parent: parent.map(id), constituents: &constituents };
         fits(&place, &known())
     }
 

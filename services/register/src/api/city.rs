@@ -200,11 +200,11 @@ fn imported(name: &RecordName, receipt: Option<Result<Receipt<City>, Refusal>>, 
             ImportedRow { name: name.to_string(), outcome: outcome as i32, reason: String::new() }
         }
         Some(Err(refusal)) => refused(name.to_string(), &refusal),
-        None => refused(name.to_string(), &undecided()),
+        None => refused(name.to_string(), &missing_receipt()),
     }
 }
 
-fn undecided() -> Refusal {
+fn missing_receipt() -> Refusal {
     Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again.")
 }
 

@@ -7,7 +7,7 @@ pub mod tenant;
 
 use hansa_journal::{Journal, JournalError};
 use hansa_kernel::{RecordId, RecordName, Refusal, Refused};
-use hansa_register_domain::{City, tier::Known};
+use hansa_register_domain::{City, tier::KnownCities};
 use std::collections::BTreeMap;
 
 /// Reads the entries of some cities. Cities that do not exist are left out.
@@ -27,6 +27,6 @@ async fn city(journal: &Journal, id: RecordId) -> Refused<City> {
 }
 
 /// Reads the tiers of the cities that an entry names.
-async fn known(journal: &Journal, ids: &[RecordId]) -> Result<Known, JournalError> {
+async fn known(journal: &Journal, ids: &[RecordId]) -> Result<KnownCities, JournalError> {
     Ok(cities(journal, ids).await?.iter().map(|(id, city)| (*id, city.into())).collect())
 }

@@ -1,9 +1,9 @@
 //! Properties that hold for any sequence of commands.
 #![allow(clippy::unwrap_used)]
 
-use super::{Agreement, AgreementState as S, Change, Facts, Record, Which, testing::*};
+use super::{Agreement, AgreementState as S, Change, Facts, Which, testing::*};
 use crate::ties::Standing;
-use hansa_kernel::{Caller, Decision, Moment, Role, TenantId, time};
+use hansa_kernel::{Caller, Decision, Moment, Record, Role, TenantId, time};
 use hansa_proto::partnerships::{self as p, AgreementKind as K, Sector, VoteResult};
 use proptest::{collection::vec, prelude::*, sample::select};
 

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{
-    AgreementState as S, Change, Record, Which, attest_step, confirm_renewal, confirm_revitalisation,
-    dispute_attestation, end, exportable, import, override_guidelines, propose, put_forward_plan, renew, revise_terms,
-    revitalise, set_committee, state_guidelines, testing::*,
+    AgreementState as S, Change, Which, attest_step, confirm_renewal, confirm_revitalisation, dispute_attestation, end,
+    exportable, import, override_guidelines, propose, put_forward_plan, renew, revise_terms, revitalise, set_committee,
+    state_guidelines, testing::*,
 };
-use hansa_kernel::{AssuranceLevel, Caller, Reason, Relation};
+use hansa_kernel::{AssuranceLevel, Caller, Reason, Record, Relation};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{self as p, AgreementKind as K, AgreementStep as Step, VoteResult},

@@ -55,11 +55,11 @@ fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
         }
         Command::Populate(population) => {
             let to = proto::City { population: *population, ..Default::default() };
-            update(city, id("1"), &updating(to, &["population"]), &Known::new(), by, now())
+            update(city, id("1"), &updating(to, &["population"]), &KnownCities::new(), by, now())
         }
         Command::Tier(tier) => {
             let to = proto::City { tier: *tier, ..Default::default() };
-            update(city, id("1"), &updating(to, &["tier"]), &Known::new(), by, now())
+            update(city, id("1"), &updating(to, &["tier"]), &KnownCities::new(), by, now())
         }
         Command::Term(start) => {
             let term = Some(MayorTerm { start_date: day(*start), ..Default::default() });

@@ -333,7 +333,8 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
 fn ct_11_before_it_was_founded_there_was_no_such_city() {
     let mut run = Run::imported("1", "Brasília");
     let city = proto::City { founded_date: on(1960, 4, 21), ..Default::default() };
-    let decision = update(run.city(), id("1"), &updating(city, &["founded_date"]), &Known::new(), &steward(), now());
+    let decision =
+        update(run.city(), id("1"), &updating(city, &["founded_date"]), &KnownCities::new(), &steward(), now());
     run.take(decision, &steward()).unwrap();
     assert!(run.city().as_of(ymd(1960, 4, 20)).is_none() && run.city().as_of(ymd(1960, 4, 21)).is_some());
 }
@@ -407,7 +408,7 @@ fn ct_2_entries_and_updates_keep_tiers_in_place() {
         ..Default::default()
     };
     let entering = |tier| CreateCityRequest { city: Some(city(tier)), ..Default::default() };
-    let none = Known::new();
+    let none = KnownCities::new();
     assert_eq!(id_of(&city(CityTier::Municipality), id("x")), id("7"));
     assert_eq!(create(None, id("7"), &entering(CityTier::SubMunicipal), &none, &steward()).unwrap_err().rule, "CT-2");
     let mut run = Run::default();
@@ -432,7 +433,7 @@ fn ct_1_a_designation_falls_with_its_population() {
     let date = on(2024, 1, 1);
     let global = GlobalDesignation { grounds: vec![1], source: "study".into(), designated_date: date };
     let city = proto::City { global_designation: Some(global), population: 2_000_000, ..Default::default() };
-    let none = Known::new();
+    let none = KnownCities::new();
     let alone = updating(city.clone(), &["global_designation"]);
     assert_eq!(update(run.city(), id("1"), &alone, &none, &steward(), now()).unwrap_err().rule, "CT-1");
     let both = updating(city, &["global_designation", "population"]);
