@@ -1,6 +1,7 @@
-//! The house's own rules, asserted from `cargo metadata`, the lock file, the source files and the contract's descriptors.
+//! Architecture rules, checked against `cargo metadata`, the lock file, the source files and the descriptors of the
+//! contract.
 //!
-//! A test here fails with the file and line that break a rule, and with what to do instead.
+//! A failing test names the file and line that break a rule, and says what to do instead.
 
 use prost_reflect::{DescriptorPool, ExtensionDescriptor, MethodDescriptor};
 use serde::Deserialize;
@@ -13,10 +14,10 @@ use std::{
     sync::LazyLock,
 };
 
-/// At most so many lines in a source file.
+/// Maximum number of lines in a source file.
 const MOST_LINES: usize = 500;
 
-/// The workspace's packages; only their own declarations, nothing of what they depend on.
+/// The packages of the workspace, without their dependencies.
 static PACKAGES: LazyLock<Vec<Package>> = LazyLock::new(|| {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let answer = Command::new(cargo)
@@ -30,7 +31,7 @@ static PACKAGES: LazyLock<Vec<Package>> = LazyLock::new(|| {
     metadata.packages
 });
 
-/// What the contract says of itself.
+/// The descriptors of the contract.
 static CONTRACT: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(hansa_proto::DESCRIPTORS).expect("the contract's descriptors decode"));
 
@@ -54,44 +55,44 @@ struct Dependency {
 }
 
 impl Package {
-    /// The package's folder, from the root: `services/register/domain`.
+    /// Returns the package's folder relative to the root, for example `services/register/domain`.
     fn folder(&self) -> String {
         let folder = self.manifest_path.parent().expect("a manifest lies in a folder");
         relative(&folder.canonicalize().expect("the folder exists"))
     }
 
-    /// A service's pure half.
+    /// Returns whether the package is the domain crate of a service.
     fn is_domain(&self) -> bool {
         self.folder().starts_with("services/") && self.folder().ends_with("/domain")
     }
 
-    /// One of the services: what has a domain crate of its own, and the gateway.
+    /// Returns whether the package is a service: it has a domain crate, or it is the gateway.
     fn is_service(&self) -> bool {
         let folder = self.folder();
         folder == "services/gateway"
             || (folder.starts_with("services/") && root().join(&folder).join("domain/Cargo.toml").exists())
     }
 
-    /// The package's Rust files, each from the root.
+    /// Returns the Rust files of the package, with paths relative to the root.
     fn sources(&self) -> Vec<Source> {
         sources(&format!("{}/src", self.folder()))
     }
 }
 
-/// A Rust file: its path from the root, and its lines without comments.
+/// A Rust file: its path relative to the root, and its lines without comments.
 struct Source {
     path: String,
     lines: Vec<String>,
 }
 
 impl Source {
-    /// Whether the file stands in a room of its crate: `api` is both `src/api.rs` and what lies in `src/api/`.
+    /// Returns whether the file belongs to a module of its crate. `api` is `src/api.rs` and all files in `src/api/`.
     fn stands_in(&self, room: &str) -> bool {
         let inside = self.path.split_once("/src/").map_or("", |(_, inside)| inside);
         inside == format!("{room}.rs") || inside.starts_with(&format!("{room}/"))
     }
 
-    /// Every line that contains one of the words, as a finding.
+    /// Returns a finding for each line that contains one of the words.
     fn lines_with(&self, words: &[&str]) -> Vec<String> {
         let found = |(index, line): (usize, &String)| {
             let word = words.iter().find(|word| line.contains(**word))?;
@@ -100,7 +101,7 @@ impl Source {
         self.lines.iter().enumerate().filter_map(found).collect()
     }
 
-    /// The modules of `std` that the file names, by path or in a braced `use`.
+    /// Returns the modules of `std` that the file names, by path or in a braced `use`.
     fn std_modules(&self) -> BTreeSet<String> {
         let text = self.lines.join("\n");
         let mut modules = BTreeSet::new();
@@ -119,13 +120,13 @@ impl Source {
     }
 }
 
-/// The identifier that a text begins with.
+/// Returns the identifier at the beginning of a text.
 fn leading_name(text: &str) -> Option<String> {
     let name: String = text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     (!name.is_empty()).then_some(name)
 }
 
-/// The first name of each part of a braced `use`, of which the opening brace is gone already.
+/// Returns the first name of each part of a braced `use`. The text begins after the opening brace.
 fn top_level_names(group: &str) -> Vec<String> {
     let (mut depth, mut part, mut names) = (0, String::new(), Vec::new());
     for c in group.chars() {
@@ -142,17 +143,17 @@ fn top_level_names(group: &str) -> Vec<String> {
     names
 }
 
-/// The repository's root.
+/// Returns the root of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the tests lie in the repository")
 }
 
-/// A path as seen from the root.
+/// Returns a path relative to the root.
 fn relative(path: &Path) -> String {
     path.strip_prefix(root()).unwrap_or(path).to_string_lossy().replace('\\', "/")
 }
 
-/// All files and folders below a folder, without what is built, hidden or fetched.
+/// Collects all files and folders below a folder, except hidden ones, build output and fetched packages.
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
@@ -168,7 +169,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The Rust files below a folder of the repository, in order.
+/// Returns the Rust files below a folder of the repository, sorted by path.
 fn sources(folder: &str) -> Vec<Source> {
     let mut paths = Vec::new();
     walk(&root().join(folder), &mut paths);
@@ -183,19 +184,19 @@ fn sources(folder: &str) -> Vec<Source> {
         .collect()
 }
 
-/// A line up to its comment. A `//` inside a word, as in a URL, begins none.
+/// Returns a line up to its comment. A `//` inside a word, as in a URL, does not begin a comment.
 fn without_comment(line: &str) -> String {
     let begins =
         line.match_indices("//").find(|(at, _)| line[..*at].chars().next_back().is_none_or(char::is_whitespace));
     begins.map_or(line, |(at, _)| &line[..at]).to_owned()
 }
 
-/// Every Rust file of every package but the tests and the bench.
+/// Returns the Rust files of all packages except the tests and the bench.
 fn product_sources() -> Vec<Source> {
     PACKAGES.iter().filter(|p| !p.folder().starts_with("tests")).flat_map(Package::sources).collect()
 }
 
-/// Fails with all findings at once.
+/// Fails with the list of all findings, if there are any.
 fn none(findings: &[String], instead: &str) {
     let mut text = String::new();
     for finding in findings {
@@ -204,7 +205,7 @@ fn none(findings: &[String], instead: &str) {
     assert!(findings.is_empty(), "{} against the architecture:\n{text}{instead}", findings.len());
 }
 
-/// The domain crates and the kernel.
+/// Returns the packages that must be pure: the domain crates, the kernel and the expressions.
 fn pure_packages() -> Vec<&'static Package> {
     let pure: Vec<_> = PACKAGES
         .iter()
@@ -307,7 +308,7 @@ fn only_the_journal_and_views_write() {
             if source.stands_in("views") || source.stands_in("migrations") {
                 continue;
             }
-            // On a map or a set `insert` is no statement: only where sea-orm is named can it be one.
+            // `insert` on a map or a set is not a statement. A file that does not name sea-orm is checked for less.
             if !source.lines_with(&["sea_orm"]).is_empty() {
                 findings.extend(source.lines_with(STATEMENTS));
                 findings.extend(source.lines_with(&[".insert(db", ".update(db", ".save(db", ".delete(db"]));
@@ -373,7 +374,7 @@ fn refusals_quote_rules_by_id() {
                 } else {
                     arguments
                 };
-                // What is no literal (a constant, a parameter) cannot be judged here.
+                // This test can judge only literals, not constants or parameters.
                 let Some(rest) = arguments.trim_start().strip_prefix('"') else { continue };
                 let id = rest.split('"').next().unwrap_or_default();
                 if !is_rule_id(id) {
@@ -386,7 +387,7 @@ fn refusals_quote_rules_by_id() {
     none(&findings, "A rule is quoted by its id, two capitals and a number: AG-11.");
 }
 
-/// Two capitals, a hyphen, a number.
+/// Returns whether a text is a rule id: two capitals, a hyphen, and a number without a leading zero.
 fn is_rule_id(id: &str) -> bool {
     let Some((service, number)) = id.split_once('-') else { return false };
     service.len() == 2
@@ -413,7 +414,7 @@ fn policy_and_encryption_come_from_one_place() {
     none(&findings, "The chassis alone asks Cedar; ring is the one provider of TLS.");
 }
 
-/// The contract's own rpcs.
+/// Returns the rpcs of the contract's own services.
 fn methods() -> Vec<MethodDescriptor> {
     let ours = |package: &str| package.starts_with("hansa.");
     let methods: Vec<_> =
@@ -422,7 +423,7 @@ fn methods() -> Vec<MethodDescriptor> {
     methods
 }
 
-/// What is written above an rpc.
+/// Returns the comment above an rpc.
 fn comment(method: &MethodDescriptor) -> String {
     let file = method.parent_file();
     let info = file.file_descriptor_proto().source_code_info.as_ref().expect("the descriptors keep their comments");

@@ -1,14 +1,16 @@
-//! the clock of the machine jumps back and forth under the program that runs. Nothing is lost or done twice, and nothing
-//! stands still until the clock has come to where it was.
+//! the system clock jumps back and forth while the program runs. The program loses nothing, does nothing twice,
+//! and does not stall until the clock catches up.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_tests::{Dice, Load, Platform, Servers, clock::Clock};
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
-/// How far ahead the program's clock begins: tokens bear the machine's time, and are of the future to a clock behind it.
+/// Offset of the program's clock at the start, in seconds. The clock must not fall behind the machine's time: the
+/// tokens carry that time, and a clock behind it would see them as issued in the future.
 const AHEAD: u32 = 7_200;
-/// How far ahead it is put: back by a second, by half a minute, by ten minutes, forward by five, and back by all the rest.
+/// Offsets that the test sets one after the other, in seconds: back by one second, by half a minute and by ten minutes,
+/// forward by five minutes, then back to the machine's time.
 const JUMPS: [u32; 5] = [7_199, 7_169, 6_569, 6_869, 0];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -31,7 +33,7 @@ async fn jumps(servers: Option<Servers>) {
     load.begin(&platform, &mut Dice::new("clock"));
     load.more(30).await;
     for ahead in JUMPS {
-        // What cannot be published now waits for the broker, and not for the clock.
+        // Unpublished changes must wait for the broker only, not for the clock.
         if let Some(servers) = &servers {
             servers.kill("nats");
             load.more(20).await;

@@ -1,4 +1,4 @@
-//! The command line as people and programs use it: exit codes, JSON, tokens, imports, and looking after a node.
+//! The command line: exit codes, JSON output, tokens, imports, and maintenance of a node.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_tests::{Platform, Shape, eventually, world::World};
@@ -22,7 +22,7 @@ const CITIES: &str = "geonameid,name,country,admin1,population,lat,lon,timezone,
     16,Altstadt,DE,13,9000,51.05,13.73,Europe/Berlin,PPLX\n\
     17,\"Short, and quoted\",FR\n";
 
-/// A node of the test's own that nobody serves.
+/// A data folder of the test. No process serves this node.
 struct Node(TempDir);
 
 impl Node {
@@ -49,7 +49,7 @@ impl Node {
 }
 
 fn code(output: &Output) -> i32 {
-    output.status.code().expect("it ends by itself")
+    output.status.code().expect("the program exits without a signal")
 }
 
 fn said(output: &Output) -> String {
@@ -61,7 +61,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Line and reason of each row that did not go in.
+/// Returns line and reason of each row that the import refused.
 fn refused(report: &Value) -> Vec<(u64, String)> {
     let rows = report["refused"].as_array().unwrap();
     rows.iter().map(|row| (row["line"].as_u64().unwrap(), row["reason"].as_str().unwrap().to_owned())).collect()
@@ -94,7 +94,7 @@ fn exit_codes_say_what_went_wrong() {
         assert_eq!(code(&output), 3, "{refused:?}: {}", said(&output));
         assert!(said(&output).starts_with("hansa: "), "{}", said(&output));
     }
-    // Nobody listens on the port that was just free.
+    // No process listens on this port: the listener is dropped right away.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = node.run(&["tenant", "list", "--server", &format!("http://{free}"), "--token", "x"]);
     assert_eq!(code(&away), 4, "{}", said(&away));
@@ -115,7 +115,7 @@ fn every_json_output_parses() {
     assert_eq!(tenants.as_array().unwrap().len(), 1);
     let history = json(&node.run(&["history", &city, "--json"]));
     let versions: Vec<&str> = history.as_array().unwrap().iter().map(|row| row["version"].as_str().unwrap()).collect();
-    assert_eq!(versions, ["1", "2"], "PL-3: entered, and joined");
+    assert_eq!(versions, ["1", "2"], "PL-3: one change for the import, one for the join");
     assert!(history[0]["actor"]["person"].is_string() && history[0]["claimed_time"].is_string(), "{history}");
     let looks = json(&node.run(&["doctor", "--json"]));
     assert!(looks.as_array().unwrap().len() > 8 && looks.as_array().unwrap().iter().all(|look| look["well"] == true));
@@ -175,7 +175,7 @@ fn ct1_cities_are_imported_from_geonames_own_dump() {
     let first = json(&node.run(&["import", "cities", &file, "--json"]));
     assert_eq!(first["outcomes"]["created"], 2, "{first}");
     assert_eq!(refused(&first).iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 3, 5], "{first}");
-    // The same by another ending, once it is said what it is.
+    // A file name with another extension needs an explicit format.
     let other = node.file("dump.tsv", &dump.concat());
     let again = json(&node.run(&["import", "cities", &other, "--format", "geonames", "--json"]));
     assert_eq!(again["outcomes"]["unchanged"], 2, "{again}");
@@ -227,7 +227,7 @@ async fn an_import_that_is_killed_half_way_can_be_run_again() {
     let written = node.0.path().join("data/register.db-wal");
     eventually("the import has begun", async || grown(&written).then_some(())).await;
     import.kill().unwrap();
-    assert!(!import.wait().unwrap().success(), "it was killed before its end");
+    assert!(!import.wait().unwrap().success(), "the import ended before the test killed it");
     let rest = json(&node.run(&["import", "cities", &file, "--json"]));
     let of = |outcome: &str| rest["outcomes"][outcome].as_u64().unwrap_or(0);
     assert!(of("created") > 0 && of("unchanged") > 0, "{rest}");
@@ -237,7 +237,7 @@ async fn an_import_that_is_killed_half_way_can_be_run_again() {
     assert_eq!(
         (&rebuilt[0]["records"], &rebuilt[0]["changes"]),
         (&ROWS.into(), &ROWS.into()),
-        "nothing is there twice"
+        "an import that runs again creates no record twice"
     );
 }
 
@@ -249,7 +249,11 @@ async fn a_node_that_is_served_is_talked_to_and_not_opened_twice() {
     assert_eq!(code(&second), 1, "{}", said(&second));
     assert!(said(&second).contains("is in use") && said(&second).contains("--server"), "{}", said(&second));
     for opens in [&["rebuild"][..], &["doctor"], &["tenant", "list"]] {
-        assert_eq!(code(&platform.hansa(opens).output().unwrap()), 1, "{opens:?} does not open it either");
+        assert_eq!(
+            code(&platform.hansa(opens).output().unwrap()),
+            1,
+            "{opens:?} opened a node that another process serves"
+        );
     }
     let server = format!("http://{}", platform.address());
     let history = platform.hansa(&["history", &world.active, "--server", &server, "--json"]).output().unwrap();
@@ -261,7 +265,7 @@ async fn a_node_that_is_served_is_talked_to_and_not_opened_twice() {
     let count = |changes: &Value| changes.as_array().unwrap().len();
     assert!(count(&public) > 0 && count(&public) < count(&whole), "PL-1: a party sees more than the steward");
     platform.stop();
-    assert_eq!(code(&platform.hansa(&["rebuild"]).output().unwrap()), 0, "what was served is as the journal says");
+    assert_eq!(code(&platform.hansa(&["rebuild"]).output().unwrap()), 0, "the stored state differs from the journal");
     assert_eq!(code(&platform.hansa(&["doctor"]).output().unwrap()), 0);
 }
 
@@ -287,7 +291,7 @@ fn what_would_not_be_safe_does_not_start() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(&key, mode).unwrap();
     let open = node.run(&["doctor", "--json"]);
-    assert_eq!(code(&open), 1, "a key that others may read is not well");
+    assert_eq!(code(&open), 1, "the doctor accepted a key file that other users may read");
     assert!(String::from_utf8_lossy(&open.stdout).contains("644"));
 }
 
@@ -317,7 +321,7 @@ fn a_database_is_brought_up_before_anyone_serves() {
     for service in ["register", "partnerships", "networks", "strategy"] {
         assert!(node.0.path().join(format!("data/{service}.db")).exists(), "{service}");
     }
-    assert_eq!(code(&node.run(&["migrate"])), 0, "a second time nothing is to be done");
+    assert_eq!(code(&node.run(&["migrate"])), 0, "a second migration fails");
     let wrong = node.run(&["migrate", "--only", "registers"]);
     assert_eq!(code(&wrong), 1);
     assert!(said(&wrong).contains("register, partnerships, networks, strategy"), "{}", said(&wrong));
@@ -333,6 +337,6 @@ async fn a_probe_tells_who_serves() {
     assert_eq!(code(&lives(&server)), 0, "{}", said(&lives(&server)));
     platform.stop();
     for answer in [asked(&server), lives(&server)] {
-        assert_eq!(code(&answer), 4, "nobody is there");
+        assert_eq!(code(&answer), 4, "the probe found a server after the program stopped");
     }
 }

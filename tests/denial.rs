@@ -1,7 +1,7 @@
-//! Who may call what on which record (R-7, PL-1, PL-2): every rpc of the contract by every role in every relation to a real
-//! record, against the table that the program itself prints.
+//! Authorization (R-7, PL-1, PL-2). The test calls every rpc of the contract with every role in every relation to a
+//! real record, and compares the answers with the policy table that the program prints.
 //!
-//! No record has members yet, so that the relation `member` cannot be reached from outside; the table says what would hold.
+//! No record has members yet, so a caller cannot have the relation `member`. The table still contains that relation.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use futures::{StreamExt, stream};
@@ -26,10 +26,10 @@ use tonic::Code;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 const AT_ONCE: usize = 16;
-/// Roles that the node's own people hold, and nobody else.
+/// Roles that only people of the node may hold.
 const NODE_ROLES: [&str; 3] = ["steward", "auditor", "operator"];
 
-/// The records that rpcs name, by what stands in the field that names them.
+/// The kinds of records that rpcs name, by the content of the field that names the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Named {
     Agreement,
@@ -38,18 +38,18 @@ enum Named {
     Country,
     Network,
     Membership,
-    /// The membership that a city would have, by the city.
+    /// The membership of a city in the network, named by the city.
     MembershipOf,
     Office,
-    /// The office of a city, by the city.
+    /// The office of a city, named by the city.
     OfficeOf,
     Strategy,
     Evaluation,
-    /// A city as its own people see it.
+    /// The portfolio of a city, named by the city.
     PortfolioOf,
-    /// The draft that a city would have, by the city.
+    /// A new strategy of a city, named by the city.
     StrategyOf,
-    /// An agreement that a city would have, by the city.
+    /// A new agreement of a city, named by the city.
     AgreementOf,
     Rubric,
 }
@@ -58,19 +58,19 @@ use Named::{
     PortfolioOf, Rubric, Strategy, StrategyOf, Tenant,
 };
 
-/// What a call is about.
+/// The subject of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum About {
     /// The record that this field names.
     One(&'static str, Named),
-    /// The records of a list, those that the caller may see.
+    /// The records in a list. The caller gets only those that it may see.
     Each(Named),
-    /// Something that would be new, or the caller's own alone.
+    /// A new record, or data of the caller only.
     New,
 }
 use About::{Each, New, One};
 
-/// What each rpc is about. An rpc that is missing here fails the test.
+/// The subject of each rpc. The test fails if an rpc is missing here.
 const CALLS: &[(About, &str)] = &[
     (One("record", Agreement), "ChangeService.ListRecordChanges"),
     (One("record", City), "ChangeService.ListRecordChanges"),
@@ -150,11 +150,11 @@ const CALLS: &[(About, &str)] = &[
     ),
 ];
 
-/// A record, and how the four tenants stand to it: `a`, `b`, `c` and the node's own.
+/// A record, and the relations of the four tenants to the record: `a`, `b`, `c` and the node.
 struct Standing {
     record: String,
     relations: [Relation; 4],
-    /// One that is not there, or would not be to the same callers.
+    /// A record that does not exist, or that the same callers cannot see either.
     absent: String,
 }
 
@@ -187,7 +187,8 @@ fn standings(world: &World) -> BTreeMap<Named, Vec<Standing>> {
                 stand(&world.member, [Owner, Public, Party, Public]),
             ],
         ),
-        // Whether a city has applied is its own matter: who may not act for it hears the same of one that has not.
+        // An application is visible to its parties only. A caller that may not act for the city gets the same answer
+        // for a city that has not applied.
         (
             MembershipOf,
             vec![Standing {
@@ -196,19 +197,19 @@ fn standings(world: &World) -> BTreeMap<Named, Vec<Standing>> {
             }],
         ),
         (Office, vec![stand(&world.office, own)]),
-        // Of a city that has joined and has no office on record.
+        // `b` has joined and has no office.
         (OfficeOf, vec![Standing { absent: world.b.city.clone(), ..stand(&world.a.city, own) }]),
         (Strategy, vec![stand(&world.strategy, own)]),
         (Evaluation, vec![stand(&world.evaluation, own)]),
         (PortfolioOf, vec![stand(&world.a.city, own)]),
-        // Cities are public: only who may act for them is told here, not whether they are there.
+        // Cities are public, so a denial reveals only that the caller may not act for the city.
         (StrategyOf, vec![Standing { absent: world.b.city.clone(), ..stand(&world.a.city, own) }]),
         (AgreementOf, vec![Standing { absent: world.unjoined.clone(), ..stand(&world.a.city, own) }]),
         (Rubric, vec![stand("rubrics/hansa-2026", [Public; 4])]),
     ])
 }
 
-/// The table that the program prints: who is permitted what.
+/// The policy table that the program prints: the permitted roles by rpc and relation.
 struct Table(BTreeMap<(String, String), BTreeSet<String>>);
 
 impl Table {
@@ -241,7 +242,7 @@ fn role_name(role: Role) -> String {
     role.as_str_name().trim_start_matches("ROLE_").to_lowercase()
 }
 
-/// Everyone there can be: each role of each tenant.
+/// Returns one caller for each role of each tenant.
 fn everyone(platform: &Platform, world: &World) -> Vec<Someone> {
     let scopes: BTreeSet<String> = methods().iter().map(scope).collect();
     let scopes: Vec<&str> = scopes.iter().map(String::as_str).collect();
@@ -259,11 +260,11 @@ fn everyone(platform: &Platform, world: &World) -> Vec<Someone> {
     people
 }
 
-/// A request that names a record and is otherwise well formed.
+/// Returns a well-formed request that names a record.
 fn request(method: &MethodDescriptor, about: About, record: &str, world: &World) -> Vec<u8> {
     let mut known = world.known();
     match about {
-        // A filter would hide what is looked for.
+        // A filter could hide the records that the test looks for.
         Each(_) => known.extend(["city", "country_code", "partner"].map(|filter| (filter, String::new()))),
         One("name", Evaluation) => drop(known.insert("city", String::new())),
         _ => {}
@@ -288,10 +289,10 @@ fn request(method: &MethodDescriptor, about: About, record: &str, world: &World)
     message.encode_to_vec()
 }
 
-/// Makes a request.
+/// A function that builds a request.
 type Make = fn(&MethodDescriptor, About, &str, &World) -> Vec<u8>;
 
-/// A request that names a record and a head that it never had, and is not well formed otherwise.
+/// Returns a request with only a record name, a request id and a stale etag. The request is not well formed otherwise.
 fn bare(method: &MethodDescriptor, about: About, record: &str, _: &World) -> Vec<u8> {
     let mut message = DynamicMessage::new(method.input());
     if let One(field, _) = about {
@@ -305,7 +306,7 @@ fn bare(method: &MethodDescriptor, about: About, record: &str, _: &World) -> Vec
     message.encode_to_vec()
 }
 
-/// The name of a city's office derives from the city's.
+/// Returns the name of a city's office, which derives from the name of the city.
 fn office_of(city: &str) -> String {
     let id: hansa_kernel::RecordId = hansa_kernel::RecordName::parse(city, "cities", "city").unwrap().id;
     format!("offices/{}", id.of("office"))
@@ -315,12 +316,12 @@ struct Trial<'a> {
     method: MethodDescriptor,
     about: About,
     someone: &'a Someone,
-    /// The record and the relation, where the call is about one.
+    /// The record and the caller's relation to it, if the call is about a record.
     on: Option<(&'a Standing, Relation)>,
 }
 
 impl Trial<'_> {
-    /// What is wrong with the answer.
+    /// Makes the call. Returns a description of the error if the answer is wrong.
     async fn run(&self, world: &World, table: &Table) -> Option<String> {
         let record = self.on.map_or("", |(standing, _)| &standing.record);
         let message = request(&self.method, self.about, record, world);
@@ -330,22 +331,22 @@ impl Trial<'_> {
         let permitted = table.permits(&self.method, role, relation);
         let at_all = table.permits_at_all(&self.method, role);
         let wrong = match &answer {
-            Ok(_) if relation == Stranger => Some("a stranger gets an answer"),
-            Ok(_) if !(permitted || self.on.is_none() && at_all) => Some("it is done without permission"),
+            Ok(_) if relation == Stranger => Some("a stranger gets the record"),
+            Ok(_) if !(permitted || self.on.is_none() && at_all) => Some("the call succeeds without permission"),
             Ok(_) => None,
             Err(status) => match status.code() {
-                Code::Internal | Code::Unknown | Code::Unimplemented | Code::Unauthenticated => Some("it fails"),
-                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Some("it is away"),
-                _ if !at_all && !denied(status) => Some("a role that may never call it is not told so"),
+                Code::Internal | Code::Unknown | Code::Unimplemented | Code::Unauthenticated => Some("the call fails"),
+                Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Some("the service is not available"),
+                _ if !at_all && !denied(status) => Some("a call that the role may never make is not denied"),
                 _ if !at_all => None,
-                Code::PermissionDenied if permitted && denied(status) => Some("it is denied what is permitted"),
+                Code::PermissionDenied if permitted && denied(status) => Some("a permitted call is denied"),
                 Code::NotFound if relation == Stranger => None,
-                // A new record of another's city: the city is public, so that a plain no tells nothing.
+                // A new record of another tenant's city: the city is public, so a denial reveals nothing.
                 _ if relation == Stranger && matches!(self.about, One(_, AgreementOf | MembershipOf | StrategyOf)) => {
                     None
                 }
-                _ if relation == Stranger => Some("a stranger is not told that there is nothing"),
-                _ if !permitted && self.on.is_some() && !denied(status) => Some("it is not denied"),
+                _ if relation == Stranger => Some("the answer to a stranger is not NOT_FOUND"),
+                _ if !permitted && self.on.is_some() && !denied(status) => Some("a forbidden call is not denied"),
                 _ => None,
             },
         };
@@ -359,7 +360,7 @@ impl Trial<'_> {
         if own.get(self.someone.tenant) == Some(&&standing.absent) {
             return None;
         }
-        // As a whole request, and as one of which nothing but the name and a stale head is there.
+        // Once with a whole request, and once with only the name and a stale etag.
         let answers = [(request as Make, Some(answer.clone())), (bare as Make, None)];
         for (make, hidden) in answers {
             let ask = async |record: &str| {
@@ -375,14 +376,14 @@ impl Trial<'_> {
                 _ => false,
             };
             if !alike {
-                return told(&format!("hidden is {}, absent is {}", brief(&hidden), brief(&absent)));
+                return told(&format!("hidden answers {}, absent answers {}", brief(&hidden), brief(&absent)));
             }
         }
         None
     }
 }
 
-/// The names of the records in the answer to a list, at any depth.
+/// Returns the answer to a list as text, which contains the names of the records at any depth.
 fn listed(method: &MethodDescriptor, answer: &[u8]) -> String {
     let answer = DynamicMessage::decode(method.output(), answer).unwrap();
     format!("{answer:?}")
@@ -393,17 +394,17 @@ async fn tables(platform: &Platform, world: &World) -> usize {
     let methods: BTreeMap<String, MethodDescriptor> = methods().into_iter().map(|m| (short(&m), m)).collect();
     let paths: BTreeSet<String> = methods.values().map(raw::path).collect();
     let printed: BTreeSet<String> = table.0.keys().map(|(rpc, _)| rpc.clone()).collect();
-    assert_eq!(paths, printed, "every rpc has a policy, and every policy an rpc");
+    assert_eq!(paths, printed, "every rpc must have a policy, and every policy must belong to an rpc");
     let calls: Vec<(About, &MethodDescriptor)> = CALLS
         .iter()
         .flat_map(|(about, rpcs)| rpcs.split_whitespace().map(|rpc| (*about, rpc)))
         .map(|(about, rpc)| {
-            (about, methods.get(rpc).unwrap_or_else(|| panic!("{rpc} is no rpc: take it out of CALLS")))
+            (about, methods.get(rpc).unwrap_or_else(|| panic!("{rpc} is not an rpc: remove it from CALLS")))
         })
         .collect();
     let covered: BTreeSet<String> = calls.iter().map(|(_, method)| short(method)).collect();
     let missing: Vec<&String> = methods.keys().filter(|rpc| !covered.contains(*rpc)).collect();
-    assert!(missing.is_empty(), "say in CALLS what these are about: {missing:?}");
+    assert!(missing.is_empty(), "these rpcs are missing: add them to CALLS with their subject: {missing:?}");
 
     let mut trials = Vec::new();
     let mut wrong = Vec::new();
@@ -468,6 +469,6 @@ async fn r7_every_rpc_by_every_role_in_every_relation_is_as_the_policy_says() {
     let start = Instant::now();
     let trials = tables(&platform, &world).await;
     println!("{trials} trials in {:.1} s", start.elapsed().as_secs_f64());
-    assert_eq!(versions(&platform, &world).await, before, "nothing of it left a trace");
+    assert_eq!(versions(&platform, &world).await, before, "the calls changed a record");
     platform.stop();
 }

@@ -1,4 +1,4 @@
-//! Exported agreements (AG-12): what was exported verifies, and what was tampered with in any part does not.
+//! Exported agreements (AG-12): an exported document verifies, and a document with any part changed does not.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -18,10 +18,10 @@ use std::{
 };
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
-/// Verifications at once.
+/// Number of verifications that run in parallel.
 const AT_ONCE: usize = 4;
 
-/// A document with the key of the node that made it.
+/// An exported document with the key of the node that made the document.
 struct Exported {
     folder: tempfile::TempDir,
     document: Value,
@@ -44,8 +44,12 @@ impl Exported {
         let stranger = platform.token_for(Some(&world.c.tenant), "mayor", &[]);
         for (agreement, token) in [(&world.proposed, &token), (&world.proposed, &stranger), (&world.active, &stranger)]
         {
-            assert_eq!(export(agreement, token).status.code(), Some(3), "AG-12: signed, and for parties alone");
-            assert!(!file.exists(), "nothing is written where it is refused");
+            assert_eq!(
+                export(agreement, token).status.code(),
+                Some(3),
+                "AG-12: only parties may export, and only a signed agreement"
+            );
+            assert!(!file.exists(), "a refused export wrote a file");
         }
         let exported = export(&world.active, &token);
         assert!(exported.status.success(), "{}", String::from_utf8_lossy(&exported.stderr));
@@ -66,7 +70,7 @@ impl Exported {
         verify(&self.write(document), &["--key", key])
     }
 
-    /// Each of these must be refused, even without a key to compare with. Answers how many there were.
+    /// Checks that each document is refused, even without a key to compare with. Returns the number of documents.
     fn all_refused(&self, tampered: Vec<(String, Value)>) -> usize {
         let files: Vec<(String, PathBuf)> =
             tampered.into_iter().map(|(what, document)| (what, self.write(&document))).collect();
@@ -78,7 +82,7 @@ impl Exported {
                         let output = verify(file, &[]);
                         let said = String::from_utf8_lossy(&output.stderr).into_owned();
                         assert!(output.status.code() == Some(1) && said.starts_with("hansa: "), "{what}: {output:?}");
-                        assert!(output.stdout.is_empty(), "{what}: nothing is said to hold");
+                        assert!(output.stdout.is_empty(), "{what}: a refused document is reported as valid");
                     }
                 });
             }
@@ -91,7 +95,7 @@ fn verify(file: &Path, more: &[&str]) -> Output {
     Command::new(HANSA).arg("verify").arg(file).args(more).env_remove("HANSA_SERVER").output().unwrap()
 }
 
-/// Every leaf of a document, by its path.
+/// Collects the path of every leaf of a document.
 fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => fields.iter().for_each(|(name, inner)| leaves(inner, &format!("{at}/{name}"), found)),
@@ -102,7 +106,7 @@ fn leaves(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// Bytes with a bit turned at a place.
+/// Returns the bytes with one bit flipped at a position.
 fn turned(base64: &str, place: impl Fn(usize) -> usize) -> String {
     let mut bytes = STANDARD.decode(base64).unwrap();
     let at = place(bytes.len());
@@ -110,7 +114,7 @@ fn turned(base64: &str, place: impl Fn(usize) -> usize) -> String {
     STANDARD.encode(bytes)
 }
 
-/// Another value in place of one.
+/// Returns a value that differs from the given one.
 fn other(path: &str, value: &Value) -> Value {
     let bytes = path.ends_with("/envelope") || path.ends_with("/salt") || path.ends_with("/seal");
     match value {
@@ -120,7 +124,7 @@ fn other(path: &str, value: &Value) -> Value {
         Value::String(text) if text.starts_with("SIGNATURE_ALGORITHM") => json!("SIGNATURE_ALGORITHM_UNSPECIFIED"),
         Value::String(text) => {
             let mut letters: Vec<char> = text.chars().collect();
-            let last = letters.last_mut().expect("an empty text is not shown");
+            let last = letters.last_mut().expect("a document contains no empty text");
             *last = if *last == '1' { '2' } else { '1' };
             json!(letters.into_iter().collect::<String>())
         }
@@ -158,9 +162,9 @@ async fn ag12_a_document_verifies_and_tampered_in_any_part_it_does_not() {
         let envelope = change["envelope"].as_str().unwrap();
         for place in [|_| 0, |length| length - 1] {
             let path = format!("/changes/{n}/envelope");
-            tampered.push((format!("an end of {path}"), with(&path, json!(turned(envelope, place)))));
+            tampered.push((format!("an end of {path} changed"), with(&path, json!(turned(envelope, place)))));
         }
-        tampered.push((format!("no signature of {n}"), with(&format!("/changes/{n}/signatures"), json!([]))));
+        tampered.push((format!("no signature of change {n}"), with(&format!("/changes/{n}/signatures"), json!([]))));
         let mut rows = changes.clone();
         rows.remove(n);
         tampered.push((format!("without change {n}"), with("/changes", json!(rows))));
@@ -170,7 +174,7 @@ async fn ag12_a_document_verifies_and_tampered_in_any_part_it_does_not() {
         if n > 0 {
             let mut rows = changes.clone();
             rows.swap(n - 1, n);
-            tampered.push((format!("changes {n} and before swapped"), with("/changes", json!(rows))));
+            tampered.push((format!("change {n} swapped with the one before"), with("/changes", json!(rows))));
             let mut rows = changes.clone();
             rows[n]["signatures"] = changes[n - 1]["signatures"].clone();
             tampered.push((format!("the signature of another change on {n}"), with("/changes", json!(rows))));
@@ -190,14 +194,14 @@ async fn ag12_a_document_verifies_and_tampered_in_any_part_it_does_not() {
     let salt = [5; SEAL_BYTES];
     let sealed = STANDARD.encode(seal::seal(b"never said", salt).seal);
     let never = json!({"seal": sealed, "salt": STANDARD.encode(salt), "text": "never said"});
-    for (what, more) in [("a text that nobody said, well sealed", never), ("a text twice", opening)] {
+    for (what, more) in [("a text that is not in the agreement, correctly sealed", never), ("a text twice", opening)] {
         let mut changed = document.clone();
         changed["openings"].as_array_mut().unwrap().push(more);
         tampered.push((what.into(), changed));
     }
     let mut more = document.clone();
     more["verdict"] = json!("genuine");
-    tampered.push(("a field that is none".into(), more));
+    tampered.push(("an unknown field".into(), more));
     let count = exported.all_refused(tampered);
     println!("{count} documents tampered with, {} of them in one leaf", paths.len());
     assert!(count > 200, "{count}");
@@ -209,7 +213,8 @@ async fn ag12_a_document_verifies_and_tampered_in_any_part_it_does_not() {
     }
 }
 
-/// The same history, ordered and signed by another node from a change on: it holds together, and is not the node's.
+/// Returns the same history, hashed and signed by another node from the given change on. The document is consistent,
+/// but the signatures are not those of the node.
 fn forged(document: &Value, forger: &NodeKeys, from: usize) -> Value {
     let mut forged = document.clone();
     let mut previous_hash = Vec::new();
@@ -241,7 +246,11 @@ async fn ag12_a_document_of_another_key_is_told_by_the_key() {
     let forger = NodeKeys::from_secret(&[9; 32]);
     let mut whole = forged(&exported.document, &forger, 0);
     let alone = verify(&exported.write(&whole), &[]);
-    assert!(alone.status.success(), "by itself it holds together: {}", String::from_utf8_lossy(&alone.stderr));
+    assert!(
+        alone.status.success(),
+        "without a key to compare with, the forged document verifies: {}",
+        String::from_utf8_lossy(&alone.stderr)
+    );
     let refused = |document: &Value, key: &str| {
         let output = exported.verifies(document, key);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -250,11 +259,11 @@ async fn ag12_a_document_of_another_key_is_told_by_the_key() {
     refused(&whole, &exported.key);
     refused(&exported.document, &hex::encode(forger.verifying().as_bytes()));
     refused(&exported.document, "");
-    // The true key lies beside, and has signed nothing.
+    // The document also lists the true key, which has signed nothing.
     let genuine = &exported.document["keys"][0];
     whole["keys"].as_array_mut().unwrap().push(genuine.clone());
     refused(&whole, &exported.key);
-    // A history that begins as the node's own and goes on as the forger's, each change well signed.
+    // A history that begins with changes of the node and continues with changes of the forger, all correctly signed.
     for from in [1, exported.document["changes"].as_array().unwrap().len() - 1] {
         let mut mixed = forged(&exported.document, &forger, from);
         mixed["keys"].as_array_mut().unwrap().push(genuine.clone());

@@ -1,4 +1,4 @@
-//! A tenant's texts can be erased for good, and what remains still verifies (PL-7, PL-8).
+//! A tenant can erase its texts permanently, and the remaining history still verifies (PL-7, PL-8).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::{
@@ -13,7 +13,7 @@ use tonic::Code;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 const CITIES: [(&str, &str, &str); 3] = [("1", "Dresden", "DE"), ("2", "Bologna", "IT"), ("3", "Lyon", "FR")];
-/// What one side wrote, and what the other did.
+/// Texts of the first side. The plan is a text of the second side.
 const TITLE: &str = "Cooler streets";
 const RATIONALE: &str = "Both heat up.";
 const PLAN: &str = "Two exchanges a year.";
@@ -23,9 +23,9 @@ async fn embedded() {
     let (mut platform, name, partner) = erased(Platform::start(HANSA, Shape::Embedded).await).await;
     platform.stop();
     for gone in [TITLE, RATIONALE] {
-        assert!(!holds(platform.data(), gone), "{gone} is still in a file");
+        assert!(!holds(platform.data(), gone), "{gone} is still in a file after the erasure");
     }
-    assert!(holds(platform.data(), PLAN), "another's text stays");
+    assert!(holds(platform.data(), PLAN), "the erasure removed a text of the other side");
     by_command_line(&platform, &name, &partner);
     assert!(!holds(platform.data(), PLAN));
 }
@@ -53,13 +53,14 @@ async fn agreement(caller: &Caller, name: &str) -> Agreement {
     caller.agreements().get_agreement(GetAgreementRequest { name: name.into() }).await.unwrap().into_inner()
 }
 
-/// The texts of an agreement: its title, its rationale, its plan.
+/// Returns title, rationale and plan of an agreement.
 fn texts(agreement: &Agreement) -> [String; 3] {
     let [rationale, plan] = [&agreement.rationale, &agreement.plan].map(|joint| joint.as_ref().unwrap().text.clone());
     [agreement.terms.as_ref().unwrap().title.clone(), rationale, plan].map(|texts| texts[0].text.clone())
 }
 
-/// Two cities prepare an agreement, then one has its texts erased. Answers with the agreement, and a token of the other.
+/// Lets two cities prepare an agreement and the first one erase its texts. Returns the agreement and a token of the
+/// second.
 async fn erased(platform: Platform) -> (Platform, String, String) {
     cities::enter(&platform, &CITIES, &[]).await;
     let (dresden, bologna) = (cities::join(&platform, "1").await, cities::join(&platform, "2").await);
@@ -70,15 +71,23 @@ async fn erased(platform: Platform) -> (Platform, String, String) {
     let seal = |texts: &[hansa_proto::types::LocalizedText]| texts[0].seal.clone();
     let plan = seal(&before.plan.as_ref().unwrap().text);
 
-    assert_eq!(erase(&lyon.mayor, &asks(&name)).await, Err(Code::NotFound), "a stranger");
+    assert_eq!(erase(&lyon.mayor, &asks(&name)).await, Err(Code::NotFound), "a stranger may not erase texts");
     assert_eq!(erase(&dresden.observer, &asks(&name)).await, Err(Code::PermissionDenied));
     let auditor = platform.caller(None, &[hansa_kernel::Role::Auditor]);
     assert_eq!(erase(&auditor, &asks(&name)).await, Err(Code::PermissionDenied));
     let theirs = EraseTextsRequest { seals: vec![plan], ..asks(&name) };
-    assert_eq!(erase(&dresden.mayor, &theirs).await, Err(Code::NotFound), "another's text");
+    assert_eq!(
+        erase(&dresden.mayor, &theirs).await,
+        Err(Code::NotFound),
+        "a tenant may not erase a text of the other side"
+    );
     let tried = EraseTextsRequest { validate_only: true, ..asks(&name) };
     assert_eq!(erase(&dresden.mayor, &tried).await.unwrap().erased_count, 2);
-    assert_eq!(texts(&agreement(&dresden.mayor, &name).await), [TITLE, RATIONALE, PLAN], "tried without effect");
+    assert_eq!(
+        texts(&agreement(&dresden.mayor, &name).await),
+        [TITLE, RATIONALE, PLAN],
+        "`validate_only` has no effect"
+    );
 
     for side in [&dresden, &bologna] {
         side.mayor.agreements().sign_agreement(cities::signature(&name)).await.unwrap();
@@ -108,9 +117,9 @@ async fn feed(caller: &Caller) -> Vec<Change> {
     feed.into_iter().filter_map(|one| one.change).collect()
 }
 
-/// Waits for an erasure in the feed, and looks at what it tells.
+/// Waits for an erasure in the feed and checks its content.
 async fn in_feed(caller: &Caller, erasure: &str, holds: impl Fn(&TextsErased) -> bool) {
-    let told = eventually("the feed tells of it", async || {
+    let told = eventually("the feed contains the erasure", async || {
         let change = feed(caller).await.into_iter().find(|change| change.record == erasure)?;
         Some(TextsErased::decode(change.payload.unwrap().value.as_slice()).unwrap())
     })
@@ -128,13 +137,13 @@ async fn history_and_export(party: &Caller, stranger: &Caller, name: &str, erasu
     let request = ExportAgreementRequest { name: name.into() };
     let document = party.agreements().export_agreement(request).await.unwrap().into_inner();
     let opened: Vec<&str> = document.openings.iter().map(|one| one.text.as_str()).collect();
-    assert_eq!(opened, [PLAN], "no opening for what was erased");
+    assert_eq!(opened, [PLAN], "the export contains no opening of an erased text");
 
     in_feed(party, erasure, |told| told.seals.len() == 1 && told.public_seals.is_empty()).await;
     hidden_from(stranger, erasure).await;
 }
 
-/// The agreement is public by now, but none of its texts is: nobody else hears of their erasure.
+/// Checks that a stranger does not see the erasure: the agreement is public, but none of its texts is.
 async fn hidden_from(stranger: &Caller, erasure: &str) {
     assert!(feed(stranger).await.iter().all(|change| change.record != erasure));
     let request = ListRecordChangesRequest { record: erasure.into(), ..Default::default() };
@@ -142,7 +151,7 @@ async fn hidden_from(stranger: &Caller, erasure: &str) {
     assert_eq!(hidden.code(), Code::NotFound);
 }
 
-/// The other side erases its own by the command line; the exported document still holds together.
+/// Erases the texts of the second side by the command line, and verifies the exported document.
 fn by_command_line(platform: &Platform, name: &str, token: &str) {
     let run = |arguments: &[&str]| {
         let output = platform.hansa(arguments).env("HANSA_TOKEN", token).output().unwrap();
@@ -157,7 +166,7 @@ fn by_command_line(platform: &Platform, name: &str, token: &str) {
     assert!(run(&["verify", file.to_str().unwrap()]).contains("holds together"));
 }
 
-/// Whether any file of a folder holds the text.
+/// Returns whether any file in a folder contains the text.
 fn holds(folder: &Path, text: &str) -> bool {
     std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
         true => holds(&path, text),

@@ -1,5 +1,5 @@
-//! a full disk, a folder that cannot be written, a database or a broker that goes and comes back, an end in the middle
-//! of work. The program says so, goes on by itself, and loses nothing.
+//! a full disk, a folder that the program cannot write, an outage of the database or the broker, a stop under
+//! load. The program reports the fault, recovers by itself, and loses nothing.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::register::{GetCityRequest, RenameCityRequest, city_service_client::CityServiceClient};
@@ -17,14 +17,14 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 
-/// A city that no caller of the load renames.
+/// The test's own city. No caller of the load renames it.
 const OWN: &str = "999";
 
 fn data(folder: &TempDir) -> PathBuf {
     folder.path().join("data")
 }
 
-/// One rename of the test's own city.
+/// Renames the test's own city.
 async fn rename(steward: &Caller, to: &str) -> Result<(), Status> {
     let request = RenameCityRequest {
         name: cities::name(OWN),
@@ -41,13 +41,13 @@ async fn name(reader: &Caller) -> Result<String, Status> {
     Ok(reader.cities().get_city(request).await?.into_inner().display_name)
 }
 
-/// What the doctor says, and whether all is well.
+/// Runs `hansa doctor`. Returns whether all checks pass, and the output.
 fn doctor(platform: &Platform) -> (bool, String) {
     let output = platform.hansa(&["doctor", "--json"]).output().unwrap();
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }
 
-/// A script that runs the program in some way.
+/// Writes a shell script that runs the program. Returns its path.
 fn script(folder: &TempDir, lines: &str) -> String {
     let path = folder.path().join("hansa.sh");
     fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
@@ -57,14 +57,14 @@ fn script(folder: &TempDir, lines: &str) -> String {
 
 #[test]
 fn r_8_a_folder_that_cannot_be_written_is_named() {
-    // Not even root makes a folder there.
+    // Not even root can create a folder in /proc.
     let output =
         Command::new(HANSA).args(["serve", "--listen", "127.0.0.1:0", "--data", "/proc/hansa"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("/proc/hansa"), "{said}");
 }
 
-/// Says how large a file the running process may write: the disk is full, or has room again.
+/// Limits the size of files that a running process may write, which simulates a full disk.
 fn room(process: u32, bytes: &str) {
     let set = format!("import resource as r; r.prlimit({process}, r.RLIMIT_FSIZE, ({bytes}, r.RLIM_INFINITY))");
     let output = Command::new("python3").args(["-c", &set]).output().unwrap();
@@ -75,7 +75,8 @@ fn room(process: u32, bytes: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn r_8_a_full_disk_refuses_writes_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    // Without the trap the signal that comes with the limit would end the program; a full disk sends none.
+    // A write beyond the limit sends SIGXFSZ, which would end the program. A full disk sends no signal, so it is
+    // ignored.
     let binary = script(&folder, &format!("trap '' XFSZ\nexec {HANSA} \"$@\""));
     let mut platform = Platform::on(&binary, &data(&folder), &[]).await;
     let mut dice = Dice::new("full disk");
@@ -88,7 +89,7 @@ async fn r_8_a_full_disk_refuses_writes_and_loses_nothing() {
         round += 1;
         load.begin(&platform, &mut dice);
         load.more(10 + dice.below(20)).await;
-        // At once, or after some more pages.
+        // The next write fails, or one a few pages later.
         room(platform.processes()[0], &(dice.below(3) * 40_000).to_string());
         let full = eventually("the disk is full", async || rename(&steward, &request_id()).await.err()).await;
         assert_eq!((full.code(), rule(&full).as_str()), (Code::Unavailable, "PL-4"), "{full:?}");
@@ -97,7 +98,7 @@ async fn r_8_a_full_disk_refuses_writes_and_loses_nothing() {
         load.more(20).await;
         load.end().await;
         let to = format!("Round {round}");
-        eventually("it is as before", async || rename(&steward, &to).await.ok()).await;
+        eventually("the rename succeeds again", async || rename(&steward, &to).await.ok()).await;
         assert_eq!(name(&steward).await.unwrap(), to);
     }
     println!("full disk, {round} times in {:.1} s: {}", start.elapsed().as_secs_f64(), load.account());
@@ -110,14 +111,14 @@ async fn r_8_a_full_disk_refuses_writes_and_loses_nothing() {
 async fn r_8_servers_go_and_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let servers = Servers::start();
-    // NATS is away when the program starts: it serves all the same.
+    // NATS is not running when the program starts. The program serves anyway.
     servers.kill("nats");
     let start = Instant::now();
     let mut platform = Platform::on(HANSA, &data(&folder), &servers.settings()).await;
-    println!("serves without NATS after {:.1} s", start.elapsed().as_secs_f64());
+    println!("served without NATS after {:.1} s", start.elapsed().as_secs_f64());
     cities::enter(&platform, &[(OWN, "Own", "DE")], &[]).await;
     let (well, said) = doctor(&platform);
-    assert!(!well && said.contains("no server responds"), "the doctor names the broker: {said}");
+    assert!(!well && said.contains("no server responds"), "the doctor does not name the broker: {said}");
     servers.revive("nats");
     let mut dice = Dice::new("servers go and come back");
     let mut load = Load::on(&platform).await;
@@ -125,7 +126,7 @@ async fn r_8_servers_go_and_come_back() {
     let (well, said) = doctor(&platform);
     assert!(well, "{said}");
 
-    // The database goes: callers are told soon, and again served once it is back.
+    // PostgreSQL stops: callers get an error soon, and are served again once PostgreSQL is back.
     let steward = platform.steward();
     servers.kill("postgres");
     let start = Instant::now();
@@ -133,13 +134,13 @@ async fn r_8_servers_go_and_come_back() {
     assert_eq!((away.code(), rule(&away).as_str()), (Code::Unavailable, "PL-4"), "{away:?}");
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert_eq!(name(&steward).await.unwrap_err().code(), Code::Unavailable);
-    println!("PostgreSQL away: told after {:.1} s", start.elapsed().as_secs_f64());
+    println!("PostgreSQL down: refused after {:.1} s", start.elapsed().as_secs_f64());
     servers.revive("postgres");
     let start = Instant::now();
-    eventually("it is as before", async || rename(&steward, "Back").await.ok()).await;
+    eventually("the rename succeeds again", async || rename(&steward, "Back").await.ok()).await;
     println!("PostgreSQL back: served after {:.1} s", start.elapsed().as_secs_f64());
 
-    // The broker goes: nobody notices, and the services hear of it later.
+    // NATS stops: callers notice nothing, and the other services get the changes later.
     servers.kill("nats");
     load.begin(&platform, &mut dice);
     load.more(40).await;
@@ -151,16 +152,16 @@ async fn r_8_servers_go_and_come_back() {
     load.examine(&platform);
 }
 
-/// What health says by a name.
+/// Returns the answer of the health service for a name.
 async fn health(address: &str, name: &str) -> ServingStatus {
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let asked = HealthCheckRequest { service: name.into() };
     HealthClient::new(channel).check(asked).await.unwrap().into_inner().status()
 }
 
-/// Where a program waits that says in its log that it does.
+/// Waits until the log says that the program waits for the database. Returns the address on which it listens.
 async fn waiting(log: &Path) -> String {
-    eventually("it says that it waits", async || {
+    eventually("the log says that the program waits", async || {
         let said = fs::read_to_string(log).ok()?;
         let (_, rest) = said.split_once("waiting for the database").filter(|_| said.contains("listen="))?;
         Some(rest.split_once("listen=")?.1.split_whitespace().next()?.to_owned())
@@ -177,8 +178,16 @@ async fn r_8_a_database_that_is_away_at_the_start_is_waited_for() {
     let log = data.with_extension("log");
     let starting = tokio::spawn(async move { Platform::on(HANSA, &data, &settings).await });
     let address = waiting(&log).await;
-    assert_eq!(health(&address, "").await, ServingStatus::NotServing, "nobody sends it calls");
-    assert_eq!(health(&address, "hansa.live").await, ServingStatus::Serving, "and nobody ends it");
+    assert_eq!(
+        health(&address, "").await,
+        ServingStatus::NotServing,
+        "a program without its database must not get calls"
+    );
+    assert_eq!(
+        health(&address, "hansa.live").await,
+        ServingStatus::Serving,
+        "a program that waits for its database must not be restarted"
+    );
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let told = CityServiceClient::new(channel).get_city(GetCityRequest::default()).await.unwrap_err();
     assert_eq!((told.code(), rule(&told).as_str()), (Code::Unavailable, "PL-4"), "{told:?}");
@@ -206,7 +215,7 @@ async fn r_8_who_waits_for_a_database_ends_when_told_to_and_on_what_no_waiting_c
     let stranger = database.replace("hansa:", "hansa:not-");
     for wrong in [none, stranger] {
         let output = serve(&wrong).output().unwrap();
-        assert!(!output.status.success(), "it waits for what will not come");
+        assert!(!output.status.success(), "the program waits, although waiting cannot help");
     }
     servers.kill("postgres");
     let log = folder.path().join("waits.log");
@@ -214,7 +223,7 @@ async fn r_8_who_waits_for_a_database_ends_when_told_to_and_on_what_no_waiting_c
     waiting(&log).await;
     assert!(Command::new("kill").args(["-TERM", &waits.id().to_string()]).status().unwrap().success());
     let ended = tokio::task::spawn_blocking(move || waits.wait());
-    assert!(ended.await.unwrap().unwrap().success(), "it ends well");
+    assert!(ended.await.unwrap().unwrap().success(), "the program exits with success");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -232,7 +241,7 @@ async fn r_8_an_end_under_load_is_clean_on_servers() {
     ends_cleanly(platform).await;
 }
 
-/// SIGTERM under load: the program ends well and in time, and what it acknowledged is there.
+/// Stops the program by SIGTERM under load. The program exits cleanly and in time, and keeps all acknowledged commands.
 async fn ends_cleanly(mut platform: Platform) {
     let mut dice = Dice::new("ends");
     let mut load = Load::on(&platform).await;
@@ -241,7 +250,7 @@ async fn ends_cleanly(mut platform: Platform) {
         load.more(10 + dice.below(30)).await;
         let start = Instant::now();
         platform.stop();
-        println!("ended after {:.2} s", start.elapsed().as_secs_f64());
+        println!("stopped after {:.2} s", start.elapsed().as_secs_f64());
         platform.revive().await;
     }
     load.more(5).await;

@@ -1,7 +1,7 @@
-//! Hostile callers: every rpc fed random and broken messages made from its descriptor, wrong protocols, slow and
-//! half-closed connections. The program answers each with a refusal, lives on, and serves the others meanwhile.
+//! Hostile callers: random and broken messages, made from the descriptor of each rpc, wrong protocols, slow and
+//! half-closed connections. The program refuses each of them, keeps running, and serves other callers meanwhile.
 //!
-//! `HANSATEST_SEED` runs a storm again, `HANSATEST_ROUNDS` makes it longer.
+//! `HANSATEST_SEED` repeats a storm, `HANSATEST_ROUNDS` makes it longer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -39,13 +39,13 @@ use tonic::{Code, Request, Status, client::Grpc, codegen::http};
 use tonic_types::StatusExt;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
-/// Rounds over all rpcs, kinds of harm and callers, unless the environment says otherwise.
+/// Default number of rounds over all rpcs, kinds of harm and callers.
 const ROUNDS: u64 = 4;
-/// By how much the program may have grown after a storm, in KiB.
+/// Maximum growth of the program's memory in a storm, in KiB.
 const GROWTH_KIB: u64 = 256 * 1024;
-/// Longest that a good caller waits while others do harm.
+/// Maximum time for the call of a good caller while others do harm.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Bad connections at once.
+/// Number of bad connections that are open together.
 const BAD_CONNECTIONS: usize = 200;
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -58,7 +58,7 @@ fn memory_kib(process: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Whether an answer is one that a broken request may get.
+/// Returns whether a broken request may get this answer.
 fn bearable(answer: &Result<Vec<u8>, Status>) -> bool {
     let Err(status) = answer else { return true };
     let code = matches!(
@@ -72,7 +72,7 @@ fn bearable(answer: &Result<Vec<u8>, Status>) -> bool {
             | Code::OutOfRange
             | Code::ResourceExhausted
     );
-    // Too large for the transport is said by the transport; everything else names a rule.
+    // The transport itself refuses oversize messages, without error info. All other refusals name a rule.
     code && (status.code() == Code::OutOfRange || status.get_details_error_info().is_some())
 }
 
@@ -86,7 +86,7 @@ async fn versions(world: &World) -> BTreeMap<String, usize> {
     found
 }
 
-/// What the storm found: what was wrong, by what was sent.
+/// Runs a storm. Returns the wrong answers by the kind of request.
 async fn storm(platform: &Platform, world: &World, only_tried: bool) -> BTreeMap<String, String> {
     let callers = [("mayor", &world.a.mayor), ("steward", &platform.steward()), ("stranger", &world.c.mayor)];
     let seed = variable("HANSATEST_SEED", chrono::Utc::now().timestamp_micros().cast_unsigned());
@@ -110,12 +110,12 @@ async fn storm(platform: &Platform, world: &World, only_tried: bool) -> BTreeMap
     }
     let grown = memory_kib(platform.process_id()).saturating_sub(memory);
     println!("{count} messages in {:.1} s, grown by {grown} KiB", start.elapsed().as_secs_f64());
-    assert!(grown < GROWTH_KIB, "it grew by {grown} KiB");
+    assert!(grown < GROWTH_KIB, "the program grew by {grown} KiB");
     wrong
 }
 
-/// A message that lost or turned its `validate_only` may be a real command: it is set again at the end, where the last
-/// word counts.
+/// Appends `validate_only` to a message, because a broken message may have lost the field and would be a real
+/// command. In protobuf the last value of a field counts.
 fn last_word(method: &MethodDescriptor, harm: Harm, only_tried: bool, message: &mut Vec<u8>) {
     let whole = !matches!(harm, Harm::Cut | Harm::Deep | Harm::Noise);
     if let Some(field) = method.input().get_field_by_name("validate_only").filter(|_| whole) {
@@ -131,12 +131,13 @@ async fn r6_a_storm_of_broken_messages_is_refused_and_leaves_no_trace() {
     let before = versions(&world).await;
     let wrong = storm(&platform, &world, true).await;
     assert!(wrong.is_empty(), "{}: {wrong:#?}", wrong.len());
-    assert_eq!(versions(&world).await, before, "what was only tried left no trace");
+    assert_eq!(versions(&world).await, before, "a storm with `validate_only` changed a record");
     the_journey_still_works(&platform, &world).await;
     platform.stop();
 }
 
-/// The same, done in earnest: what is accepted is kept, on a database that is stricter with texts than files are.
+/// Runs the storm without `validate_only`, so accepted commands take effect. PostgreSQL is stricter with texts than
+/// SQLite.
 #[tokio::test(flavor = "multi_thread")]
 async fn r6_a_storm_in_earnest_on_postgres_keeps_everything_in_order() {
     let mut platform = Platform::start(HANSA, Shape::OneProcess).await;
@@ -151,7 +152,8 @@ async fn r6_a_storm_in_earnest_on_postgres_keeps_everything_in_order() {
     }
 }
 
-/// Every text of every request, one at a time, with what a database or a log may stumble over; commands are done in earnest.
+/// Replaces each text of each request, one at a time, by characters that a database or a log may not accept.
+/// Commands take effect.
 #[tokio::test(flavor = "multi_thread")]
 async fn r6_no_text_is_too_strange_for_postgres() {
     let mut platform = Platform::start(HANSA, Shape::OneProcess).await;
@@ -166,7 +168,7 @@ async fn r6_no_text_is_too_strange_for_postgres() {
                 for (who, caller) in [("mayor", &world.a.mayor), ("steward", &steward)] {
                     let answer = caller.call(&method, bytes.clone()).await;
                     count += 1;
-                    // A command that comes as far as the database takes others of its batch with it.
+                    // A text that fails only in the database would make other commands of the batch fail too.
                     let late = method.input().get_field_by_name("validate_only").is_some()
                         && answer.as_ref().is_err_and(|status| status.message().starts_with("request:"));
                     if late || !bearable(&answer) {
@@ -199,7 +201,7 @@ async fn the_journey_still_works(platform: &Platform, world: &World) {
     assert_eq!(shown.state(), hansa_proto::partnerships::AgreementState::Active);
 }
 
-/// Pages: sizes out of range, and tokens of other lists, other questions, and of one's own making.
+/// Sends page sizes out of range, and page tokens of other lists, of other queries, and forged ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn r6_page_sizes_and_tokens_out_of_range_are_refused() {
     let mut platform = Platform::start(HANSA, Shape::Embedded).await;
@@ -259,7 +261,7 @@ async fn r6_page_sizes_and_tokens_out_of_range_are_refused() {
     platform.stop();
 }
 
-/// Tokens that keep their question and lie about the place.
+/// Returns page tokens with a correct query hash and a forged position.
 fn tampered(own: &str) -> Vec<String> {
     let Ok(bytes) = URL_SAFE_NO_PAD.decode(own) else { return Vec::new() };
     let Ok(token) = serde_json::from_slice::<serde_json::Value>(&bytes) else {
@@ -316,7 +318,7 @@ async fn r6_oversize_and_malformed_requests_are_refused_with_what_is_wrong() {
     platform.stop();
 }
 
-/// Sends a body as it is, around what frames messages.
+/// Sends a raw body, without the framing of gRPC.
 async fn framed(platform: &Platform, world: &World, body: &str) -> Status {
     let token = platform.token_for(Some(&world.a.tenant), "mayor", &[]);
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", platform.address())).unwrap();
@@ -329,14 +331,14 @@ async fn framed(platform: &Platform, world: &World, body: &str) -> Status {
         .unwrap();
     std::future::poll_fn(|context| tonic::codegen::Service::poll_ready(&mut channel, context)).await.unwrap();
     let answer = tonic::codegen::Service::call(&mut channel, request).await.unwrap();
-    Status::from_header_map(answer.headers()).expect("a status comes with the headers")
+    Status::from_header_map(answer.headers()).expect("the headers contain the status")
 }
 
 async fn well(caller: &Caller, city: &str) -> Duration {
     let start = Instant::now();
     let request = GetCityRequest { name: city.to_owned(), as_of_date: None };
     let answer = tokio::time::timeout(PATIENCE, caller.cities().get_city(request)).await;
-    answer.expect("a good caller is not kept waiting").expect("a good caller is served");
+    answer.expect("a good caller gets its answer in time").expect("a good caller is served");
     start.elapsed()
 }
 
@@ -349,7 +351,8 @@ async fn r6_bad_connections_do_not_hurt_the_others() {
     let settings: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
     let mut dice = Dice::new(variable("HANSATEST_SEED", 11));
     let noise: Vec<u8> = (0..4_096).flat_map(|_| dice.roll().to_le_bytes()).collect();
-    // A frame that says it has sixteen million bytes, headers that never end, a stream that is reset at once, over and over.
+    // A frame with a declared length of 16 MiB, headers without an end, and streams that are reset right after their
+    // start.
     let oversize = [preface, settings, &[0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1]].concat();
     let unending = [preface, settings, &[0, 0, 1, 1, 0, 0, 0, 0, 1, 0x82]].concat();
     let resets: Vec<u8> = (0..2_000u32)
@@ -373,7 +376,7 @@ async fn r6_bad_connections_do_not_hurt_the_others() {
     let mut open = Vec::new();
     for number in 0..BAD_CONNECTIONS {
         let mut line = TcpStream::connect(platform.address()).await.unwrap();
-        // The program may hang up while it is spoken to.
+        // The program may close the connection during the write.
         let _ = line.write_all(harms[number % harms.len()]).await;
         if number % 2 == 0 {
             let _ = line.shutdown().await;
@@ -382,7 +385,7 @@ async fn r6_bad_connections_do_not_hurt_the_others() {
     }
     let mut slowest = well(&world.a.mayor, &world.a.city).await;
 
-    // Calls that are begun and never finished, more than one tenant may have open.
+    // More unfinished calls of one tenant than the tenant may have open.
     let get = methods().into_iter().find(|method| short(method) == "CityService.GetCity").unwrap();
     let token = platform.token_for(Some(&world.c.tenant), "mayor", &[]);
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{}", platform.address())).unwrap();
@@ -403,7 +406,7 @@ async fn r6_bad_connections_do_not_hurt_the_others() {
     }
     println!("the slowest good call took {slowest:?}");
     let grown = memory_kib(platform.process_id()).saturating_sub(memory);
-    assert!(grown < GROWTH_KIB, "it grew by {grown} KiB");
+    assert!(grown < GROWTH_KIB, "the program grew by {grown} KiB");
     let mut refused = 0;
     let (answered, code) = loop {
         let answered = unfinished.join_next().await.unwrap().unwrap();
@@ -415,16 +418,19 @@ async fn r6_bad_connections_do_not_hurt_the_others() {
     assert_eq!(
         refused,
         BAD_CONNECTIONS - TENANT_CALLS,
-        "what is over its tenant's part is refused before any is cut off"
+        "calls over the limit of the tenant are refused before any other call times out"
     );
-    assert!(matches!(code, Some(Code::Cancelled | Code::DeadlineExceeded)), "it is cut off in the end: {answered:?}");
+    assert!(
+        matches!(code, Some(Code::Cancelled | Code::DeadlineExceeded)),
+        "a call that never finishes does not time out: {answered:?}"
+    );
     unfinished.shutdown().await;
     drop(open);
-    // A connection on which nothing sensible came is closed by the program.
+    // The program closes a connection that does not speak HTTP/2.
     let mut garbage = TcpStream::connect(platform.address()).await.unwrap();
     garbage.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let closed = tokio::time::timeout(PATIENCE, garbage.read_to_end(&mut Vec::new())).await;
-    assert!(closed.is_ok(), "garbage is hung up on");
+    assert!(closed.is_ok(), "the program does not close the connection");
     the_journey_still_works(&platform, &world).await;
     platform.stop();
 }

@@ -1,5 +1,5 @@
-//! The program starts while an issuer that it accepts is away, and refuses that one's tokens alone (PL-2). What an issuer that
-//! is there may say is tested in services/chassis/tests/oidc.rs.
+//! The program starts while an accepted issuer is not reachable, and refuses only the tokens of that issuer (PL-2).
+//! services/chassis/tests/oidc.rs tests a reachable issuer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::register::ListTenantsRequest;
@@ -7,9 +7,9 @@ use hansa_tests::{Caller, Platform, Shape};
 use tonic::Code;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
-/// Nobody listens there.
+/// The address of an issuer that is not reachable: no process listens on this port.
 const AWAY: &str = "http://127.0.0.1:9";
-/// `{"alg":"EdDSA","kid":"1"}`, and claims of the issuer that is away.
+/// A token of this issuer with the header `{"alg":"EdDSA","kid":"1"}`.
 const TOKEN: &str = "eyJhbGciOiJFZERTQSIsImtpZCI6IjEifQ.eyJpc3MiOiJodHRwOi8vMTI3LjAuMC4xOjkiLCJhdWQiOiJoYW5zYSJ9.AAAA";
 
 async fn lists(caller: &Caller) -> Result<(), Code> {

@@ -1,5 +1,5 @@
-//! The first journey, whole, in each of the three shapes: two cities make an agreement, and each city's strategy is
-//! evaluated anew because of it.
+//! The first user journey, end to end, in each of the three deployment shapes: two cities make an agreement, and the
+//! platform evaluates the strategy of each city again because of the agreement.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::{
@@ -35,8 +35,9 @@ async fn a_process_a_service_on_postgres_and_nats() {
     journey(Platform::start(HANSA, Shape::ProcessAService).await).await;
 }
 
-/// The services of `deploy/compose/compose.yaml` as plain processes: its arguments, variables and files, a user a service on
-/// its PostgreSQL, its nats-server with a password. Telemetry arrives where it says.
+/// Runs the services of `deploy/compose/compose.yaml` as plain processes with the arguments, variables and files of
+/// that file: one PostgreSQL user per service, and a nats-server with a password. The test also receives the
+/// telemetry.
 #[tokio::test(flavor = "multi_thread")]
 async fn as_the_compose_file_starts_it() {
     let (collector, address) = Collector::start().await;
@@ -45,13 +46,13 @@ async fn as_the_compose_file_starts_it() {
     play(&mut platform).await;
     let looked = platform.caretaker().output().unwrap();
     let (said, why) = (String::from_utf8_lossy(&looked.stdout), String::from_utf8_lossy(&looked.stderr));
-    assert!(looked.status.success(), "the caretaker finds all well: {said}{why}");
+    assert!(looked.status.success(), "the caretaker reports a problem: {said}{why}");
     platform.stop();
     let exported = collector.instances();
     for service in SERVICES {
         let own = |(name, instance): &&(String, String)| *name == format!("hansa-{service}") && !instance.is_empty();
-        // The journey kills and restarts each of them; one that was killed has told nothing.
-        assert!(exported.iter().any(|one| own(&one)), "{service} tells its metrics: {exported:?}");
+        // The journey kills and restarts each service; a killed process exports nothing.
+        assert!(exported.iter().any(|one| own(&one)), "{service} exports no metrics: {exported:?}");
     }
     assert!(collector.metrics().contains_key("hansa.commands"));
 }
@@ -105,7 +106,7 @@ async fn play(platform: &mut Platform) {
     assert!(unguided.get_details_error_info().unwrap().metadata.contains_key("help"));
     cities::guidelines(&dresden, &name).await;
 
-    // PL-2: an observer looks on; the officer prepares but does not sign.
+    // PL-2: an observer may only read; an officer prepares but may not sign.
     for reader in [&dresden.observer, &dresden.office] {
         let refused = reader.agreements().sign_agreement(cities::signature(&name)).await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
@@ -113,7 +114,7 @@ async fn play(platform: &mut Platform) {
     let request = cities::signature(&name);
     let signed = dresden.mayor.agreements().sign_agreement(request.clone()).await.unwrap().into_inner();
     let again = dresden.mayor.agreements().sign_agreement(request).await.unwrap().into_inner();
-    assert_eq!(signed, again, "PL-4: a request sent twice gets its first answer");
+    assert_eq!(signed, again, "PL-4: a repeated request gets the first answer");
 
     platform.crash_and_restart().await;
     let tunis_mayor = platform.caller(Some(&tunis.tenant), &[hansa_kernel::Role::Mayor]);
@@ -126,25 +127,25 @@ async fn play(platform: &mut Platform) {
     assert_eq!(stale.code(), Code::Aborted, "PL-4: a stale etag");
     let tried = hansa_proto::partnerships::SignAgreementRequest { validate_only: true, ..cities::signature(&name) };
     let tried = tunis_mayor.agreements().sign_agreement(tried).await.unwrap().into_inner();
-    assert_eq!(tried.state(), AgreementState::Active, "PL-4: tried without effect");
+    assert_eq!(tried.state(), AgreementState::Active, "PL-4: `validate_only` returns the result");
     let active = tunis_mayor.agreements().sign_agreement(cities::signature(&name)).await.unwrap().into_inner();
     assert_eq!(active.state(), AgreementState::Active);
     assert!(active.partner.unwrap().signature.is_some() && active.initiator.unwrap().signature.is_some());
 
-    // ST-6: both cities' evaluations move because of it.
+    // ST-6: the evaluations of both cities change because of the agreement.
     for (reader, city) in [(&dresden_observer, &dresden.city), (&tunis_observer, &tunis.city)] {
         let moved = evaluation(reader, city, |e| has(e, FindingCode::ToolsWithoutGoal, &name)).await;
         assert!(moved.findings.iter().all(|f| !f.advice.is_empty() && !f.risk.is_empty()), "ST-6: with advice");
     }
     let foreign = GetEvaluationRequest { city: dresden.city.clone(), ..Default::default() };
     let foreign = lyon_observer.evaluations().get_evaluation(foreign).await.unwrap_err();
-    assert_eq!(foreign.code(), Code::NotFound, "PL-1: an evaluation is its city's own");
+    assert_eq!(foreign.code(), Code::NotFound, "PL-1: only the city may see its evaluation");
 
     now_it_is_public(&lyon_observer, &name).await;
     history_and_feed(&dresden_observer, &lyon_observer, &name).await;
 }
 
-/// Refused and absent look alike (PL-1).
+/// Checks that a stranger gets the same answer for a hidden and for an absent agreement (PL-1).
 async fn strangers_learn_nothing(stranger: &Caller, anonymous: &Caller, name: &str) {
     let absent = "agreements/01890000-0000-7000-8000-000000000000";
     let ask = async |caller: &Caller, name: &str| {
@@ -166,13 +167,13 @@ async fn strangers_learn_nothing(stranger: &Caller, anonymous: &Caller, name: &s
     );
 }
 
-/// Once it is in force everyone may see that it is there, but not what the parties said to each other (PL-1).
+/// Checks that everyone may see an agreement in force, but not the texts of its parties (PL-1).
 async fn now_it_is_public(reader: &Caller, name: &str) {
     let request = GetAgreementRequest { name: name.into() };
     let shown = reader.agreements().get_agreement(request).await.unwrap().into_inner();
     assert_eq!(shown.state(), AgreementState::Active);
     assert!(shown.terms.unwrap().sectors.len() == 1);
-    assert!(shown.rationale.is_none() && shown.plan.is_none(), "the parties' words are their own");
+    assert!(shown.rationale.is_none() && shown.plan.is_none(), "PL-1: only parties may read the texts");
 }
 
 async fn history_and_feed(party: &Caller, reader: &Caller, name: &str) {
@@ -183,8 +184,8 @@ async fn history_and_feed(party: &Caller, reader: &Caller, name: &str) {
         let own = feed.iter().filter_map(|f| f.change.as_ref()).filter(|c| c.record == name);
         own.map(|c| c.version).collect::<BTreeSet<u64>>()
     };
-    // Time itself may add a change meanwhile: both are read until they tell the same.
-    let history = eventually("PL-1: a party can follow all of the history", async || {
+    // A timer may add a change meanwhile, so the test reads both until they agree.
+    let history = eventually("PL-1: the feed of a party contains the whole history", async || {
         let request = ListRecordChangesRequest { record: name.into(), ..Default::default() };
         let history = party.changes("partnerships").list_record_changes(request).await.unwrap().into_inner().changes;
         let versions: BTreeSet<u64> = history.iter().map(|change| change.version).collect();
@@ -198,6 +199,6 @@ async fn history_and_feed(party: &Caller, reader: &Caller, name: &str) {
     let request = ListChangesRequest { service: service(), page_size: 1_000, ..Default::default() };
     let public = reader.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
     for change in public.iter().filter_map(|f| f.change.as_ref()).filter(|c| c.record == name) {
-        assert!(change.signed.is_none(), "a reader who is no party gets what is public alone");
+        assert!(change.signed.is_none(), "PL-1: only a party gets the signed envelope");
     }
 }

@@ -1,5 +1,5 @@
-//! the program, PostgreSQL and nats-server are killed at random moments under load. What was acknowledged is there
-//! once, and every view equals what its journal says.
+//! the test kills the program, PostgreSQL and nats-server at random moments under load. Each acknowledged command
+//! took effect once, and every view equals a fold of its journal.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_tests::{Dice, Load, Platform, Servers, dice};
@@ -33,7 +33,7 @@ async fn kill_again_and_again(shape: &str, platform: &mut Platform, servers: Opt
     load.begin(platform, &mut dice);
     let mut kills: BTreeMap<&str, u64> = BTreeMap::new();
     while dice::goes_on("TEST_KILLS", kills.values().sum(), start, SECONDS) {
-        // The moment is counted in acknowledgements: none at all, while everything still comes up, or some.
+        // The wait is a number of acknowledgements. With zero the kill comes while the processes still start.
         let wait = dice.below(60).saturating_sub(10);
         load.more(wait).await;
         let victim = *dice.pick(victims);
@@ -53,7 +53,7 @@ async fn kill_again_and_again(shape: &str, platform: &mut Platform, servers: Opt
     platform.stop();
     load.examine(platform);
     folded_anew(platform, servers, &load).await;
-    // Said where all of it held.
+    // Printed only if all checks pass.
     println!("{shape}: seed {seed}: {total} kills {kills:?} in {seconds:.1} s; {account}");
 }
 
@@ -73,7 +73,7 @@ async fn kill(platform: &mut Platform, servers: Option<&Servers>, victim: &str) 
     }
 }
 
-/// What the services keep of each other is what they would have if they heard of everything for the first time.
+/// Deletes all mirrors and cursors and lets the services build their mirrors again, which must give the same mirrors.
 async fn folded_anew(platform: &mut Platform, servers: Option<&Servers>, load: &Load) {
     let readers = ["partnerships", "networks", "strategy"];
     let mut before = Vec::new();
@@ -94,7 +94,11 @@ async fn folded_anew(platform: &mut Platform, servers: Option<&Servers>, load: &
     load.converge(platform).await;
     for (reader, before) in readers.into_iter().zip(before) {
         assert!(!before.is_empty());
-        assert_eq!(mirrors(platform, reader).await, before, "{reader} keeps what a fresh fold gives");
+        assert_eq!(
+            mirrors(platform, reader).await,
+            before,
+            "the mirrors of {reader} differ from those that a fresh fold gives"
+        );
     }
     platform.stop();
     load.examine(platform);

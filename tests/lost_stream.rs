@@ -1,5 +1,5 @@
-//! the broker loses what it was given, in every way that was thought of, under load and with the platform running.
-//! Everything converges without an operator, and each change has effect once.
+//! the broker loses messages in several ways while the platform runs under load. The services converge without an
+//! operator, and each change takes effect once.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use async_nats::jetstream;
@@ -10,20 +10,20 @@ use std::{fs, path::Path, time::Instant};
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 const SECONDS: u64 = 0;
 
-/// What happens to the broker.
+/// The ways in which the broker loses data.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
-    /// It is killed and comes back with nothing.
+    /// The broker is killed and starts with an empty store.
     Wiped,
-    /// It comes back with a copy of a while ago: streams and consumers have lost their end.
+    /// The broker starts with an older copy of its store: streams and consumers lack their latest part.
     CutOff,
-    /// It comes back with streams of a while ago, and consumers that have seen more than these hold.
+    /// The broker starts with older streams, and with consumers that have read further than these streams go.
     StreamsCutOff,
-    /// Someone empties the streams.
+    /// An operator purges the streams.
     Purged,
-    /// Someone deletes the streams.
+    /// An operator deletes the streams.
     Deleted,
-    /// Someone deletes the streams and makes others of the same name.
+    /// An operator deletes the streams and creates new ones with the same names.
     Recreated,
 }
 
@@ -97,7 +97,7 @@ async fn lose(servers: &Servers, loss: Loss, copy: &Path) {
         }
         Loss::StreamsCutOff => {
             servers.kill("nats");
-            // Messages as they were, consumers as they are.
+            // Restores the older messages and keeps the current consumers.
             let streams = folders(&store, "msgs");
             assert_eq!(streams.len(), SERVICES.len(), "{streams:?}");
             for messages in streams {
@@ -119,7 +119,7 @@ async fn lose(servers: &Servers, loss: Loss, copy: &Path) {
                     _ => {
                         let config = stream.cached_info().config.clone();
                         context.delete_stream(&name).await.unwrap();
-                        // The platform may have been faster.
+                        // The platform may have created the stream already.
                         let _ = context.create_stream(config).await;
                     }
                 }
@@ -128,7 +128,7 @@ async fn lose(servers: &Servers, loss: Loss, copy: &Path) {
     }
 }
 
-/// Folders of a name, at any depth.
+/// Returns the folders with a name, at any depth.
 fn folders(under: &Path, name: &str) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(under).unwrap().map_while(Result::ok).filter(|entry| entry.path().is_dir()) {

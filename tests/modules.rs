@@ -1,7 +1,7 @@
 //! Checks the module structure: no crate has a cycle of files, and the folders of the journal depend only downward.
 //!
-//! A file depends on another if it names an item of it, in a `use` or by path. A re-export counts for the file that declares the
-//! item: a facade that only re-exports its children may be used by them. Test code is left out.
+//! A file depends on another file if it names an item of that file, in a `use` or by path. A re-exported item counts
+//! for the file that declares it, so the children of a facade may use the facade. Test code does not count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,8 @@ type Module = Vec<String>;
 /// The dependencies of the files of a crate, each with the path that shows it.
 type Edges = BTreeMap<Module, BTreeMap<Module, String>>;
 
-/// The folders and files at the top of `hansa-journal`, lowest first. A module may use those of its own layer and of lower ones.
+/// The top-level modules of `hansa-journal`, lowest layer first. A module may use modules of its own layer and of
+/// lower ones.
 const JOURNAL_LAYERS: &[&[&str]] = &[
     &["clock", "crypto", "limits", "metrics", "panics", "trace"],
     &["store"],
@@ -107,7 +108,7 @@ impl Crate {
                 None => return file,
             }
         }
-        panic!("{}: re-exports lead in a circle at {}", self.name, path.join("::"))
+        panic!("{}: re-exports form a cycle at {}", self.name, path.join("::"))
     }
 
     fn edges(&self) -> Edges {
@@ -142,7 +143,7 @@ fn read_modules(folder: &Path, module: &mut Module, files: &mut BTreeMap<Module,
             continue;
         }
         let Some(stem) = name.strip_suffix(".rs") else { continue };
-        // A binary beside a library is a crate of its own.
+        // A binary next to a library is a crate of its own.
         if stem == "main" && folder.join("lib.rs").is_file() {
             continue;
         }
@@ -158,7 +159,7 @@ fn without_tests(text: &str) -> String {
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns whether the `use` after some text re-exports; `None` if the word is not a statement's.
+/// Returns whether the `use` after some text is a re-export. Returns `None` if the word is not a `use` statement.
 fn is_use(before: &str) -> Option<bool> {
     let line = before.rsplit(['\n', '}', '{']).next().unwrap_or_default().trim();
     let is_public = line.starts_with("pub");
@@ -215,7 +216,7 @@ fn inline_paths(text: &str) -> Vec<Vec<String>> {
     paths.filter(|path: &Vec<String>| path.len() > 1).collect()
 }
 
-/// Returns the modules that can be reached from one.
+/// Returns all direct and indirect dependencies of a module.
 fn reachable<'a>(edges: &'a Edges, from: &'a Module) -> BTreeSet<&'a Module> {
     let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
     while let Some(module) = open.pop() {
@@ -251,7 +252,11 @@ fn no_crate_has_a_cycle_of_files() {
         .iter()
         .flat_map(|one| cyclic(&one.edges()).into_iter().map(|cycle| format!("{}: {cycle}", one.name)))
         .collect();
-    assert!(findings.is_empty(), "move what both need into a file below them:\n{}", findings.join("\n"));
+    assert!(
+        findings.is_empty(),
+        "files depend on each other: move the shared items into a lower file:\n{}",
+        findings.join("\n")
+    );
 }
 
 #[test]
@@ -274,7 +279,7 @@ fn the_folders_of_the_journal_keep_their_order() {
         }
     }
     assert!(count > 50, "found only {count} dependencies");
-    assert!(findings.is_empty(), "these lead upward:\n{}", findings.join("\n"));
+    assert!(findings.is_empty(), "these dependencies lead to a higher layer:\n{}", findings.join("\n"));
 }
 
 #[test]

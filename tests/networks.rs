@@ -1,4 +1,5 @@
-//! A network and its members, whole, in each of the three shapes: what it asks, who may join, who sees it (NW-1 to NW-3).
+//! Networks and memberships, end to end, in each of the three deployment shapes: criteria, joining, visibility
+//! (NW-1 to NW-3).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_kernel::{Role, time};
@@ -56,18 +57,18 @@ async fn members(mut platform: Platform) {
     let asks = vec![networks::criterion("region", "country in ['DE', 'FR']"), networks::criterion("port", "port")];
     let network = networks::found(&director, asks).await;
     let shown = lyon.observer.networks().list_networks(ListNetworksRequest::default()).await.unwrap().into_inner();
-    assert_eq!(shown.networks, vec![network.clone()], "networks are public, whole");
+    assert_eq!(shown.networks, vec![network.clone()], "networks are public");
 
-    // What it asks, and what comes of it for a city.
+    // The criteria, and their results for a city.
     let check = CheckEligibilityRequest { network: network.name.clone(), city: tunis.city.clone() };
-    let checked = eventually("the networks know the city", async || {
+    let checked = eventually("the networks service has the mirror of the city", async || {
         tunis.observer.networks().check_eligibility(check.clone()).await.ok().map(tonic::Response::into_inner)
     })
     .await;
     let outcomes: Vec<_> = checked.results.iter().map(|one| one.outcome()).collect();
     assert_eq!(outcomes, [CriterionOutcome::NotMet, CriterionOutcome::Unknown]);
     assert_eq!((checked.results[0].values[0].as_str(), checked.eligible), ("country = TN", false));
-    let refused = eventually("the networks know whose city it is", async || {
+    let refused = eventually("the networks service knows the tenant of the city", async || {
         let status = tunis.mayor.memberships().apply_for_membership(networks::application(&tunis, &network.name)).await;
         status.err().filter(|status| status.code() == Code::FailedPrecondition)
     })
@@ -76,14 +77,18 @@ async fn members(mut platform: Platform) {
     let missing = refused.get_details_precondition_failure().unwrap().violations;
     assert_eq!((missing[0].subject.as_str(), missing[0].description.as_str()), ("region", "country = TN"));
 
-    // From the application to the member list.
+    // From the application to the list of members.
     let applied = networks::apply(&dresden, &network.name).await;
     assert_eq!((applied.state(), applied.motivation.len()), (MembershipState::Applied, 1));
     assert_eq!(applied.motivation[0].text, "We share the same sea");
-    assert_eq!(applied.eligibility[1].outcome(), CriterionOutcome::Unknown, "it is the secretariat's to judge");
+    assert_eq!(
+        applied.eligibility[1].outcome(),
+        CriterionOutcome::Unknown,
+        "the secretariat decides on an unknown criterion"
+    );
     let get = GetMembershipRequest { name: applied.name.clone() };
     let hidden = lyon.mayor.memberships().get_membership(get.clone()).await.unwrap_err();
-    assert_eq!(hidden.code(), Code::NotFound, "an application is its parties' own matter");
+    assert_eq!(hidden.code(), Code::NotFound, "only its parties may see an application");
     assert!(listed(&lyon.mayor, &network.name, MembershipState::Unspecified).await.is_empty());
     let member = networks::approve(&director, &applied.name).await;
     assert_eq!(member.state(), MembershipState::Active);
@@ -93,7 +98,7 @@ async fn members(mut platform: Platform) {
 
     platform.crash_and_restart().await;
 
-    // Rights rest and come back, and one leaves by its own decision alone.
+    // The secretariat suspends and reinstates a member. Only the member itself may leave.
     let why = text("Dues of 2025");
     let suspend = SuspendMembershipRequest { name: applied.name.clone(), reason: why.clone(), ..Default::default() };
     let denied = dresden.mayor.memberships().suspend_membership(suspend.clone()).await.unwrap_err();
@@ -104,15 +109,15 @@ async fn members(mut platform: Platform) {
     director.memberships().reinstate_membership(reinstate).await.unwrap();
     let leave = LeaveMembershipRequest { name: applied.name.clone(), etag: member.etag, ..Default::default() };
     let stale = dresden.mayor.memberships().leave_membership(leave.clone()).await.unwrap_err();
-    assert_eq!(stale.code(), Code::Aborted, "the head that it names is an old one");
+    assert_eq!(stale.code(), Code::Aborted, "the etag is stale");
     let leave = LeaveMembershipRequest { etag: String::new(), ..leave };
     let leaving = dresden.mayor.memberships().leave_membership(leave).await.unwrap().into_inner();
     assert_eq!(leaving.state(), MembershipState::Leaving);
     let days = |date: Option<&_>| time::day("date", date).unwrap();
     let (start, end) = (days(leaving.start_date.as_ref()), days(leaving.end_date.as_ref()));
-    assert_eq!(end, time::months_later(start, 6), "after the network's notice");
+    assert_eq!(end, time::months_later(start, 6), "the membership ends after the notice period of the network");
 
-    // What is asked may change; who is a member stays one.
+    // The criteria may change; members stay members.
     let update = UpdateNetworkRequest {
         network: Some(Network { name: network.name.clone(), ..Default::default() }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["criteria".into(), "notice_months".into()] }),
@@ -126,16 +131,19 @@ async fn members(mut platform: Platform) {
     networks::approve(&director, &tunis_now.name).await;
     let leave = LeaveMembershipRequest { name: tunis_now.name.clone(), ..Default::default() };
     let left = tunis.mayor.memberships().leave_membership(leave).await.unwrap().into_inner();
-    assert_eq!(left.state(), MembershipState::Left, "there is no notice any more");
+    assert_eq!(left.state(), MembershipState::Left, "without a notice period the membership ends immediately");
     networks::apply(&tunis, &network.name).await;
-    assert!(listed(&lyon.mayor, &network.name, MembershipState::Applied).await.is_empty(), "that is the parties' own");
+    assert!(
+        listed(&lyon.mayor, &network.name, MembershipState::Applied).await.is_empty(),
+        "only its parties may see an application"
+    );
     assert_eq!(listed(&director, &network.name, MembershipState::Applied).await, std::slice::from_ref(&tunis.city));
     networks::approve(&director, &tunis_now.name).await;
     let expel = ExpelMembershipRequest { name: tunis_now.name.clone(), reason: why, ..Default::default() };
     let expelled = director.memberships().expel_membership(expel).await.unwrap().into_inner();
     assert_eq!(expelled.state(), MembershipState::Expelled);
     let again = tunis.mayor.memberships().apply_for_membership(networks::application(&tunis, &network.name)).await;
-    assert_eq!(rule(&again.unwrap_err()), "NW-3", "who was put out asks the secretariat first");
+    assert_eq!(rule(&again.unwrap_err()), "NW-3", "an expelled city may not apply again by itself");
 
     let history = ListRecordChangesRequest { record: applied.name, ..Default::default() };
     let changes = dresden.office.changes("networks").list_record_changes(history.clone()).await.unwrap().into_inner();
@@ -149,6 +157,6 @@ async fn members(mut platform: Platform) {
     ];
     assert_eq!(types, whole);
     let seen = lyon.office.changes("networks").list_record_changes(history).await.unwrap().into_inner();
-    assert_eq!(seen.changes.len(), whole.len() - 1, "everyone reads of it but the application");
+    assert_eq!(seen.changes.len(), whole.len() - 1, "the public sees all changes except the application");
     platform.stop();
 }

@@ -1,4 +1,5 @@
-//! R-9 in part: a copy of a platform, made while it stood or while it ran, is the platform as it was.
+//! R-9 in part: a platform restored from a copy has the state of the original. The copy is made while the platform is
+//! stopped or while it runs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_tests::{
@@ -17,7 +18,7 @@ use uuid::Uuid;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 
-/// Every record of every service with its version and head.
+/// Returns version and head of every record of every service.
 async fn heads(platform: &Platform) -> BTreeMap<Uuid, (i64, Vec<u8>)> {
     let mut heads = BTreeMap::new();
     for service in SERVICES {
@@ -40,7 +41,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// It goes on from where it was, and is well.
+/// Runs load on a restored platform and checks the result.
 async fn goes_on(mut platform: Platform, mut load: Load, dice: &mut Dice) {
     load.begin(&platform, dice);
     load.more(20).await;
@@ -67,7 +68,7 @@ async fn r_9_a_copy_of_a_stopped_folder() {
     load.check(&restored).await;
     let after = heads(&restored).await;
     let changed = before.iter().filter(|(record, head)| after.get(record) != Some(head)).count();
-    println!("{} records as they were, {changed} went on by themselves", before.len() - changed);
+    println!("{} records unchanged, {changed} changed by timers and workers since", before.len() - changed);
     assert!(before.iter().all(|(record, head)| after.get(record).is_some_and(|now| now == head || now.0 > head.0)));
     goes_on(restored, load, &mut dice).await;
 }
@@ -84,7 +85,8 @@ async fn r_9_a_copy_of_a_running_folder() {
     load.begin(&platform, &mut dice);
     load.more(40).await;
     let before = heads(&platform).await;
-    // Readers before those whose changes they read: what a reader has heard of must be in its source's copy.
+    // Copies each reader before the services whose changes it reads, so that the copies of those services contain all
+    // changes that the reader has applied.
     for service in SERVICES.into_iter().rev() {
         load.more(5).await;
         let db = platform.database(service).await;
@@ -125,7 +127,7 @@ async fn r_9_a_dump_of_a_running_database() {
     run(Command::new(tool("pg_dump")).args(["--no-owner", "--file"]).arg(&dump).arg(servers.database()));
     platform.stop();
 
-    // Elsewhere: another database, and a broker that has nothing.
+    // Restores into another database, with an empty broker.
     let elsewhere = database_on(&servers.database()).await;
     run(Command::new(tool("psql")).args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f"]).arg(&dump).arg(&elsewhere));
     servers.kill("nats");

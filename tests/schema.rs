@@ -1,7 +1,8 @@
-//! a snapshot of each service's database schema, per engine. A released migration must not change, and the tables of views are
-//! generated from entities, so this test fails if an entity changes the schema of an existing version.
+//! a snapshot of each service's database schema, per engine. A released migration must not change. The tables
+//! of views are generated from entities, so this test fails if an entity changes the schema of an existing version.
 //!
-//! `TEST_SCHEMA=write` writes the snapshots in `tests/fixtures/schema`; `TEST_SCHEMA_FROM` names another program to take them from.
+//! `TEST_SCHEMA=write` writes the snapshots in `tests/fixtures/schema`. `TEST_SCHEMA_FROM` names another program
+//! that creates the schema.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_tests::platform::{SERVICES, database_on};
@@ -39,7 +40,7 @@ fn compare(service: &str, engine: &str, found: &[String]) {
     assert!(found.len() > 10, "{service} has no schema on {engine}");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/schema");
     let file = folder.join(format!("{service}.{engine}.txt"));
-    // A nullable column is the same with and without the word.
+    // A nullable column is the same with and without `NULL`.
     let found =
         found.join("\n").replace("NOT NULL", "NOT-NULL").replace(" NULL", "").replace("NOT-NULL", "NOT NULL") + "\n";
     if std::env::var("TEST_SCHEMA").is_ok_and(|value| value == "write") {

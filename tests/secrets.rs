@@ -1,5 +1,5 @@
-//! No secret and nobody's words in what the program says: logs at their wordiest, errors, and what its commands print. What
-//! it exports by OTLP is looked at in tracing.rs.
+//! Logs at the most verbose level, errors and the output of commands contain no secret and no text of a user.
+//! tracing.rs checks the OTLP export.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::strategy::{CreateStrategyRequest, Strategy};
@@ -8,7 +8,7 @@ use std::{fs, path::Path, process::Command};
 use tonic::Code;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
-/// Stands in every text.
+/// A part of every text that the test sends.
 const WORDS: &str = "xWORDSx of Ana Müller";
 
 fn draft(city: &str, title: &str) -> CreateStrategyRequest {
@@ -16,7 +16,7 @@ fn draft(city: &str, title: &str) -> CreateStrategyRequest {
     CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), validate_only: false }
 }
 
-/// All that a command says.
+/// Runs a command. Returns its output and its log.
 fn told(arguments: &[&str], database: &str, nats: &str, data: &Path, token: &str) -> String {
     let mut command = Command::new(HANSA);
     command.args(arguments).args(["--database", database, "--nats", nats, "--token", token, "--data"]).arg(data);
@@ -35,7 +35,7 @@ async fn what_the_program_says_holds_no_secret() {
     let mayor = platform.with_token(&token);
     let mut said = String::new();
     mayor.strategies().create_strategy(draft(&world.a.city, WORDS)).await.unwrap();
-    // Refused: too long, of another's city, by a token that is none.
+    // Refused requests: a text that is too long, a city of another tenant, an invalid token.
     for (city, title, caller) in [
         (&world.a.city, WORDS.repeat(2_000), &mayor),
         (&world.b.city, WORDS.into(), &mayor),
@@ -43,7 +43,7 @@ async fn what_the_program_says_holds_no_secret() {
     ] {
         said += &format!("{:?}", caller.strategies().create_strategy(draft(city, &title)).await.unwrap_err());
     }
-    // The servers go: what went wrong is logged, with its causes.
+    // Without its servers the program logs errors with their causes.
     servers.kill("postgres");
     let away = mayor.strategies().create_strategy(draft(&world.a.city, WORDS)).await.unwrap_err();
     assert_eq!(away.code(), Code::Unavailable);
@@ -51,7 +51,7 @@ async fn what_the_program_says_holds_no_secret() {
     servers.kill("nats");
     servers.revive("postgres");
     servers.revive("nats");
-    eventually("it goes on", async || mayor.strategies().create_strategy(draft(&world.a.city, WORDS)).await.ok()).await;
+    eventually("recovery", async || mayor.strategies().create_strategy(draft(&world.a.city, WORDS)).await.ok()).await;
     platform.stop();
 
     let database = servers.database();
@@ -75,9 +75,9 @@ async fn what_the_program_says_holds_no_secret() {
     let parts: Vec<&str> = token.split('.').collect();
     for secret in [password, key.trim(), parts[1], parts[2], "xFORGEDx", "xWORDSx", "Ana Müller"] {
         let line = said.lines().find(|line| line.contains(secret));
-        assert_eq!(line, None, "{secret} was said");
+        assert_eq!(line, None, "the output contains {secret}");
     }
     for heard in ["DEBUG", "the database failed", "the broker", "nobody_made_it"] {
-        assert!(said.contains(heard), "{heard} is to be found: this looks at what is said");
+        assert!(said.contains(heard), "the output does not contain {heard}, so the test reads the wrong output");
     }
 }

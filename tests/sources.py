@@ -1,7 +1,7 @@
-"""Reads the Rust sources of this repository as far as its pages need it: functions, tests, refusals, constants.
+"""Reads functions, tests, refusals and constants from the Rust sources, for the generated pages.
 
-It is no compiler. It relies on what `cargo fmt` and `tests/architecture.rs` hold: calls are written out, a refusal begins with
-`Refusal::`, a rule is quoted by its id.
+This is not a compiler. It relies on the conventions that `cargo fmt` and `tests/architecture.rs` enforce: calls are
+written out, a refusal begins with `Refusal::`, and a rule is quoted by its id.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RULE = re.compile(r"\b[A-Z]{2}-[1-9]\d*\b")
-# What a constructor of a refusal says: its reason, the rule where it has one of its own, and which argument is the message.
+# The constructors of refusals: reason, fixed rule if there is one, and index of the message argument.
 CONSTRUCTORS = {
     "rule": ("RULE", None, 1),
     "out_of_order": ("OUT_OF_ORDER", None, 1),
@@ -23,7 +23,7 @@ CONSTRUCTORS = {
 
 @dataclass
 class Function:
-    """A function: its name, where it begins and ends in its file, and whether it is a test."""
+    """A function: its name, its start and end in the file, and whether it is a test."""
 
     name: str
     start: int
@@ -33,7 +33,7 @@ class Function:
 
 @dataclass
 class Source:
-    """A Rust file: as it is, and with comments and the insides of literals blanked out, at the same places."""
+    """A Rust file: its text, and a copy of the same length with comments and the content of literals as spaces."""
 
     path: str
     text: str
@@ -41,14 +41,14 @@ class Source:
     functions: list = field(default_factory=list)
 
     def around(self, at):
-        """The innermost function around a place; None outside of all."""
+        """Returns the innermost function around a position, or None outside of functions."""
         inside = [f for f in self.functions if f.start <= at < f.end]
         return min(inside, key=lambda f: f.end - f.start, default=None)
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One place that refuses: what it answers, and where it stands."""
+    """A refusal: its content, and its place in the sources."""
 
     reason: str
     rule: str
@@ -60,7 +60,7 @@ class Refusal:
 
 
 def blank(text):
-    """The text with comments and the insides of strings and characters as spaces; every other place is kept."""
+    """Replaces comments and the content of strings and characters by spaces. All positions stay the same."""
     out, at = list(text), 0
     pattern = re.compile(r'//[^\n]*|/\*.*?\*/|b?r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?\'(?:\\.[^\']*|[^\\\'])\'', re.S)
     while found := pattern.search(text, at):
@@ -74,7 +74,7 @@ def blank(text):
 
 
 def closing(bare, opening):
-    """The place after the bracket that closes the one at `opening`."""
+    """Returns the position after the bracket that closes the one at `opening`."""
     pairs, depth = {"(": ")", "{": "}", "[": "]"}, 0
     left = bare[opening]
     for place in range(opening, len(bare)):
@@ -85,7 +85,7 @@ def closing(bare, opening):
 
 
 def arguments(source, opening):
-    """The arguments of the call whose bracket stands at `opening`, as (start, end) places."""
+    """Returns (start, end) of each argument of the call with the bracket at `opening`."""
     end, depth, start, found = closing(source.bare, opening) - 1, 0, opening + 1, []
     for place in range(opening + 1, end):
         c = source.bare[place]
@@ -99,7 +99,7 @@ def arguments(source, opening):
 
 
 def functions(source):
-    """All functions of a file, those of tests marked."""
+    """Yields all functions of a file."""
     for found in re.finditer(r"\bfn\s+(\w+)", source.bare):
         brace = re.compile(r"[{;]").search(source.bare, found.end())
         if brace and brace.group() == "{":
@@ -110,7 +110,7 @@ def functions(source):
 
 
 def read(folders=("services", "tests")):
-    """All Rust files below these folders, in order."""
+    """Returns all Rust files below these folders, sorted by path."""
     sources = []
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.rs")):
@@ -122,13 +122,13 @@ def read(folders=("services", "tests")):
 
 
 def is_test_file(path):
-    """Whether a file holds nothing but tests: by where it stands and what it is called."""
+    """Returns whether a file contains only tests, by its path and name."""
     name = path.rsplit("/", 1)[-1]
     return path.startswith("tests/") or "/tests/" in path or name.startswith("test") or name == "properties.rs"
 
 
 def product(source):
-    """The file up to its tests: empty for a file of tests."""
+    """Returns the file without the tests at its end. Empty for a test file."""
     if is_test_file(source.path):
         return ""
     tests = source.bare.find("#[cfg(test)]\nmod tests {")
@@ -136,7 +136,7 @@ def product(source):
 
 
 def literal(text):
-    """What a literal or `format!` of one says, with its holes as they are; None where it is neither."""
+    """Returns the text of a string literal or `format!`, with its placeholders, or None for any other expression."""
     found = re.match(r'\s*(?:(?:&?format!)\(\s*)?"((?:\\.|[^"\\])*)"', text, re.S)
     if not found:
         return None
@@ -145,7 +145,7 @@ def literal(text):
 
 
 def shown(hole):
-    """A hole of a format string, as a reader of a page understands it."""
+    """Returns a placeholder of a format string in the form of the pages."""
     if hole == "{{uuid}}":
         return "{uuid}"
     name = hole[1:-1].split(":")[0].strip()
@@ -153,7 +153,7 @@ def shown(hole):
 
 
 def said(source, start, end, function):
-    """What an argument says: a literal, or the literal that a name of the same function stands for."""
+    """Returns the text of an argument: a literal, or a variable bound to a literal in the same function."""
     text = source.text[start:end]
     found = literal(text)
     name = text.strip().lstrip("&")
@@ -167,7 +167,7 @@ def said(source, start, end, function):
 
 
 def chain(source, at):
-    """The calls that follow an expression which ends at `at`: (name, opening bracket) of each."""
+    """Yields (name, opening bracket) of each method call after the expression that ends at `at`."""
     call = re.compile(r"\s*(?:\)\s*)?\.(\w+)(\()")
     while found := call.match(source.bare, at):
         yield found.group(1), found.start(2)
@@ -175,7 +175,7 @@ def chain(source, at):
 
 
 def rules_given(sources, function, crate, depth=0):
-    """The rules that callers of a function hand to it: ids in the arguments of its calls."""
+    """Returns the rule ids that callers pass to a function as arguments."""
     rules = set()
     for source in (s for s in sources if s.path.startswith(crate)):
         body = product(source)
@@ -192,7 +192,7 @@ def rules_given(sources, function, crate, depth=0):
 
 
 def refusals(sources):
-    """Every refusal that the product can answer with, once for each rule that it may quote."""
+    """Returns all refusals of the product, one per rule that the refusal may quote."""
     found = set()
     for source in sources:
         body = product(source)
@@ -207,7 +207,7 @@ def refusals(sources):
 
 
 def refusals_at(sources, source, call):
-    """The refusals that one constructor makes."""
+    """Yields the refusals of one constructor call."""
     reason, rule, message_at = CONSTRUCTORS[call.group(1)]
     function = source.around(call.start())
     given = arguments(source, call.start(2))
@@ -244,7 +244,7 @@ def refusals_at(sources, source, call):
 
 
 def helped_later(source, call, function):
-    """The help of a refusal that is bound to a name first."""
+    """Returns the help of a refusal that is first bound to a variable."""
     before = source.text[function.start : call.start()]
     bound = re.search(r"let (?:mut )?(\w+)(?:: [^=]+)? =\s*$", before)
     if not bound:
@@ -258,24 +258,24 @@ def helped_later(source, call, function):
 
 
 def wrapped_at(source, call):
-    """A refusal that another function made, put under a rule of its own."""
+    """Yields a refusal of another function that `.under` puts under a rule."""
     line = source.bare[source.bare.rfind(";", 0, call.start()) + 1 : call.start()]
     if "map_err" not in line or "Refusal::" in line[line.rfind("map_err") :]:
         return
     rule = said(source, *arguments(source, call.start(1))[0], None)
     function = source.around(call.start())
     if RULE.fullmatch(rule) and function:
-        message = "a field of it is missing, malformed or too long"
+        message = "a field is missing, malformed or too long"
         yield Refusal("INVALID_FIELD", rule, message, (), "", source.path, function.name)
 
 
 def upper(name):
-    """`InvalidField` as `INVALID_FIELD`."""
+    """Converts `InvalidField` to `INVALID_FIELD`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).upper()
 
 
 def order(rule):
-    """The order of rules: by the groups of the domain, then by number."""
+    """Returns the sort key of a rule: first the group of the domain, then the number."""
     groups = ["CT", "AG", "PS", "PR", "PX", "NW", "CA", "EV", "ST", "PL"]
     group, _, number = rule.partition("-")
     return (groups.index(group) if group in groups else len(groups), group, int(number or 0))
@@ -283,7 +283,7 @@ def order(rule):
 
 @dataclass(frozen=True)
 class Test:
-    """A test, and the rules that its name and its text quote."""
+    """A test, and the rules in its name and its text."""
 
     name: str
     path: str
@@ -292,14 +292,14 @@ class Test:
 
 
 def tests(sources):
-    """All tests, and the functions in files of tests that do part of their work."""
+    """Returns all tests, and the helper functions in test files, that name a rule."""
     found = []
     for source in sources:
         whole = is_test_file(source.path)
         for function in source.functions:
             if not (function.test or whole):
                 continue
-            # The comment right above a test speaks of it.
+            # The comment directly above a test belongs to the test.
             above = source.text[: function.start].rfind("\n\n")
             body = source.text[max(above, 0) : function.end]
             named = {f"{a.upper()}-{n}" for a, n in re.findall(r"(?:^|_)([a-z]{2})_?(\d+)(?=_)", function.name)}

@@ -1,5 +1,5 @@
-//! Following what happens (PL-1, PL-3): feeds that are resumed across crashes, readers who become parties, and pages of lists
-//! while others write. Each in one process on files, and on PostgreSQL and NATS.
+//! Feeds and lists (PL-1, PL-3): a feed resumed after a crash, a reader that becomes a party, and paging during writes.
+//! Each test runs in one process on files, and on PostgreSQL and NATS.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_kernel::Role;
@@ -44,7 +44,7 @@ in_both_shapes!(
     pages_go_on_where_they_were_while_others_write,
 );
 
-/// What a reader has seen of a feed: where it is, and the versions of each record in the order in which they came.
+/// The state of a feed reader: its position, and the versions of each record in the order of arrival.
 #[derive(Default)]
 struct Observed {
     position: u64,
@@ -53,7 +53,7 @@ struct Observed {
 
 impl Observed {
     fn take(&mut self, feed: FeedChange) {
-        assert!(feed.position > self.position, "positions grow: {} after {}", feed.position, self.position);
+        assert!(feed.position > self.position, "positions must increase: {} after {}", feed.position, self.position);
         self.position = feed.position;
         let change = feed.change.unwrap();
         self.versions.entry(change.record).or_default().push(change.version);
@@ -63,14 +63,14 @@ impl Observed {
         self.versions.get(record).map_or(0, Vec::len)
     }
 
-    /// Each version once, in order, without a gap.
+    /// Checks that each version came once, in order, without a gap.
     fn whole(&self, record: &str, last: u64) {
         let expected: Vec<u64> = (1..=last).collect();
         assert_eq!(self.versions.get(record), Some(&expected), "{record}");
     }
 }
 
-/// Reads on until it holds.
+/// Reads the stream from the current position until the condition holds.
 async fn watch(caller: &Caller, service: &str, seen: &mut Observed, holds: impl Fn(&Observed) -> bool) {
     let request = WatchChangesRequest { service: format!("services/{service}"), after_position: seen.position };
     let mut stream = caller.changes(service).watch_changes(request).await.unwrap().into_inner();
@@ -82,14 +82,14 @@ async fn watch(caller: &Caller, service: &str, seen: &mut Observed, holds: impl 
             }
         }
     };
-    tokio::time::timeout(SOON, reading).await.expect("what is waited for comes");
+    tokio::time::timeout(SOON, reading).await.expect("the awaited changes arrive");
 }
 
-/// Reads on, page by page, until it holds.
+/// Reads page by page from the current position until the condition holds.
 async fn list(caller: &Caller, service: &str, seen: &mut Observed, holds: impl Fn(&Observed) -> bool) {
     let deadline = std::time::Instant::now() + SOON;
     while !holds(seen) {
-        assert!(std::time::Instant::now() < deadline, "what is waited for comes");
+        assert!(std::time::Instant::now() < deadline, "the awaited changes did not arrive");
         let service_name = format!("services/{service}");
         let request = ListChangesRequest { service: service_name, after_position: seen.position, page_size: 7 };
         let page = caller.changes(service).list_changes(request).await.unwrap().into_inner();
@@ -123,7 +123,7 @@ async fn two_cities(platform: &Platform) -> [City; 2] {
 async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform: Platform) {
     let [a, _] = two_cities(&platform).await;
     let mut seen = Observed::default();
-    // Someone writes without a pause, until the program is gone.
+    // A caller writes without pause until the program crashes.
     let (writer, city) = (a.mayor.clone(), a.city.clone());
     let writing = tokio::spawn(async move {
         let mut done = 0u64;
@@ -139,7 +139,7 @@ async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform
 
     let mayor = platform.caller(Some(&a.tenant), &[Role::Mayor]);
     let last = version(&mayor, &a.city, "register").await;
-    // Entered, joined, renamed; the last rename may have been done and not acknowledged.
+    // The import, the join and the renames. The last rename may have taken effect without an acknowledgement.
     assert!((acknowledged + 2..=acknowledged + 3).contains(&last), "PL-4: {acknowledged} renames, version {last}");
     for n in 0..5 {
         mayor.cities().rename_city(rename(&a.city, format!("Elbflorenz {n}"))).await.unwrap();
@@ -149,7 +149,7 @@ async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform
     seen.whole(&a.city, last as u64);
     let mut again = Observed::default();
     list(&mayor, "register", &mut again, |seen| seen.count(&a.city) >= last).await;
-    assert_eq!(again.versions, seen.versions, "a page is what a stream is");
+    assert_eq!(again.versions, seen.versions, "pages and stream contain the same changes");
     platform.stop();
 }
 
@@ -183,7 +183,7 @@ async fn pl1_a_feed_has_everything_that_many_write_at_once(mut platform: Platfor
 async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     let [a, b] = two_cities(&platform).await;
     cities::enter(&platform, &[("3", "Lyon", "FR")], &[]).await;
-    // Lyon has not joined when it is proposed to.
+    // Lyon has not joined when it gets the proposal.
     let lyon = cities::name("3");
     let proposed = cities::propose_to(&a, &lyon).await;
     let name = proposed.name.clone();
@@ -200,14 +200,14 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     }
     let lyon = cities::join(&platform, "3").await;
     let claim = ClaimAgreementRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
-    // It follows its feed from before it is a party.
+    // Lyon reads its feed from a time before it is a party.
     let (follower, record) = (lyon.observer.clone(), name.clone());
     let following = tokio::spawn(async move {
         let mut seen = Observed::default();
         watch(&follower, "partnerships", &mut seen, |seen| seen.count(&record) >= 5).await;
         seen
     });
-    eventually("the agreements hear that Lyon has joined", async || {
+    eventually("the partnerships service knows that Lyon has joined", async || {
         lyon.mayor.attestations().claim_agreement(claim.clone()).await.ok()
     })
     .await;
@@ -222,7 +222,7 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     list(&lyon.observer, "partnerships", &mut pages, |seen| seen.count(&name) >= 5).await;
     pages.whole(&name, 5);
     assert_eq!(version(&lyon.observer, &name, "partnerships").await, 5);
-    // The initiator saw each once as well, and Tunis none.
+    // The initiator sees each change once, and Tunis sees none.
     let mut own = Observed::default();
     list(&a.observer, "partnerships", &mut own, |seen| seen.count(&name) >= 5).await;
     own.whole(&name, 5);
@@ -233,8 +233,8 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     platform.stop();
 }
 
-/// Reads a list page by page, while something is inserted after each page. What was there before comes once, and nothing
-/// comes twice.
+/// Reads a list page by page, and inserts a record after each of the first pages. The pages contain each earlier
+/// record, and no record twice.
 async fn pages(what: &str, page: impl AsyncFn(i32, String) -> (Vec<String>, String), insert: impl AsyncFn(usize)) {
     let (before, rest) = page(1_000, String::new()).await;
     assert!(before.len() >= 6 && rest.is_empty(), "{what}: {}", before.len());
@@ -251,14 +251,14 @@ async fn pages(what: &str, page: impl AsyncFn(i32, String) -> (Vec<String>, Stri
         if token.is_empty() {
             break;
         }
-        assert!(turns < 100, "{what} comes to an end");
+        assert!(turns < 100, "{what}: the pages do not end");
     }
     let distinct: BTreeSet<&String> = seen.iter().collect();
-    assert_eq!(distinct.len(), seen.len(), "{what}: nothing comes twice: {seen:?}");
+    assert_eq!(distinct.len(), seen.len(), "{what}: a record comes twice: {seen:?}");
     let skipped: Vec<&String> = before.iter().filter(|name| !distinct.contains(name)).collect();
-    assert!(skipped.is_empty(), "{what}: {skipped:?} of {before:?} were passed over");
+    assert!(skipped.is_empty(), "{what}: the pages skip {skipped:?} of {before:?}");
     let (after, _) = page(1_000, String::new()).await;
-    assert_eq!(after.len(), before.len() + 3, "{what}: what was inserted is there");
+    assert_eq!(after.len(), before.len() + 3, "{what}: the list contains the inserted records");
 }
 
 fn named<T>(rows: Vec<T>, name: impl Fn(T) -> String) -> Vec<String> {
@@ -308,7 +308,7 @@ async fn pages_go_on_where_they_were_while_others_write(mut platform: Platform) 
         let strategy = Strategy { city: a.city.clone(), title: text("Open"), ..Default::default() };
         let request =
             CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), validate_only: false };
-        eventually("the strategy service hears of the city", async || {
+        eventually("the strategy service has the mirror of the city", async || {
             a.office.strategies().create_strategy(request.clone()).await.ok()
         })
         .await;

@@ -1,4 +1,5 @@
-//! The host holds its tenants' keys wrapped under its own; they sign the identity log, and can be replaced (PL-5, PL-7).
+//! The host keeps the keys of its tenants wrapped under its own key. Tenant keys sign the identity log, and a tenant
+//! can rotate its key (PL-5, PL-7).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use ed25519_dalek::VerifyingKey;
@@ -24,7 +25,7 @@ async fn one_process_on_postgres_and_nats() {
     held(Platform::start(HANSA, Shape::OneProcess).await).await;
 }
 
-/// The wrapped keys of a tenant, as they lie in the database, oldest first.
+/// Returns the wrapped keys of a tenant from the database, oldest first.
 async fn wrapped(platform: &Platform, tenant: &str) -> Vec<Vec<u8>> {
     let db = platform.database("register").await;
     let sql = "SELECT tenant, wrapped FROM tenant_keys ORDER BY changed_at, wrapped";
@@ -39,7 +40,7 @@ async fn history(caller: &Caller, tenant: &str) -> Vec<Change> {
     caller.changes("register").list_record_changes(request).await.unwrap().into_inner().changes
 }
 
-/// Whether a change is signed by the key of an entry, for the tenant.
+/// Returns whether a change has a signature by the key of this entry of the tenant's identity log.
 fn is_signed(change: &Change, tenant: &str, entry: &IdentityEntry) -> bool {
     let key = VerifyingKey::from_bytes(entry.public_key.as_slice().try_into().unwrap()).unwrap();
     let signed = change.signed.as_ref().unwrap();
@@ -55,7 +56,7 @@ async fn held(mut platform: Platform) {
     let create = CreateTenantRequest { tenant: Some(asked), request_id: request_id(), validate_only: false };
     let made = steward.tenants().create_tenant(create.clone()).await.unwrap().into_inner();
     let again = steward.tenants().create_tenant(create).await.unwrap().into_inner();
-    assert_eq!(made, again, "a request that is sent twice has one key");
+    assert_eq!(made, again, "a replayed request creates no second key");
     let before = wrapped(&platform, &made.name).await;
     assert_eq!(before.len(), 1);
     assert!(is_signed(&history(&steward, &made.name).await[0], &made.name, &made.identity_log[0]));
@@ -66,7 +67,7 @@ async fn held(mut platform: Platform) {
     assert_eq!(stranger.tenants().rotate_tenant_key(rotate()).await.unwrap_err().code(), Code::PermissionDenied);
     let tried = RotateTenantKeyRequest { validate_only: true, ..rotate() };
     assert_eq!(director.tenants().rotate_tenant_key(tried).await.unwrap().into_inner().identity_log.len(), 2);
-    assert_eq!(wrapped(&platform, &made.name).await, before, "a trial does nothing");
+    assert_eq!(wrapped(&platform, &made.name).await, before, "`validate_only` writes a key");
     let rotated = director.tenants().rotate_tenant_key(rotate()).await.unwrap().into_inner();
     platform.crash_and_restart().await;
     let (steward, director) = (platform.steward(), platform.caller(Some(&made.name), &[Role::Director]));
@@ -79,10 +80,14 @@ async fn held(mut platform: Platform) {
     assert_eq!((found.name.as_str(), found.identity_log.len()), (made.name.as_str(), 3));
     let changes = history(&director, &made.name).await;
     for (change, keys) in changes[1..].iter().zip(rotated.identity_log.windows(2)) {
-        assert!(is_signed(change, &made.name, &keys[0]), "by the old key");
-        assert!(is_signed(change, &made.name, &keys[1]), "and by the new one");
+        assert!(is_signed(change, &made.name, &keys[0]), "the old key did not sign");
+        assert!(is_signed(change, &made.name, &keys[1]), "the new key did not sign");
     }
     let after = wrapped(&platform, &made.name).await;
-    assert_eq!((after.len(), after.iter().filter(|key| !key.is_empty()).count()), (3, 1), "old secrets are gone");
+    assert_eq!(
+        (after.len(), after.iter().filter(|key| !key.is_empty()).count()),
+        (3, 1),
+        "the host must keep only the latest secret"
+    );
     platform.stop();
 }

@@ -1,4 +1,5 @@
-//! TLS and client certificates by configuration: who is let in, who is not, and that nothing falls back to plain text.
+//! TLS and client certificates by configuration: which clients the server accepts, and that no connection falls back to
+//! plain text.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::register::ListTenantsRequest;
@@ -12,7 +13,7 @@ use tonic::transport::{ClientTlsConfig, Endpoint};
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 
-/// The variables of a server with this certificate, which lets in whom these authorities signed.
+/// Returns the variables of a server with this certificate. The server accepts clients with certificates of `clients`.
 fn server(folder: &Path, own: &Certified, clients: Option<&Authority>) -> Vec<(&'static str, String)> {
     let written = |name: &str, text: &str| file(folder, name, text).display().to_string();
     let mut variables = vec![
@@ -23,7 +24,7 @@ fn server(folder: &Path, own: &Certified, clients: Option<&Authority>) -> Vec<(&
     variables
 }
 
-/// Whether a caller with a good token gets its answer; in plain text where it has no TLS.
+/// Returns whether a caller with a valid token gets an answer. Without `tls` the caller uses plain text.
 async fn answered(platform: &Platform, tls: Option<ClientTlsConfig>) -> bool {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", platform.address())).unwrap();
@@ -37,7 +38,7 @@ async fn answered(platform: &Platform, tls: Option<ClientTlsConfig>) -> bool {
     caller.tenants().list_tenants(ListTenantsRequest::default()).await.is_ok()
 }
 
-/// The command line against a running server.
+/// Runs the command line against a running server. Returns whether it succeeds.
 fn command(platform: &Platform, arguments: &[&str]) -> bool {
     let server = format!("https://localhost:{}", platform.address().rsplit_once(':').unwrap().1);
     let arguments = [&["tenant", "list", "--server", &server], arguments].concat();
@@ -54,9 +55,12 @@ async fn a_server_with_a_certificate_speaks_tls_and_nothing_else() {
     let variables = server(folder.path(), &ours.certify(Age::Good), None);
     let mut platform = Platform::secured(HANSA, variables, ours.trusted(None)).await;
     assert!(answered(&platform, Some(ours.trusted(None))).await);
-    assert!(!answered(&platform, None).await, "plain text");
-    assert!(!answered(&platform, Some(other.trusted(None))).await, "a server of an authority that is not trusted");
-    assert!(!answered(&platform, Some(ours.trusted(None).domain_name("example.org"))).await, "of another name");
+    assert!(!answered(&platform, None).await, "the server accepts plain text");
+    assert!(!answered(&platform, Some(other.trusted(None))).await, "the client trusts an unknown authority");
+    assert!(
+        !answered(&platform, Some(ours.trusted(None).domain_name("example.org"))).await,
+        "the client accepts another host name"
+    );
     let ca = file(folder.path(), "ca.pem", &ours.pem()).display().to_string();
     assert!(command(&platform, &["--ca", &ca]));
     let wrong = file(folder.path(), "other.pem", &other.pem()).display().to_string();
@@ -72,10 +76,19 @@ async fn with_an_authority_for_clients_each_must_show_its_certificate() {
     let good = clients.certify(Age::Good);
     let mut platform = Platform::secured(HANSA, variables, ours.trusted(Some(&good))).await;
     assert!(answered(&platform, Some(ours.trusted(Some(&good)))).await);
-    assert!(!answered(&platform, Some(ours.trusted(None))).await, "without one, whatever the token");
-    assert!(!answered(&platform, Some(ours.trusted(Some(&other.certify(Age::Good))))).await, "of another authority");
-    assert!(!answered(&platform, Some(ours.trusted(Some(&ours.certify(Age::Good))))).await, "of the server's own");
-    assert!(!answered(&platform, Some(ours.trusted(Some(&clients.certify(Age::Expired))))).await, "expired");
+    assert!(!answered(&platform, Some(ours.trusted(None))).await, "no certificate");
+    assert!(
+        !answered(&platform, Some(ours.trusted(Some(&other.certify(Age::Good))))).await,
+        "a certificate of another authority"
+    );
+    assert!(
+        !answered(&platform, Some(ours.trusted(Some(&ours.certify(Age::Good))))).await,
+        "a certificate of the server's authority"
+    );
+    assert!(
+        !answered(&platform, Some(ours.trusted(Some(&clients.certify(Age::Expired))))).await,
+        "an expired certificate"
+    );
     assert!(!answered(&platform, None).await, "plain text");
     let written = |name: &str, text: &str| file(folder.path(), name, text).display().to_string();
     let ca = written("ca.pem", &ours.pem());
@@ -100,13 +113,13 @@ async fn an_expired_server_is_not_believed() {
     assert!(format!("{error:?}").contains("Expired"), "{error:?}");
 }
 
-/// What the program says where it does not start.
+/// Returns the error of a program that refuses to start.
 fn refused(arguments: &[&str], variables: &[(&'static str, String)]) -> String {
     let folder = folder();
     let mut command = Command::new(HANSA);
     command.args(["serve", "--data"]).arg(folder.path()).args(arguments).envs(variables.iter().cloned());
     let output = command.output().unwrap();
-    assert!(!output.status.success(), "it started");
+    assert!(!output.status.success(), "the program started");
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

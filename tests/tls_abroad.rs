@@ -1,5 +1,6 @@
-//! TLS where the program is the client: to issuers of tokens, NATS and PostgreSQL. It trusts whom the operating system trusts,
-//! or `SSL_CERT_FILE` names, and does not fall back to plain text. (The tests' PostgreSQL is built without TLS.)
+//! TLS with the program as client: to token issuers, NATS and PostgreSQL. The program trusts the authorities of the
+//! operating system or of `SSL_CERT_FILE`, and does not fall back to plain text. (The PostgreSQL of the tests has no
+//! TLS.)
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -29,7 +30,7 @@ use tonic::Code;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 
-/// An issuer of tokens that is asked by TLS. Answers its address.
+/// Starts a token issuer that serves its keys over TLS. Returns its address.
 async fn issuer(own: &Certified, keys: &NodeKeys) -> String {
     let certificate = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
@@ -83,12 +84,15 @@ async fn an_issuer_is_believed_under_an_authority_that_is_trusted_and_no_other()
         let variables = vec![("HANSA_ISSUERS", issuers.clone()), ("SSL_CERT_FILE", trusted)];
         let mut platform = Platform::start_with(HANSA, Shape::Embedded, variables).await;
         assert_eq!(known(&platform.with_token(&token(&keys, &address))).await, believed);
-        assert!(!known(&platform.with_token(&token(&keys, &expired))).await, "its certificate has expired");
+        assert!(
+            !known(&platform.with_token(&token(&keys, &expired))).await,
+            "the certificate of the issuer has expired"
+        );
         platform.stop();
     }
 }
 
-/// A nats-server that speaks TLS.
+/// A nats-server with TLS.
 struct Nats(Child, String);
 
 impl Drop for Nats {
@@ -110,7 +114,7 @@ impl Nats {
     }
 }
 
-/// Whether the doctor finds the broker well.
+/// Returns whether `hansa doctor` can reach the broker.
 fn broker_is_well(folder: &Path, database: &str, nats: &str, trusted: &Path) -> bool {
     let mut command = Command::new(HANSA);
     command.args(["doctor", "--json", "--database", database, "--nats", nats, "--data"]).arg(folder.join("data"));
@@ -129,7 +133,7 @@ async fn nats_is_spoken_to_by_tls_under_an_authority_that_is_trusted_and_no_othe
     let well = |url: &str, trusted: &Path| broker_is_well(folder.path(), &servers.database(), url, trusted);
     eventually("NATS is up", async || well(&nats.1, &trusted).then_some(())).await;
     assert!(!well(&nats.1, &stranger));
-    assert!(!well(&servers.nats().replace("nats://", "tls://"), &trusted), "no plain text where TLS is asked for");
+    assert!(!well(&servers.nats().replace("nats://", "tls://"), &trusted), "the program falls back to plain text");
 }
 
 #[tokio::test(flavor = "multi_thread")]

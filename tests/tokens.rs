@@ -1,4 +1,5 @@
-//! Tokens (R-7, PL-2): bad ones are refused alike on every rpc, and a program's reach no further than their scopes.
+//! Tokens (R-7, PL-2): every rpc refuses every invalid token with the same answer, and a service account may call
+//! only the rpcs of its scopes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -18,7 +19,7 @@ use tonic::Code;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
 
-/// A token of this node's issuer with anything in it.
+/// Returns a token with any header and claims, signed by the issuer key of this node.
 fn forge(header: &serde_json::Value, claims: &serde_json::Value, keys: &NodeKeys) -> String {
     let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let signed = format!("{}.{}", part(header), part(claims));
@@ -26,7 +27,7 @@ fn forge(header: &serde_json::Value, claims: &serde_json::Value, keys: &NodeKeys
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.to_bytes()))
 }
 
-/// Tokens that nobody should hold, by what is wrong with them.
+/// Returns invalid tokens, each with its defect.
 fn bad_tokens(platform: &Platform, world: &World) -> Vec<(&'static str, String)> {
     let keys = NodeKeys::open(&platform.data().join("node.key")).unwrap();
     let foreign = NodeKeys::from_secret(&[7; 32]);
@@ -61,7 +62,7 @@ fn bad_tokens(platform: &Platform, world: &World) -> Vec<(&'static str, String)>
         ("with a symmetric algorithm", forge(&json!({"alg": "HS256"}), &claims, &keys)),
         ("for another audience", with("aud", json!("another"))),
         ("without a role", with("roles", json!([]))),
-        ("with a role that is none", with("roles", json!(["mayor", "emperor"]))),
+        ("with an unknown role", with("roles", json!(["mayor", "emperor"]))),
         ("of a city with a role of the node", with("roles", json!(["mayor", "steward"]))),
         ("without a tenant", with("tenant", json!("nobody"))),
         ("far too long", "x".repeat(10_000)),
@@ -83,11 +84,11 @@ async fn tokens(platform: &Platform, world: &World) -> usize {
             count += 1;
         }
     }
-    assert_eq!(alike.len(), 1, "bad tokens are told apart: {alike:?}");
+    assert_eq!(alike.len(), 1, "the answers reveal the defect of a token: {alike:?}");
     count
 }
 
-/// A program's token reaches no further than its scopes.
+/// Checks that a service account cannot call an rpc outside its scopes. Returns the number of calls.
 async fn scopes(platform: &Platform, world: &World) -> usize {
     let all: BTreeSet<String> = methods().iter().map(scope).collect();
     let of =

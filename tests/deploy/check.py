@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Checks everything under `deploy/` against the program itself.
 
-    check.py               all checks
-    check.py image ...     some: image, compose, kubernetes, observability
+    check.py               run all checks
+    check.py image ...     run some checks: image, compose, kubernetes, observability
 
-It needs the program (`cargo build -p hansa`, or HANSA with its path) and Python 3.10 with pip.
+The checks need the program (from `cargo build -p hansa`, or at the path in HANSA) and Python 3.10 with pip.
 """
 
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import setup  # noqa: E402  (it lies beside this file)
+import setup  # noqa: E402  (a module in this folder)
 
 CHECKS = ["image", "compose", "kubernetes", "observability"]
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The compose file, without a container engine.
+"""Tests the compose file without a container engine.
 
-    compose.py up --at FOLDER --otlp URL     starts its PostgreSQL and NATS, and prints how to start its hansa services
-    compose.py down --at FOLDER              stops both
+    compose.py up --at FOLDER --otlp URL     start its PostgreSQL and NATS, and print how to start its hansa services
+    compose.py down --at FOLDER              stop both
 
-As a check (check.py compose) it holds what the file says against the program. `tests/journey.rs` starts what `up` prints and
-plays the journey on it. Only what differs where there is no engine is replaced: names of hosts, ports, and the places of
+`check.py compose` compares the file with the program. `tests/journey.rs` starts the services that `up` prints and runs
+the journey on them. This module replaces only the parts that need an engine: host names, ports, and the folders of
 volumes.
 """
 
@@ -27,64 +27,64 @@ FILE = HERE / "compose.yaml"
 
 
 def passwords():
-    """A password for each name in example.env; the first begins with a digit, as such passwords do."""
+    """Returns a password for each name in example.env. Passwords begin with a digit, because real ones may do so."""
     lines = (HERE / "example.env").read_text(encoding="utf-8").splitlines()
     names = [line.rstrip("=") for line in lines if line.endswith("=")]
     return {name: f"{number}e{number}{name.lower().replace('_', '')}" for number, name in enumerate(names, 1)}
 
 
 def substituted(text, variables):
-    """The text with ${NAME}, ${NAME:-default} and ${NAME:?message} as compose would put them in."""
+    """Replaces ${NAME}, ${NAME:-default} and ${NAME:?message} in a text as compose does."""
 
     def put(found):
         name, mark, rest = found.group(1), found.group(2), found.group(3)
         if name in variables:
             return variables[name]
-        assert mark == ":-", f"{name} is neither in example.env nor has a default"
+        assert mark == ":-", f"{name} is not in example.env and has no default"
         return rest
 
     return re.sub(r"\$\{([A-Z_]+)(?:(:-|:\?)([^}]*))?\}", put, text)
 
 
 def services(variables):
-    """The services of the file, as compose reads it."""
+    """Returns the services of the file, and the whole file, as compose reads them."""
     (file,) = read_yaml(substituted(FILE.read_text(encoding="utf-8"), variables))
     return file["services"], file
 
 
 def ours(all_services):
-    """Those that run hansa, in the order in which they may start."""
+    """Returns the services that run hansa, in file order."""
     return {name: one for name, one in all_services.items() if one["image"].startswith("hansa:")}
 
 
 def serving(all_services):
-    """Those of them that serve."""
+    """Returns the services that run `hansa serve`."""
     return {name: one for name, one in ours(all_services).items() if one["command"][0] == "serve"}
 
 
 def mounts(service):
-    """What a service mounts: (source, target, read-only)."""
+    """Returns the mounts of a service as (source, target, read-only)."""
     split = [mount.split(":") for mount in service.get("volumes", [])]
     return [(mount[0], mount[1], mount[2:] == ["ro"]) for mount in split]
 
 
 def environment(service):
-    """The variables of a hansa service: the image's, and above them its own."""
+    """Returns the variables of a hansa service: those of the image, overridden by its own."""
     return Image().environment() | service.get("environment", {})
 
 
 class Places:
-    """Where the hosts, ports and volumes of the file are on this machine."""
+    """Maps hosts, ports and volumes of the file to this machine."""
 
     def __init__(self, folder, hosts):
         self.folder, self.hosts = folder, hosts
 
     def volume(self, source):
-        """Where a mount's source is."""
+        """Returns the path of the source of a mount."""
         return (HERE / source).resolve() if source.startswith(".") else self.folder / source
 
     def localised(self, service, text):
-        """A text with this machine's places in it."""
+        """Replaces hosts and paths in a text by those of this machine."""
         for host, here in self.hosts.items():
             text = text.replace(host, here)
         for source, target, _ in mounts(service):
@@ -92,7 +92,7 @@ class Places:
         return text
 
     def file(self, service, target):
-        """A mounted file with this machine's places in it, as a file of its own."""
+        """Writes a copy of a mounted file with hosts and paths of this machine. Returns its path."""
         (source,) = [source for source, inside, _ in mounts(service) if inside == target]
         copy = self.folder / f"{Path(target).name}"
         copy.write_text(self.localised(service, self.volume(source).read_text(encoding="utf-8")), encoding="utf-8")
@@ -100,7 +100,7 @@ class Places:
 
 
 def up(folder, otlp):
-    """Starts what hansa needs as the file says, and returns how to start its services."""
+    """Starts PostgreSQL and NATS as in the file. Returns how to start the hansa services."""
     variables = passwords()
     all_services, _ = services(variables)
     servers.start(folder, names=("postgres",))
@@ -121,7 +121,7 @@ def up(folder, otlp):
 
 
 def make_users(service, server):
-    """Runs what PostgreSQL's image would run on an empty volume."""
+    """Runs the script that the PostgreSQL image would run on an empty volume."""
     (script,) = [source for source, target, _ in mounts(service) if target.startswith("/docker-entrypoint-initdb.d/")]
     where = {"PGHOST": "127.0.0.1", "PGPORT": str(server["port"]), "PGPASSWORD": server["password"]}
     own = {name: service["environment"][name] for name in service["environment"] if name != "POSTGRES_PASSWORD"}
@@ -130,7 +130,7 @@ def make_users(service, server):
 
 
 def start_nats(folder, places, service, port):
-    """Starts nats-server with the file's own configuration, and writes it down where `down` finds it."""
+    """Starts nats-server with the configuration of the file, and saves it in the state that `down` reads."""
     store = places.volume("nats")
     store.mkdir()
     option, config = service["command"]
@@ -151,7 +151,7 @@ def start_nats(folder, places, service, port):
 
 
 def process(places, name, service):
-    """How to start one service here."""
+    """Returns how to start one service on this machine."""
     variables = {key: places.localised(service, value) for key, value in environment(service).items()}
     variables["HANSA_CONFIG"] = places.file(service, environment(service)["HANSA_CONFIG"])
     port = servers.free_port()
@@ -195,9 +195,9 @@ class ComposeCheck(unittest.TestCase):
             self.assertIn("no-new-privileges:true", service["security_opt"], name)
             self.assertGreaterEqual(service["depends_on"].keys(), {"postgres", "nats"})
             for port in service.get("ports", []):
-                self.assertTrue(port.startswith("127.0.0.1:"), f"{port}: plain text on loopback alone")
+                self.assertTrue(port.startswith("127.0.0.1:"), f"{port}: plain text is allowed on loopback only")
         makers = [name for name, one in ours(self.all).items() if ("node", "/var/lib/hansa", False) in mounts(one)]
-        self.assertEqual(makers, ["register"], "one service makes the node's key")
+        self.assertEqual(makers, ["register"], "only one service may create the key of the node")
         for name in set(ours(self.all)) - set(makers):
             self.assertEqual(self.all[name]["depends_on"]["register"], {"condition": "service_healthy"})
 
@@ -213,7 +213,7 @@ class ComposeCheck(unittest.TestCase):
         named = set(re.findall(r"\$\{([A-Z]+_PASSWORD)", FILE.read_text(encoding="utf-8")))
         self.assertEqual(named, set(passwords()))
         for found in re.findall(r"\$\{[A-Z]+_PASSWORD[^}]*\}", FILE.read_text(encoding="utf-8")):
-            self.assertIn(":?", found, "no empty password by mistake")
+            self.assertIn(":?", found, "a missing password must be an error")
 
 
 def main():

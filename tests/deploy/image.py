@@ -1,4 +1,4 @@
-"""The image, without a container engine: its content is assembled as the Dockerfile says, and started as it says."""
+"""Tests the image without a container engine: assembles its content and starts it as the Dockerfile says."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from pathlib import Path
 from setup import DEPLOY, ROOT, clean_environment, eventually, program, servers, settings
 
 DOCKERFILE = DEPLOY / "image" / "Dockerfile"
-# What the last stage may say. Anything else would not be tried here, so it fails.
+# Instructions allowed in the last stage. These checks do not cover any other.
 KNOWN = {"FROM", "COPY", "VOLUME", "ENV", "EXPOSE", "USER", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT", "CMD"}
-# Nothing of these belongs into an image whose only program is ours.
+# Programs that the image must not contain: hansa is its only program.
 SHELLS = re.compile(r"(^|/)(sh|bash|dash|busybox|python[0-9.]*|perl|apt|dpkg|curl|wget)$")
 
 
 def stages(text):
-    """The stages of a Dockerfile: for each the base, and its instructions as (word, rest)."""
+    """Returns base and instructions, as (word, rest), of each stage of a Dockerfile."""
     text = re.sub(r"^\s*#.*\n", "", text, flags=re.M)
     text = re.sub(r"\\\n", " ", text)
     found = []
@@ -36,7 +36,7 @@ def stages(text):
 
 
 class Image:
-    """The last stage, read."""
+    """The last stage of the Dockerfile."""
 
     def __init__(self):
         read = stages(DOCKERFILE.read_text(encoding="utf-8"))
@@ -44,33 +44,33 @@ class Image:
         self.base, self.lines = read[-1][0], read[-1][1]
 
     def all(self, word):
-        """What stands after each instruction of that name."""
+        """Returns the arguments of each instruction of that name."""
         return [rest for one, rest in self.lines if one == word]
 
     def one(self, word):
-        """What stands after the one instruction of that name."""
+        """Returns the arguments of the only instruction of that name."""
         (rest,) = self.all(word)
         return rest
 
     def environment(self):
-        """Its variables."""
+        """Returns the variables of the image."""
         return dict(pair.split("=", 1) for rest in self.all("ENV") for pair in shlex.split(rest))
 
     def user(self):
-        """User and group, as numbers."""
+        """Returns the numeric ids of user and group."""
         user, group = self.one("USER").split(":")
         return int(user), int(group)
 
     def probe(self):
-        """The command of the health check."""
+        """Returns the command of the health check."""
         return json.loads(self.one("HEALTHCHECK").partition("CMD ")[2])
 
     def assemble(self, work):
-        """Makes the image's root below `work`, with the build's own commands and this file's COPY lines."""
+        """Creates the root of the image below `work`, by the commands of the build stage and the COPY lines."""
         (command,) = [rest for word, rest in self.builds["build"] if word == "RUN" and "assemble" in rest]
         words = shlex.split(command)
         assert words[:2] == ["sh", "deploy/image/assemble"] and words[3] == "/image", words
-        assert words[2] == "target/release/hansa", "the program that the build has built"
+        assert words[2] == "target/release/hansa", "the build must assemble the program that it has built"
         built = work / "build"
         subprocess.run(["sh", words[1], str(program()), str(built / "image")], cwd=ROOT, check=True)
         root = work / "root"
@@ -78,8 +78,8 @@ class Image:
         for rest in self.all("COPY"):
             options = [word for word in rest.split() if word.startswith("--")]
             source, target = [word for word in rest.split() if not word.startswith("--")]
-            assert options[0] == "--from=build", f"COPY {rest}: from the build alone"
-            assert source.endswith("/") and target.endswith("/"), f"COPY {rest}: folders"
+            assert options[0] == "--from=build", f"COPY {rest}: only copies from the build are supported"
+            assert source.endswith("/") and target.endswith("/"), f"COPY {rest}: only folders are supported"
             place = root / target.lstrip("/")
             shutil.copytree(built / source.lstrip("/"), place, dirs_exist_ok=True)
             for option in options[1:]:
@@ -89,24 +89,25 @@ class Image:
         return root
 
     def give(self, place, owner):
-        """Gives a folder and what is in it to a user, where this process may."""
-        assert owner == self.one("USER"), "what is given away belongs to the user"
+        """Changes the owner of a folder and its content, if this process may."""
+        assert owner == self.one("USER"), "the owner must be the user of the image"
         if os.geteuid() == 0:
             for path in (place, *place.rglob("*")):
                 os.chown(path, *self.user())
 
 
 class Container:
-    """The root of an image, read-only but for its volumes, seen by one user without rights."""
+    """A namespace with the read-only root of an image and its volumes, for an unprivileged user."""
 
     def __init__(self, image, root, mounts):
-        """`mounts`: folders of this machine by the place at which they are seen, and whether they may be written to."""
+        """`mounts` maps each path in the container to a folder of this machine and whether the folder is writable."""
         self.image, self.root, self.mounts = image, root, mounts
         for place in mounts:
             (root / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
 
     def command(self, words):
-        """The words that run `words` inside. Not as root: a namespace of the caller's own has no second user to be."""
+        """Returns the command that runs `words` inside. If the caller is not root, the user namespace has only one
+        user, so the command cannot switch to the user of the image."""
         lines = ["set -e", f"mount --bind {self.root} {self.root}"]
         for place, (folder, writable) in self.mounts.items():
             lines.append(f"mount --bind {folder} {self.root}{place}")
@@ -121,7 +122,7 @@ class Container:
         return [*namespace, "sh", "-c", script, "sh", *drop, str(self.root), *words]
 
     def run(self, words, **variables):
-        """Runs a command inside to its end."""
+        """Runs a command inside, and waits for its end."""
         environment = environment_with_path(self.image.environment() | variables)
         return subprocess.run(
             self.command(words), env=environment, capture_output=True, text=True, timeout=60, check=False
@@ -134,14 +135,14 @@ class Container:
 
 
 def own(image, path, group_only=False):
-    """Gives a folder or file to the image's user, or to its group alone, where this process may."""
+    """Changes the owner of a path to the user of the image, or only its group, if this process may."""
     if os.geteuid() == 0:
         user, group = image.user()
         os.chown(path, 0 if group_only else user, group)
 
 
 def environment_with_path(environment):
-    """The image's variables alone, and where to find what makes the container."""
+    """Returns the variables of the image, with the PATH that finds the tools of the container."""
     return {"PATH": clean_environment().get("PATH", os.defpath)} | environment
 
 
@@ -154,7 +155,7 @@ class ImageCheck(unittest.TestCase):
         work.chmod(0o755)
         cls.root = cls.image.assemble(work)
         (volume,) = json.loads(cls.image.one("VOLUME"))
-        # A volume begins with what the image has at its place.
+        # A new volume starts with the content of the image at its path.
         cls.data = work / "volume"
         shutil.copytree(cls.root / volume.lstrip("/"), cls.data)
         own(cls.image, cls.data)
@@ -170,7 +171,7 @@ class ImageCheck(unittest.TestCase):
         self.assertEqual(self.image.one("STOPSIGNAL"), "SIGTERM")
 
     def test_user_and_ports_fit_the_program(self):
-        self.assertTrue(all(number > 0 for number in self.image.user()), "not root")
+        self.assertTrue(all(number > 0 for number in self.image.user()), "the user must not be root")
         known, _ = settings()
         variables = {one["variable"]: one["key"] for one in known.values()}
         for name in self.image.environment():
@@ -185,11 +186,11 @@ class ImageCheck(unittest.TestCase):
             inside = f"/{path.relative_to(self.root)}"
             mode = path.lstat().st_mode
             self.assertFalse(stat.S_ISLNK(mode), f"{inside} is a link")
-            self.assertIsNone(SHELLS.search(inside), f"{inside} is no part of hansa")
-            self.assertEqual(mode & (stat.S_ISUID | stat.S_ISGID), 0, f"{inside} lends rights")
-            self.assertEqual(mode & 0o022, 0, f"{inside} may be written by others")
+            self.assertIsNone(SHELLS.search(inside), f"{inside} does not belong to hansa")
+            self.assertEqual(mode & (stat.S_ISUID | stat.S_ISGID), 0, f"{inside} is setuid or setgid")
+            self.assertEqual(mode & 0o022, 0, f"{inside} is writable for other users")
             if stat.S_ISREG(mode) and mode & 0o111:
-                self.assertTrue(inside == entry or ".so" in path.name, f"{inside} can be run")
+                self.assertTrue(inside == entry or ".so" in path.name, f"{inside} is executable")
             if os.geteuid() == 0:
                 ours = path.stat().st_uid == self.image.user()[0]
                 self.assertEqual(ours, inside.startswith("/var/lib/hansa"), f"{inside} belongs to {path.stat().st_uid}")
@@ -212,7 +213,7 @@ class ImageCheck(unittest.TestCase):
                 self.assertIsNone(running.poll(), log.read_text(encoding="utf-8"))
                 return self.container.run(self.image.probe(), **place).returncode == 0
 
-            eventually("it serves", serves)
+            eventually("the program serves", serves)
             status = Path(f"/proc/{running.pid}/status").read_text(encoding="utf-8")
             self.assertIn("NoNewPrivs:\t1", status)
             if os.geteuid() == 0:
@@ -220,10 +221,10 @@ class ImageCheck(unittest.TestCase):
                 self.assertIn("CapEff:\t0000000000000000", status)
             mounts = Path(f"/proc/{running.pid}/mountinfo").read_text(encoding="utf-8").splitlines()
             (flags,) = [line.split()[5] for line in mounts if line.split()[4] == "/"]
-            self.assertIn("ro", flags.split(","), "its root is read-only")
+            self.assertIn("ro", flags.split(","), "the root is not read-only")
             key = self.data / "node.key"
             self.assertEqual(stat.S_IMODE(key.stat().st_mode), 0o600)
         finally:
             running.send_signal(signal.SIGTERM)
             self.assertEqual(running.wait(timeout=40), 0, log.read_text(encoding="utf-8"))
-        self.assertNotEqual(self.container.run(self.image.probe(), **place).returncode, 0, "the probe sees that it is gone")
+        self.assertNotEqual(self.container.run(self.image.probe(), **place).returncode, 0, "the program still runs")

@@ -1,4 +1,4 @@
-"""The manifests: rendered with kustomize, held against the schemas of what they are, and against the program itself."""
+"""Checks the manifests: renders them with kustomize, and compares them with their schemas and with the program."""
 
 import importlib.util
 import itertools
@@ -20,16 +20,16 @@ from setup import DEPLOY, PINS, ROOT, eventually, hansa, kubectl, read_yaml, ser
 HERE = DEPLOY / "kubernetes"
 OVERLAYS = ["single", "cluster"]
 COMPONENTS = ["tls", "network-policies", "otlp", "prometheus"]
-# What is rendered: each overlay by itself, with each component that can stand alone, and with all.
+# The rendered sets: each overlay without components, with each independent component, and with all components.
 SETS = [(), ("tls",), ("network-policies",), ("otlp",), ("otlp", "prometheus"), tuple(COMPONENTS)]
 KUBERNETES = "1.37.0"
 WORKLOADS = {"Deployment", "StatefulSet", "CronJob"}
-# CloudNativePG and cert-manager make these; all other secrets are made as docs/runbook.md says.
+# CloudNativePG and cert-manager create these secrets. docs/runbook.md says how to create all others.
 MADE_BY_OTHERS = {"hansa-postgres-ca", "hansa-tls"}
 
 
 def render(overlay, components):
-    """The documents of an overlay with components, put together as in the example."""
+    """Returns the documents of an overlay with components, combined as in the example."""
     with tempfile.TemporaryDirectory() as folder:
         to = os.path.relpath(HERE, Path(folder).resolve())
         parts = ", ".join(f"{to}/components/{one}" for one in components)
@@ -39,7 +39,7 @@ def render(overlay, components):
 
 
 def rendered(folder):
-    """The documents of a kustomization."""
+    """Returns the documents of a kustomization."""
     command = [str(kubectl()), "kustomize", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -47,23 +47,23 @@ def rendered(folder):
 
 
 def live_name():
-    """The name under which the program says that it lives."""
+    """Returns the name of the liveness check in the health service of the program."""
     source = (ROOT / "services/chassis/src/server.rs").read_text(encoding="utf-8")
     return re.search(r'LIVE: &str = "([^"]+)"', source)[1]
 
 
 class Schemas:
-    """Strict schemas: of Kubernetes from the pinned package, of custom resources from tests/deploy/schemas."""
+    """Strict schemas: for Kubernetes from the pinned package, for custom resources from tests/deploy/schemas."""
 
     def __init__(self):
-        # The package itself would want more packages; its schemas are all that is needed.
+        # Only the schemas of the package are used, because the package itself needs further packages.
         home = Path(importlib.util.find_spec("kubernetes_validate").origin).parent / "kubernetes-json-schema"
         file = home / f"v{KUBERNETES}-local-strict" / "_definitions.json"
         self.definitions = json.loads(file.read_text(encoding="utf-8"))["$defs"]
         self.known = {}
 
     def of(self, document):
-        """The check for a document."""
+        """Returns the validator for a document."""
         version, kind = document["apiVersion"], document["kind"]
         if (version, kind) not in self.known:
             self.known[version, kind] = self.make(version, kind)
@@ -82,28 +82,28 @@ class Schemas:
 
 
 def pod(document):
-    """The pod of a workload: its labels and its specification."""
+    """Returns labels and specification of the pod of a workload."""
     template = document["spec"]["jobTemplate"]["spec"] if document["kind"] == "CronJob" else document["spec"]
     return template["template"]["metadata"]["labels"], template["template"]["spec"]
 
 
 def ours(container):
-    """Whether a container runs hansa."""
+    """Returns whether a container runs hansa."""
     return container["image"].startswith("hansa:")
 
 
 def workloads(documents):
-    """What runs pods."""
+    """Returns the documents that run pods."""
     return [one for one in documents if one["kind"] in WORKLOADS]
 
 
 def containers(specification):
-    """All containers of a pod."""
+    """Returns all containers of a pod."""
     return [*specification.get("initContainers", []), *specification["containers"]]
 
 
 def selected(selector, labels):
-    """Whether a selector takes what has these labels."""
+    """Returns whether a selector matches these labels."""
     matches = all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
     for one in selector.get("matchExpressions", []):
         assert one["operator"] == "In", one
@@ -118,15 +118,15 @@ class Rendered(unittest.TestCase):
         cls.sets = {(overlay, parts): render(overlay, parts) for overlay, parts in itertools.product(OVERLAYS, SETS)}
 
     def each(self):
-        """Every set that was rendered; what fails says in which."""
+        """Yields every rendered set. A failure message names the set."""
         for self.where, documents in self.sets.items():
             yield documents
 
-    def _formatMessage(self, msg, standardMsg):  # noqa: N802  (unittest's own name)
+    def _formatMessage(self, msg, standardMsg):  # noqa: N802  (a name of unittest)
         return f"{getattr(self, 'where', '')} {super()._formatMessage(msg, standardMsg)}"
 
     def each_hansa(self):
-        """Every container that runs hansa, with its pod and the whole."""
+        """Yields every container that runs hansa, with all documents, its workload and its pod."""
         for documents in self.each():
             for one in workloads(documents):
                 for container in filter(ours, containers(pod(one)[1])):
@@ -176,10 +176,10 @@ class Rendered(unittest.TestCase):
                 for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
                     self.check_probe(container[probe], port, found, live=probe != "readinessProbe")
         for services in seen.values():
-            self.assertEqual(sorted(services), sorted(told["services"]), "each service once")
+            self.assertEqual(sorted(services), sorted(told["services"]), "each service must run once")
 
     def configured(self, documents, specification, container):
-        """The settings as the program reads them in this container."""
+        """Returns the settings as the program reads them in this container."""
         variables = Image().environment()
         known = {}
         for one in container["env"]:
@@ -187,9 +187,9 @@ class Rendered(unittest.TestCase):
                 known[one["name"]] = "x1y2z3"
             else:
                 for used in re.findall(r"\$\(([A-Z_]+)\)", one["value"]):
-                    self.assertIn(used, known, f"{one['name']} stands before what it is put together from")
+                    self.assertIn(used, known, f"{one['name']} uses a variable that is defined later")
                 known[one["name"]] = re.sub(r"\$\(([A-Z_]+)\)", lambda m: known[m[1]], one["value"])
-        self.assertEqual(len(known), len(container["env"]), "a variable stands twice")
+        self.assertEqual(len(known), len(container["env"]), "a variable is defined twice")
         variables |= {name: value for name, value in known.items() if name.startswith("HANSA")}
         mounted = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
         volumes = {volume["name"]: volume for volume in specification["volumes"]}
@@ -210,16 +210,17 @@ class Rendered(unittest.TestCase):
         for path in re.findall(r"sslrootcert=([^&]+)", str(found["database"]["value"])):
             self.assertIn(str(Path(path).parent), mounted)
         if found["database"]["value"] is None:
-            self.assertFalse(mounted[found["data"]["value"]].get("readOnly", False), "files are written")
+            self.assertFalse(mounted[found["data"]["value"]].get("readOnly", False), "the data folder must be writable")
         return found, told
 
     def check_probe(self, probe, port, found, live):
-        """A probe reaches what the server speaks; only readiness asks whether it serves, and not just whether it lives."""
+        """Checks that a probe uses the protocol of the server. Only the readiness probe asks whether the program
+        serves. The others ask whether it lives."""
         if found["tls_certificate"]["value"] is None:
             self.assertEqual(probe["grpc"], {"port": port} | ({"service": live_name()} if live else {}))
             return
         self.assertEqual("--live" in probe["exec"]["command"], live)
-        self.assertNotIn("grpc", probe, "the kubelet's gRPC probe knows no TLS")
+        self.assertNotIn("grpc", probe, "the gRPC probe of the kubelet does not support TLS")
         command = probe["exec"]["command"]
         self.assertEqual(command[0], json.loads(Image().one("ENTRYPOINT"))[0])
         self.assertEqual(command[3], f"https://localhost:{port}")
@@ -231,7 +232,7 @@ class Rendered(unittest.TestCase):
             for one in workloads(documents):
                 name, (_, specification) = one["metadata"]["name"], pod(one)
                 self.assertFalse(specification["automountServiceAccountToken"], name)
-                # Kubernetes would add HANSA_REGISTER_SERVICE_HOST and the like, which the program refuses.
+                # Kubernetes would add variables like HANSA_REGISTER_SERVICE_HOST, which the program refuses as unknown.
                 self.assertFalse(specification["enableServiceLinks"], name)
                 security = specification["securityContext"]
                 self.assertTrue(security["runAsNonRoot"] and security["runAsUser"] > 0, name)
@@ -250,7 +251,7 @@ class Rendered(unittest.TestCase):
             security = specification["securityContext"]
             found = (security["runAsUser"], security["runAsGroup"], security["fsGroup"])
             self.assertEqual(found, (user, group, group), one["metadata"]["name"])
-            self.assertNotIn("command", container, "the image's entry point")
+            self.assertNotIn("command", container, "the container must use the entry point of the image")
             version = re.search(r'^version = "(.*)"', (ROOT / "Cargo.toml").read_text(encoding="utf-8"), flags=re.M)[1]
             self.assertEqual(container["image"], f"hansa:{version}")
 
@@ -263,7 +264,7 @@ class Rendered(unittest.TestCase):
         for _, _, specification, container in self.each_hansa():
             if container["args"][0] == "serve":
                 before = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-                # Traces, logs and metrics are each given their time.
+                # TELEMETRY_FLUSH applies to traces, logs and metrics separately.
                 self.assertGreater(specification["terminationGracePeriodSeconds"], before + drain + 3 * flush)
 
     def test_migrations_run_before_the_new_version_serves(self):
@@ -276,7 +277,7 @@ class Rendered(unittest.TestCase):
                 self.assertEqual(migrate["image"], serve["image"])
                 of = {env["name"]: env for env in serve["env"]}
                 for env in migrate["env"]:
-                    self.assertEqual(env, of[env["name"]], "the same database and key")
+                    self.assertEqual(env, of[env["name"]], "the migration must use the same database and key")
 
     def test_every_selector_takes_its_pods_and_no_others(self):
         for documents in self.each():
@@ -296,7 +297,7 @@ class Rendered(unittest.TestCase):
                     target = one["spec"]["scaleTargetRef"]
                     self.assertIn((target["kind"], target["name"]), [(d["kind"], d["metadata"]["name"]) for d in documents])
                     (scaled,) = [d for d in workloads(documents) if d["metadata"]["name"] == target["name"]]
-                    self.assertNotIn("replicas", scaled["spec"], "the autoscaler's number would be set back")
+                    self.assertNotIn("replicas", scaled["spec"], "a rollout would reset the autoscaler")
 
     def check_ports(self, documents, service, workload):
         (one,) = [one for one in workloads(documents) if one["metadata"]["name"] == workload]
@@ -342,7 +343,7 @@ class Rendered(unittest.TestCase):
         documents = self.sets["cluster", ()]
         (cluster,) = [one for one in documents if one["kind"] == "Cluster"]
         scalers = [one["spec"]["maxReplicas"] for one in documents if one["kind"] == "HorizontalPodAutoscaler"]
-        # While a version is rolled out each service has one process more, and a Job of ours may open all of them.
+        # During a rollout each service has one more process, and a Job of the node may open all databases.
         most = sum((replicas + 1) * each for replicas in scalers) + len(scalers) * each
         self.assertLess(most, int(cluster["spec"]["postgresql"]["parameters"]["max_connections"]))
         roles = {role["name"]: role for role in cluster["spec"]["managed"]["roles"]}
@@ -390,8 +391,8 @@ class Rendered(unittest.TestCase):
 
 
 class Started(unittest.TestCase):
-    """A pod of the overlay `single` in the image's root: with its arguments, variables, mounts and user, its init container
-    first, and a key as Kubernetes hands it out."""
+    """Starts a pod of the overlay `single` in the root of the image, with its arguments, variables, mounts and user.
+    The init container runs first, and the key has the owner and mode that Kubernetes gives it."""
 
     def test_the_pod_of_one_process_starts_and_is_well(self):
         documents = render("single", ())
@@ -406,7 +407,7 @@ class Started(unittest.TestCase):
             mounts = {
                 mount["mountPath"]: (volumes[mount["name"]], not mount.get("readOnly", False)) for mount in serve["volumeMounts"]
             }
-            self.assertEqual([m["mountPath"] for m in migrate["volumeMounts"]], list(mounts), "both see the same")
+            self.assertEqual([m["mountPath"] for m in migrate["volumeMounts"]], list(mounts), "the mounts differ")
             container = Container(image, root, mounts)
             (entry,) = json.loads(image.one("ENTRYPOINT"))
             variables = {each["name"]: each["value"] for each in serve["env"]}
@@ -418,7 +419,7 @@ class Started(unittest.TestCase):
             self.assertIn("has mode 440", well.stdout)
 
     def fill(self, image, place, volume, documents):
-        """What a volume holds."""
+        """Creates the content of a volume. Returns its folder."""
         place.mkdir()
         if "configMap" in volume:
             (data,) = [
@@ -437,7 +438,7 @@ class Started(unittest.TestCase):
         return place
 
     def serves(self, container, words, log, variables):
-        """It comes up, its probe says so, and it ends well."""
+        """Checks that the program starts, that its probe succeeds, and that the program exits with success."""
         listen = {"HANSA_LISTEN": f"127.0.0.1:{servers.free_port()}"}
         with open(log, "wb") as out:
             running = container.start(words, out, **variables, **listen)
@@ -447,14 +448,14 @@ class Started(unittest.TestCase):
                 self.assertIsNone(running.poll(), log.read_text(encoding="utf-8"))
                 return container.run(container.image.probe(), **variables, **listen).returncode == 0
 
-            eventually("it serves", up)
+            eventually("the program serves", up)
         finally:
             running.send_signal(signal.SIGTERM)
             self.assertEqual(running.wait(timeout=40), 0, log.read_text(encoding="utf-8"))
 
 
 class Policies(unittest.TestCase):
-    """Deny by default, then each needed path and no other."""
+    """The network policies deny everything except the needed paths."""
 
     @classmethod
     def setUpClass(cls):
@@ -463,7 +464,7 @@ class Policies(unittest.TestCase):
         ]
 
     def rules(self, labels, direction):
-        """The rules that hold for a pod in a direction, and whether any policy does."""
+        """Returns the rules for a pod in a direction, and whether any policy applies."""
         mine = [
             one["spec"] for one in self.policies
             if selected(one["spec"]["podSelector"], labels) and direction.capitalize() in one["spec"]["policyTypes"]
@@ -471,7 +472,7 @@ class Policies(unittest.TestCase):
         return [rule for one in mine for rule in one.get(direction, [])], bool(mine)
 
     def permits(self, labels, direction, other, port):
-        """Whether a pod may be called by, or call, another one."""
+        """Returns whether the policies of a pod permit a connection with another pod."""
         rules, held = self.rules(labels, direction)
         peers = "from" if direction == "ingress" else "to"
         return not held or any(
@@ -481,7 +482,7 @@ class Policies(unittest.TestCase):
         )
 
     def goes(self, source, target, port):
-        """Whether a connection is let out and in."""
+        """Returns whether both the source and the target permit a connection."""
         return self.permits(source, "egress", target, port) and self.permits(target, "ingress", source, port)
 
     def test_each_needed_path_and_no_other(self):
@@ -515,4 +516,4 @@ class Policies(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    sys.exit("run check.py kubernetes")
+    sys.exit("run `check.py kubernetes`")

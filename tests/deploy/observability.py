@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Dashboard, alerts and collector, against the metrics that the program exports (deploy/observability/metrics.json, which
-tests/tracing.rs holds against a run), by promtool, and against the runbook.
+"""Checks dashboard, alerts and collector with promtool, against the runbook, and against the exported metrics in
+deploy/observability/metrics.json (which tests/tracing.rs compares with a run).
 
-    observability.py alerts     writes the alerts anew as the Prometheus operator wants them
+    observability.py alerts     write the alerts in the format of the Prometheus operator
 """
 
 import json
@@ -28,7 +28,7 @@ metadata:
   labels: {app.kubernetes.io/part-of: hansa}
 spec:
 """
-# What Prometheus puts on every series: of the resource that exports, and of a bucket.
+# Labels that Prometheus adds to every series.
 EVERYWHERE = {"job", "instance"}
 CODES = {
     "Ok", "Cancelled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists", "PermissionDenied",
@@ -38,7 +38,7 @@ CODES = {
 
 
 def exported():
-    """The series that the collector offers Prometheus, each with its labels."""
+    """Returns the labels of each series that the collector exports to Prometheus."""
     series = {}
     for name, one in json.loads((HERE / "metrics.json").read_text(encoding="utf-8")).items():
         base = name.replace(".", "_") + {"s": "_seconds", "": ""}[one["unit"]]
@@ -53,33 +53,33 @@ def exported():
 
 
 def rules():
-    """The alerts, by name."""
+    """Returns the alerts by name."""
     (file,) = read_yaml(ALERTS)
     return {rule["alert"]: rule for group in file["groups"] for rule in group["rules"]}
 
 
 def panels():
-    """The panels of the dashboard that show something."""
+    """Returns the dashboard, and its panels without the rows."""
     board = json.loads((HERE / "dashboard" / "hansa.json").read_text(encoding="utf-8"))
     return board, [panel for panel in board["panels"] if panel["type"] != "row"]
 
 
 def rule_text():
-    """The alerts as the Prometheus operator wants them."""
+    """Returns the alerts in the format of the Prometheus operator."""
     lines = [line for line in ALERTS.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     return RULE_HEAD + "".join(f"  {line}".rstrip() + "\n" for line in lines)
 
 
 class ObservabilityCheck(unittest.TestCase):
     def promtool(self, *words, cwd=None):
-        """Runs promtool; it must be content."""
+        """Runs promtool, which must succeed."""
         said = subprocess.run(
             [str(promtool()), *words], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
         )
         self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
 
     def check_expression(self, expression):
-        """Every series is exported, and every label is one of a series that the expression names."""
+        """Checks that an expression uses only exported series and labels of these series."""
         series = exported()
         named = re.findall(r"\bhansa_[a-z_]+", expression)
         self.assertTrue(named, expression)
@@ -117,7 +117,7 @@ class ObservabilityCheck(unittest.TestCase):
         self.assertEqual(sorted(headings), sorted(rules()))
 
     def test_the_operators_rules_are_the_same(self):
-        self.assertEqual(RULE.read_text(encoding="utf-8"), rule_text(), "make alerts")
+        self.assertEqual(RULE.read_text(encoding="utf-8"), rule_text(), "run `make alerts`")
 
     def test_the_dashboard_shows_what_is_exported(self):
         board, shown = panels()
@@ -159,7 +159,7 @@ class ObservabilityCheck(unittest.TestCase):
         pipelines = config["service"]["pipelines"]
         self.assertEqual(set(pipelines), {"metrics", "traces", "logs"})
         for pipeline in pipelines.values():
-            self.assertEqual(pipeline["processors"][0], "memory_limiter", "before anything is kept")
+            self.assertEqual(pipeline["processors"][0], "memory_limiter", "the memory limiter must be first")
             for kind in ("receivers", "processors", "exporters"):
                 self.assertTrue(set(pipeline[kind]) and set(pipeline[kind]) <= set(config[kind]), kind)
         self.assertEqual(pipelines["metrics"]["exporters"], ["prometheus"])

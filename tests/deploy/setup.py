@@ -1,4 +1,4 @@
-"""What the checks of `deploy/` share: where things are, the program, the tools, and a few small readers."""
+"""Shared parts of the checks of `deploy/`: paths, the program, tools, and readers of files."""
 
 import json
 import os
@@ -14,7 +14,7 @@ DEPLOY = ROOT / "deploy"
 PINS = Path(__file__).resolve().with_name("tools.txt")
 sys.path.insert(0, str(ROOT / "tests"))
 
-import servers  # noqa: E402  (it lies beside this folder)
+import servers  # noqa: E402  (a module in the parent folder)
 
 WAIT_SECONDS = 60
 
@@ -26,25 +26,25 @@ def use_packages():
         if (packages / "fastjsonschema").is_dir():
             sys.path.insert(0, str(packages))
             return
-    raise servers.Failed(f"{PINS.name} was installed, and its packages are not in {folder}")
+    raise servers.Failed(f"the packages of {PINS.name} were installed, but are not in {folder}")
 
 
 def program():
-    """The program: what HANSA names, or the debug build."""
+    """Returns the path of the program: from HANSA, or of the debug build."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     found = Path(os.environ.get("HANSA", target / "debug" / "hansa"))
     if not found.exists():
-        raise servers.Failed(f"{found} is not there: cargo build -p hansa")
+        raise servers.Failed(f"{found} does not exist: run `cargo build -p hansa`")
     return found
 
 
 def clean_environment(**more):
-    """This process's variables without those that the program reads."""
+    """Returns the variables of this process without those that the program reads."""
     return {name: value for name, value in os.environ.items() if not name.startswith("HANSA")} | more
 
 
 def hansa(*arguments, environment=None):
-    """Runs the program; returns what came of it."""
+    """Runs the program. Returns the completed process."""
     return subprocess.run(
         [str(program()), *arguments],
         env=clean_environment(**(environment or {})), capture_output=True, text=True, timeout=WAIT_SECONDS, check=False,
@@ -52,7 +52,7 @@ def hansa(*arguments, environment=None):
 
 
 def settings(*arguments, environment=None):
-    """The program's settings as it reads them itself, by key, with what it says beside them; fails where it refuses."""
+    """Returns the settings by key as the program reads them, and its whole report. Fails if it refuses them."""
     said = hansa(*arguments, "config", "--json", environment=environment)
     if said.returncode != 0:
         raise AssertionError(f"the program refuses the configuration: {said.stderr.strip()}")
@@ -61,7 +61,7 @@ def settings(*arguments, environment=None):
 
 
 def read_yaml(path_or_text):
-    """All documents of a YAML file or text."""
+    """Returns all documents of a YAML file or text."""
     from ruamel.yaml import YAML
 
     text = path_or_text.read_text(encoding="utf-8") if isinstance(path_or_text, Path) else path_or_text
@@ -69,13 +69,13 @@ def read_yaml(path_or_text):
 
 
 def kubectl():
-    """The path of kubectl: what KUBECTL names, or the pinned one."""
+    """Returns the path of kubectl: from KUBECTL, or of the pinned version."""
     return Path(os.environ["KUBECTL"]) if "KUBECTL" in os.environ else servers.tool("kubectl", PINS.with_name("kubectl.txt"))
 
 
 def promtool():
-    """The path of promtool: what PROMTOOL names, one that is installed, or the one of Debian's package `prometheus`, which is
-    unpacked beside the other tools and not installed."""
+    """Returns the path of promtool: from PROMTOOL, an installed one, or the one in Debian's package `prometheus`, which
+    is unpacked next to the other tools and not installed."""
     if given := os.environ.get("PROMTOOL") or shutil.which("promtool"):
         return Path(given)
     found = servers.HOME / "promtool" / "usr" / "bin" / "promtool"
@@ -90,16 +90,16 @@ def promtool():
                     subprocess.run(["apt-get", "-q", "update"], **options)
                     fetched = subprocess.run(fetch, **options)
             except FileNotFoundError as error:
-                raise servers.Failed("no promtool here, and no apt-get: set PROMTOOL to the path of one") from error
+                raise servers.Failed("promtool and apt-get are missing: set PROMTOOL to its path") from error
             packages = list(Path(folder).glob("prometheus_*.deb"))
             if not packages:
-                raise servers.Failed(f"promtool could not be fetched; set PROMTOOL to the path of one\n{fetched.stderr}")
+                raise servers.Failed(f"fetching promtool failed: set PROMTOOL to its path\n{fetched.stderr}")
             subprocess.run(["dpkg-deb", "-x", str(packages[0]), str(servers.HOME / "promtool")], check=True)
     return found
 
 
 def eventually(what, condition):
-    """Waits until something is true, and returns it."""
+    """Waits until `condition` returns a true value, and returns that value."""
     deadline = time.monotonic() + WAIT_SECONDS
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {WAIT_SECONDS} s"

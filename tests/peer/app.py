@@ -1,9 +1,8 @@
-"""The peer: one durable command as one would write it by hand today, with FastAPI, SQLAlchemy and PostgreSQL.
+"""The peer: one durable command, hand-written in common style with FastAPI, SQLAlchemy and PostgreSQL.
 
-A city proposes an agreement. As in Hansa, a call carries a token that is verified, a role is needed, rules are checked, and one
-transaction writes the agreement, a change for its history, the row that lists show, the request id with its answer, and an
-outbox row that `relay.py` brings to NATS. What Hansa does beyond that (chain and signatures, seals, `validate_only`, etags) is
-not here.
+A city proposes an agreement. As in Hansa, the peer verifies the token, requires a role and checks the rules. One
+transaction writes the agreement, a change for its history, the row of the list, the idempotency key with its answer,
+and an outbox row that `relay.py` publishes to NATS. The peer has no chain, signatures, seals, `validate_only` or etags.
 """
 
 import datetime
@@ -23,13 +22,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-# Connections of each of the two workers.
+# Connections per worker.
 POOL = 16
 KEY = load_pem_public_key(os.environ["PEER_KEY"].encode()) if "PEER_KEY" in os.environ else None
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """The base class of all tables."""
 
 
 class City(Base):
@@ -43,7 +42,7 @@ class City(Base):
 
 
 class Agreement(Base):
-    """An agreement as it stands."""
+    """The current state of an agreement."""
 
     __tablename__ = "agreements"
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -52,7 +51,7 @@ class Agreement(Base):
 
 
 class Change(Base):
-    """What happened to it."""
+    """A change of an agreement."""
 
     __tablename__ = "changes"
     agreement: Mapped[uuid.UUID] = mapped_column(ForeignKey("agreements.id"), primary_key=True)
@@ -64,7 +63,7 @@ class Change(Base):
 
 
 class Listed(Base):
-    """What lists filter and sort by."""
+    """The columns that lists filter and sort by."""
 
     __tablename__ = "listed"
     agreement: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -76,7 +75,7 @@ class Listed(Base):
 
 
 class Request(Base):
-    """A request that was done, with its answer."""
+    """An executed request, with its answer."""
 
     __tablename__ = "requests"
     tenant: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -86,7 +85,7 @@ class Request(Base):
 
 
 class Outbox(Base):
-    """What is still to be published."""
+    """A message that is not published yet."""
 
     __tablename__ = "outbox"
     id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
@@ -96,7 +95,7 @@ class Outbox(Base):
 
 
 class Inbox(Base):
-    """What a subscriber has taken, once."""
+    """A message that a subscriber has applied."""
 
     __tablename__ = "inbox"
     consumer: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -105,7 +104,7 @@ class Inbox(Base):
 
 
 class Tally(Base):
-    """What the subscriber keeps: how many agreements a city has proposed."""
+    """The projection of the subscriber: the number of agreements that a city has proposed."""
 
     __tablename__ = "tallies"
     city: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -113,13 +112,13 @@ class Tally(Base):
 
 
 def engine(pool=POOL):
-    """A pool of connections."""
+    """Returns an engine with a connection pool."""
     url = os.environ["DATABASE_URL"].replace("postgres://", "postgresql+asyncpg://").split("?")[0]
     return create_async_engine(url, pool_size=pool, max_overflow=0)
 
 
 class Proposal(BaseModel):
-    """What is proposed."""
+    """The body of a proposal."""
 
     initiator: uuid.UUID
     partner: uuid.UUID
@@ -130,7 +129,7 @@ class Proposal(BaseModel):
 
 
 class Caller(BaseModel):
-    """Who calls."""
+    """The caller of a request."""
 
     subject: str
     tenant: uuid.UUID
@@ -138,11 +137,11 @@ class Caller(BaseModel):
 
 
 def caller(authorization: Annotated[str, Header()] = "") -> Caller:
-    """The holder of the token."""
+    """Returns the holder of the token."""
     try:
         claims = jwt.decode(authorization.removeprefix("Bearer "), KEY, algorithms=["EdDSA"], audience="peer")
     except jwt.PyJWTError as error:
-        raise HTTPException(401, "no valid token") from error
+        raise HTTPException(401, "the token is not valid") from error
     return Caller(subject=claims["sub"], tenant=claims["tenant"], roles=claims["roles"])
 
 
@@ -160,7 +159,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/health")
 async def health():
-    """Whether this worker serves."""
+    """Answers if this worker serves."""
     return {}
 
 
@@ -168,38 +167,38 @@ async def health():
 async def propose(
     proposal: Proposal, who: Annotated[Caller, Depends(caller)], idempotency_key: Annotated[uuid.UUID, Header()]
 ):
-    """Proposes an agreement, once for each idempotency key."""
+    """Proposes an agreement, once per idempotency key."""
     if not {"mayor", "ir_officer"} & set(who.roles):
-        raise HTTPException(403, "your role does not permit this")
+        raise HTTPException(403, "the role of the caller does not permit this")
     fingerprint = hashlib.sha256(proposal.model_dump_json().encode()).digest()
     try:
         async with app.state.sessions.begin() as session:
             return await decide(session, proposal, who, idempotency_key, fingerprint)
     except IntegrityError as error:
-        # The same key at the same moment: the other one was first.
+        # A concurrent request with the same key was first.
         async with app.state.sessions() as session:
             if done := await session.get(Request, (who.tenant, idempotency_key)):
                 return repeated(done, fingerprint)
-        raise HTTPException(409, "try again") from error
+        raise HTTPException(409, "a concurrent request was first: retry") from error
 
 
 def repeated(done, fingerprint):
-    """The first answer to a request that comes again."""
+    """Returns the first answer to a replayed request."""
     if done.fingerprint != fingerprint:
-        raise HTTPException(422, "this key was used for another request")
+        raise HTTPException(422, "another request has used this idempotency key")
     return done.answer
 
 
 async def decide(session, proposal, who, key, fingerprint):
-    """Checks the rules and writes what follows, in the session's transaction."""
+    """Checks the rules and writes all rows in the transaction of the session."""
     if done := await session.get(Request, (who.tenant, key)):
         return repeated(done, fingerprint)
     found = await session.scalars(select(City).where(City.id.in_([proposal.initiator, proposal.partner])))
     cities = {city.id: city for city in found}
     if len(cities) != 2:
-        raise HTTPException(404, "there is no such city")
+        raise HTTPException(404, "a city was not found")
     if cities[proposal.initiator].tenant != who.tenant:
-        raise HTTPException(403, "a city proposes in its own name alone")
+        raise HTTPException(403, "the caller does not act for the initiator")
     if cities[proposal.partner].tenant == who.tenant:
         raise HTTPException(409, "one tenant cannot act for both sides")
     now, id, message = datetime.datetime.now(), uuid.uuid4(), uuid.uuid4()

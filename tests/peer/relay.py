@@ -1,4 +1,4 @@
-"""The peer's relay and its one subscriber: outbox to JetStream, and JetStream to a tally by an inbox, each once."""
+"""The relay of the peer (outbox to JetStream), and its subscriber (JetStream to tallies, through an inbox)."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ STREAM = "peer"
 
 
 async def relay(sessions, stream):
-    """Publishes what waits in the outbox, in order, and takes out what the broker has."""
+    """Publishes the outbox in order, and deletes the rows that the broker has acknowledged."""
     while True:
         async with sessions.begin() as session:
             waiting = select(Outbox).order_by(Outbox.id).limit(BATCH).with_for_update(skip_locked=True)
@@ -29,12 +29,12 @@ async def relay(sessions, stream):
 
 
 async def publish(stream, row):
-    """One message; its id lets the broker drop a second one."""
+    """Publishes a message. By its id the broker drops duplicates."""
     await stream.publish(row.subject, orjson.dumps(row.payload), headers={"Nats-Msg-Id": str(row.message)})
 
 
 async def subscribe(sessions, stream):
-    """Takes messages: the inbox row and the effect in one transaction, then the acknowledgement."""
+    """Applies messages: writes inbox rows and effects in one transaction, then acknowledges the messages."""
     pull = await stream.pull_subscribe("agreements.*", durable="tally", stream=STREAM)
     while True:
         try:
@@ -59,7 +59,7 @@ async def subscribe(sessions, stream):
 
 
 async def main():
-    """Runs both until it is ended."""
+    """Runs relay and subscriber until the process is stopped."""
     client = await nats.connect(os.environ["NATS_URL"])
     stream = client.jetstream()
     await stream.add_stream(name=STREAM, subjects=["agreements.*"])

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Q-12: the same job, as one would write it by hand, beside Hansa, in one run on one machine (`make bench-peer`).
+"""Q-12: compares Hansa with a hand-written service for the same job, in one run on one machine (`make bench-peer`).
 
     run.py HANSA_BENCH      needs DATABASE_URL, NATS_URL and PGBENCH, as `make bench-peer` sets them
 
-The peer (`app.py`, `relay.py`) runs as two uvicorn workers on uvloop and one relay; 32 callers propose agreements, each over a
-connection of its own, and one subscriber hears of them. Hansa's figures are made by its bench. Q-12 is the same job: 32 callers
-propose agreements to a node that runs everything, and the strategy service hears of them; it evaluates the cities besides. The
-rows of Q-1 are another job, the rename of a city: the register alone, the same with records that are not in memory, and the
-whole node. Peer and Hansa take turns, and medians count.
+The peer (`app.py`, `relay.py`) runs as two uvicorn workers on uvloop and one relay. 32 callers propose agreements, each
+over a connection of its own, and one subscriber applies them. The bench of Hansa measures Hansa. Q-12 is the same job:
+32 callers propose agreements to a node with all services, and the strategy service applies them and evaluates the
+cities. The rows of Q-1 are another job, the rename of a city: the register only, the register with records that are not
+cached, and the whole node. The script measures peer and Hansa alternately, and prints medians.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ WORKERS = 2
 
 
 async def caller(port, headers, number, until, millis):
-    """One caller: asks and waits for the answer, again and again, over one connection."""
+    """Sends requests one after the other over one connection until `until`."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     turn = 0
     while (asked := time.perf_counter()) < until:
@@ -64,24 +64,24 @@ async def caller(port, headers, number, until, millis):
 
 
 def city(number):
-    """The id of a city."""
+    """Returns the id of a city."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"city {number}")
 
 
 def tenant(number):
-    """The id of its tenant."""
+    """Returns the id of the tenant of a city."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"tenant {number}")
 
 
 async def load(port, headers, seconds):
-    """All callers for a while: answers a second, and how long each took."""
+    """Runs all callers for a time. Returns answers per second, and the sorted latencies."""
     millis, began = [], time.perf_counter()
     await asyncio.gather(*(caller(port, headers, number, began + seconds, millis) for number in range(CALLERS)))
     return len(millis) / (time.perf_counter() - began), sorted(millis)
 
 
 async def prepare(url):
-    """A database with the peer's tables and cities; its address."""
+    """Creates a database with the tables and cities of the peer. Returns its URL."""
     import app
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -103,7 +103,7 @@ async def prepare(url):
 
 
 def keys():
-    """A public key as the peer reads it, and what signs."""
+    """Returns a public key in PEM format, and its private key."""
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -112,7 +112,7 @@ def keys():
 
 
 def start(env, port):
-    """The peer's processes, once they are ready."""
+    """Starts the processes of the peer and waits until they are ready."""
     serve = [sys.executable, "-m", "uvicorn", "app:app", "--port", str(port), "--workers", str(WORKERS), "--loop", "uvloop"]
     server = subprocess.Popen([*serve, "--http", "httptools", "--no-access-log", "--log-level", "warning"], cwd=HERE, env=env)
     relay = subprocess.Popen([sys.executable, "relay.py"], cwd=HERE, env=env, stdout=subprocess.PIPE, text=True)
@@ -125,40 +125,40 @@ def start(env, port):
             return [server, relay]
         except OSError:
             time.sleep(0.05)
-    raise SystemExit("the peer does not start")
+    raise SystemExit("the peer did not start")
 
 
 def hansa(bench):
-    """One run of Q-12 and of Q-1: their rows, the same job first."""
+    """Runs Q-12 and Q-1 once. Returns their rows, Q-12 first."""
     output = HERE.parent.parent / "target/bench-peer-hansa.json"
     command = [bench, "--only", "Q-1,Q-12", "--runs", "1", "--seconds", str(int(SECONDS)), "--output", str(output)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     rows = json.loads(output.read_text(encoding="utf-8"))["rows"]
     for row in rows:
         if row["failed"]:
-            raise SystemExit(f"{row['id']} could not be measured: {row['failed']}")
+            raise SystemExit(f"measuring {row['id']} failed: {row['failed']}")
     return sorted(rows, key=lambda row: row["id"] != "Q-12")
 
 
 def part(values, share):
-    """A part of sorted values."""
+    """Returns a quantile of sorted values."""
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
 async def settled(url):
-    """How long the peer's outbox needs to be empty and its subscriber to have all, in seconds."""
+    """Waits until the subscriber has applied all messages. Returns the time in seconds."""
     began = time.perf_counter()
     connection = await asyncpg.connect(url)
     while await connection.fetchval("SELECT (SELECT count(*) FROM agreements) > (SELECT count(*) FROM inbox)"):
         if time.perf_counter() - began > START_SECONDS:
-            raise SystemExit("the peer's relay does not get through")
+            raise SystemExit("the relay of the peer does not catch up")
         await asyncio.sleep(0.05)
     await connection.close()
     return time.perf_counter() - began
 
 
 async def main():
-    """Measures in turns, and prints."""
+    """Measures peer and Hansa alternately, and prints the results."""
     bench = sys.argv[1]
     public, private = keys()
     url = await prepare(os.environ["DATABASE_URL"])
@@ -194,7 +194,7 @@ def tell(peer, rows, lag):
     rate = statistics.median(one[0] for one in peer)
     millis = sorted(ms for one in peer for ms in one[1])
     table = {"peer": {"rate": rate, "p50": part(millis, 0.5), "p99": part(millis, 0.99), "runs": [one[0] for one in peer]}}
-    print(f"\n{CALLERS} callers, medians of {RUNS} runs of {SECONDS:.0f} s, in turns\n")
+    print(f"\n{CALLERS} callers, medians of {RUNS} alternating runs of {SECONDS:.0f} s\n")
     print(f"  {'FastAPI, SQLAlchemy, nats-py':44} {rate:8.0f}/s   p50 {part(millis, 0.5):6.1f} ms   p99 {part(millis, 0.99):6.1f} ms")
     for row in rows[0]:
         if f" {CALLERS} callers" in row["what"]:
@@ -205,7 +205,7 @@ def tell(peer, rows, lag):
             table[row["what"]] = entry
             print(f"\n  Hansa, {'the same job' if same else 'another job'}: {row['what']}")
             print(f"  {'':44} {figure:8.0f}/s   {figure / rate:5.1f} x   {row['notes'][0]}")
-    print(f"\n  The peer's subscriber had all {statistics.median(lag):.1f} s after the load ended.")
+    print(f"\n  The peer's subscriber had applied all messages {statistics.median(lag):.1f} s after the load.")
     Path(HERE.parent.parent / "target/bench-peer.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-//! What is asked of the platform: by whom, of what, and whether it can be granted at all.
+//! Random commands: caller, record, and whether the platform may grant the command.
 
 use crate::life::Call;
 use chrono::{DateTime, Days, Months, Utc};
@@ -9,7 +9,7 @@ use prost::Message;
 use std::{collections::BTreeMap, fmt};
 use uuid::Uuid;
 
-/// Somebody who has nothing to do with any of it.
+/// A tenant without a relation to any record.
 pub const STRANGER: TenantId = TenantId(Uuid::from_u128(0xdead));
 
 /// A city of the simulated world.
@@ -19,7 +19,7 @@ pub struct City {
     pub name: String,
     pub country: &'static str,
     pub tenant: Option<TenantId>,
-    /// It was merged, divided or deleted, or will be.
+    /// Whether the city was or will be merged, split or deleted.
     pub gone: bool,
 }
 
@@ -30,39 +30,39 @@ impl City {
     }
 }
 
-/// What is there to act on.
+/// The records that commands can name.
 #[derive(Clone)]
 pub struct KnownRecords {
     pub steward: TenantId,
     pub cities: Vec<City>,
     pub agreements: Vec<String>,
     pub strategies: Vec<(String, TenantId)>,
-    /// What was deleted, and by whom.
+    /// The deleted records, each with the tenant that deleted it.
     pub deleted: BTreeMap<String, TenantId>,
 }
 
 impl KnownRecords {
-    /// Cities that have joined.
+    /// Returns the cities that have joined.
     pub fn joined(&self) -> Vec<&City> {
         self.cities.iter().filter(|city| city.tenant.is_some()).collect()
     }
 }
 
-/// One thing that is asked.
+/// One command.
 #[derive(Clone)]
 pub struct Order {
     pub call: Call,
-    /// The record that it is about, where it is there already.
+    /// The record that the command changes. Empty for a new record.
     pub record: String,
-    /// The texts in it.
+    /// The texts in the request.
     pub texts: Vec<String>,
-    /// It names a head that is not the record's: it cannot be granted.
+    /// Whether the etag is stale, so the command must be refused.
     pub stale: bool,
-    /// It is only tried.
+    /// Whether the command has `validate_only`.
     pub tried: bool,
-    /// It is decided for many records, each for itself.
+    /// Whether the command changes many records, each in a transaction of its own.
     pub many: bool,
-    /// Who asks has nothing to do with the record: it cannot be granted.
+    /// Whether the caller is a stranger to the record, so the command must be refused.
     pub foreign: bool,
 }
 
@@ -80,22 +80,22 @@ impl fmt::Display for Order {
     }
 }
 
-/// Thinks of things to ask.
+/// Creates random commands.
 pub struct Mind<'a> {
     pub dice: &'a mut Dice,
     pub known: &'a KnownRecords,
     pub now: DateTime<Utc>,
-    /// Counts texts, so that each is told from all others.
+    /// Counter of texts, which makes each text unique.
     pub words: &'a mut u64,
-    /// Of the order that is being thought of.
+    /// The texts of the command under construction.
     pub texts: Vec<String>,
     pub stale: bool,
     pub tried: bool,
-    /// Whether it makes mistakes, and thinks of what others may not do.
+    /// Whether commands may contain mistakes and lack permission.
     pub errs: bool,
 }
 
-/// Every text begins so; nothing else does.
+/// The beginning of every text, which occurs nowhere else.
 pub const SECRET: &str = "zecret-";
 
 impl Mind<'_> {
@@ -103,7 +103,7 @@ impl Mind<'_> {
         self.dice.below(in_all) < of
     }
 
-    /// A text that stands nowhere else.
+    /// Returns a unique text.
     pub fn text(&mut self) -> Vec<LocalizedText> {
         *self.words += 1;
         let text = format!("{SECRET}{};", self.words);
@@ -111,14 +111,14 @@ impl Mind<'_> {
         vec![LocalizedText { language_code: "en".into(), text, ..Default::default() }]
     }
 
-    /// A request id; few requests go without.
+    /// Returns a random request id.
     pub fn id(&mut self) -> String {
         let (high, low) = (self.dice.below(u64::MAX), self.dice.below(u64::MAX));
         let id = uuid::Builder::from_random_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
         id.into_uuid().to_string()
     }
 
-    /// The head that a request names: mostly none, sometimes the one that is, sometimes another.
+    /// Returns the etag for a request: mostly none, sometimes the current one, sometimes a stale one.
     pub fn etag(&mut self, current: &str) -> String {
         match self.dice.below(12) {
             _ if !self.errs => String::new(),
@@ -144,7 +144,7 @@ impl Mind<'_> {
         Some(time::date(self.now.date_naive() + Months::new(months)))
     }
 
-    /// Two cities. Mostly both have joined, and still are.
+    /// Returns two cities. In most cases both have joined and still exist.
     pub fn pair(&mut self) -> [City; 2] {
         let there = |city: &&City| city.tenant.is_some() && !city.gone;
         let all: Vec<City> = self.known.cities.iter().filter(there).cloned().collect();
@@ -154,7 +154,7 @@ impl Mind<'_> {
         [one, other].map(|n| of[n as usize].clone())
     }
 
-    /// The order, as somebody gives it who may: or, now and then, as somebody does who may not.
+    /// Returns the command, mostly by the given caller, sometimes by a stranger or with another role.
     pub fn order(&mut self, path: &'static str, record: &str, who: (TenantId, Role), message: &impl Message) -> Order {
         let (mut tenant, mut role) = who;
         let foreign = self.errs && role != Role::Steward && self.chance(1, 16);
@@ -175,7 +175,7 @@ impl Mind<'_> {
     }
 }
 
-/// Someone of a tenant.
+/// Returns a caller of a tenant with one role.
 pub fn caller(tenant: TenantId, role: Role) -> Caller {
     Caller { tenant, person: PersonId(Uuid::from_u128(9)), roles: vec![role], scopes: vec!["*".into()] }
 }

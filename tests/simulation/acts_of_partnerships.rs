@@ -1,4 +1,4 @@
-//! What is asked of the partnerships: mostly what comes next for an agreement, sometimes anything.
+//! Commands of the partnerships service: mostly the next step of an agreement, sometimes any command.
 
 #![allow(clippy::needless_update, reason = "some of the requests have no fields of their own")]
 
@@ -6,14 +6,14 @@ use crate::acts::{City, Mind, Order};
 use hansa_kernel::{Role, TenantId};
 use hansa_proto::partnerships::{self as p, AgreementKind, AgreementState, GuidelinesNeed, Sector};
 
-/// The path of an rpc.
+/// Returns the path of an rpc.
 macro_rules! path {
     ($service:ident.$rpc:ident) => {
         concat!("/hansa.partnerships.v1.", stringify!($service), "Service/", stringify!($rpc))
     };
 }
 
-/// A command on an agreement: rpc, request, by whom, and what the request says beside what all say.
+/// Builds a command on an agreement from caller, rpc, request type and the request's own fields.
 macro_rules! order {
     ($mind:expr, $on:expr, $by:expr, $service:ident.$rpc:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {{
         let request = p::$request {
@@ -31,7 +31,7 @@ macro_rules! order {
 
 mod attestations;
 
-/// A party of an agreement, as its own people act.
+/// A party of an agreement that has a tenant.
 struct Side<'a> {
     party: &'a p::AgreementParty,
     other: &'a p::AgreementParty,
@@ -55,7 +55,7 @@ impl Mind<'_> {
         if self.chance(1, 4) { self.propose_to_one_who_is_absent() } else { self.propose_between(&one, &other) }
     }
 
-    /// A proposal whose steps on the other side can only be attested.
+    /// Proposes an agreement to a city that has not joined. The initiator can only attest the steps of that city.
     pub fn propose_to_one_who_is_absent(&mut self) -> Order {
         let there = |city: &&City| !city.gone;
         let (joined, absent): (Vec<City>, Vec<City>) =
@@ -116,7 +116,7 @@ impl Mind<'_> {
         self.order(path!(Attestation.ImportAgreement), "", (self.known.steward, Role::Steward), &request)
     }
 
-    /// Something about an agreement that was deleted, now and then.
+    /// Returns a command on a deleted agreement, in half of the calls.
     fn deleted(&mut self) -> Option<Order> {
         let deleted: Vec<String> =
             self.known.deleted.keys().filter(|name| name.starts_with("agreements/")).cloned().collect();
@@ -138,7 +138,7 @@ impl Mind<'_> {
         })
     }
 
-    /// One decision over all agreements with a country.
+    /// Ends or suspends all agreements with a country.
     pub fn with_country(&mut self) -> Order {
         let [one, other] = self.pair();
         let by = (one.tenant.unwrap_or(self.known.steward), Role::Mayor);
@@ -156,7 +156,7 @@ impl Mind<'_> {
         Order { many: true, ..order }
     }
 
-    /// What comes next for an agreement, or something else that its state may bear.
+    /// Returns the next step of an agreement, or another command that its state may allow.
     pub fn on_agreement(&mut self, a: &p::Agreement) -> Order {
         let (Some(initiator), Some(partner)) = (&a.initiator, &a.partner) else { return self.propose() };
         let needs = a.requirements.unwrap_or_default();
@@ -203,7 +203,7 @@ impl Mind<'_> {
         }
     }
 
-    /// An agreement on whose side nobody stands yet.
+    /// Returns a command on an agreement that has a side without a tenant.
     fn unclaimed(&mut self, a: &p::Agreement, initiator: &p::AgreementParty, partner: &p::AgreementParty) -> Order {
         let steward = (self.known.steward, Role::Steward);
         if self.errs && self.chance(1, 4) {
@@ -237,7 +237,7 @@ impl Mind<'_> {
         }
     }
 
-    /// Towards the signatures.
+    /// Returns the next step before both signatures.
     fn prepare(&mut self, a: &p::Agreement, sides: &[Side<'_>]) -> Order {
         let any = &sides[self.dice.below(sides.len() as u64) as usize];
         let Some(rationale) = &a.rationale else {
@@ -324,7 +324,7 @@ impl Mind<'_> {
         order!(self, a, by, Agreement.StateGuidelines, StateGuidelinesRequest { guidelines: Some(guidelines) })
     }
 
-    /// While it is in force.
+    /// Returns a command on an agreement in force.
     fn live(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
         match self.dice.below(8) {
             0 => order!(
@@ -391,7 +391,7 @@ impl Mind<'_> {
         }
     }
 
-    /// Anything at all, whether or not its time has come.
+    /// Returns a random command, whether or not the state allows it.
     fn anything(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
         let (mayor, officer, clerk) = (side.as_(Role::Mayor), side.as_(Role::IrOfficer), side.as_(Role::CouncilClerk));
         match self.dice.below(9) {

@@ -1,4 +1,4 @@
-//! What is asked of the register.
+//! Commands of the register.
 
 use crate::acts::{City, Mind, Order};
 use hansa_kernel::{RecordName, Role, TenantId};
@@ -10,14 +10,14 @@ use hansa_proto::register::{
 };
 use hansa_register_domain::office;
 
-/// The path of an rpc.
+/// Returns the path of an rpc.
 macro_rules! path {
     ($service:literal, $rpc:literal) => {
         concat!("/hansa.register.v1.", $service, "Service/", $rpc)
     };
 }
 
-/// The office of a city.
+/// Returns the name of a city's office.
 pub fn office_of(city: &str) -> String {
     let id = RecordName::parse(city, "cities", "city").unwrap().id;
     format!("offices/{}", office::id_of(id))
@@ -26,7 +26,7 @@ pub fn office_of(city: &str) -> String {
 impl Mind<'_> {
     pub fn of_register(&mut self) -> Order {
         match self.dice.below(24) {
-            // What ends cities or keys is not yet in the beginning that all seeds share.
+            // The initial world contains no ended cities and no rotated keys.
             0 | 1 if self.errs => self.succession(),
             2 | 3 if self.errs => self.rotate(),
             4 if self.errs => self.delete_city(),
@@ -49,7 +49,7 @@ impl Mind<'_> {
         }
     }
 
-    /// A city, and who keeps its entry.
+    /// Returns a city, and the caller that maintains its entry.
     fn kept(&mut self) -> (City, (TenantId, Role)) {
         let cities = self.known.cities.clone();
         let city = self.dice.pick(&cities).clone();
@@ -57,7 +57,7 @@ impl Mind<'_> {
         (city, keeper)
     }
 
-    /// A city becomes a part of another, or gives parts off.
+    /// Merges a city into another, or splits a city.
     fn succession(&mut self) -> Order {
         let (city, by) = self.kept();
         let days = *self.dice.pick(&[0, 0, -3, 1, 20]);
@@ -91,7 +91,7 @@ impl Mind<'_> {
         self.order(path!("City", "SplitCity"), &city.name, by, &request)
     }
 
-    /// A tenant gets another key.
+    /// Rotates the key of a tenant.
     fn rotate(&mut self) -> Order {
         let joined: Vec<TenantId> = self.known.cities.iter().filter_map(|city| city.tenant).collect();
         let tenant = *self.dice.pick(&joined);

@@ -1,4 +1,4 @@
-//! What is asked of the strategy service, and the erasure of texts in any.
+//! Commands of the strategy service, and the erasure of texts in any service.
 
 use crate::{
     acts::{Mind, Order},
@@ -14,14 +14,14 @@ use hansa_proto::{
     },
 };
 
-/// The path of an rpc.
+/// Returns the path of an rpc.
 macro_rules! path {
     ($rpc:literal) => {
         concat!("/hansa.strategy.v1.StrategyService/", $rpc)
     };
 }
 
-/// Goals of both kinds.
+/// Goals with different aims.
 const GOALS: [(&str, GoalAim); 3] = [
     ("climate", GoalAim::GlobalChallenges),
     ("economy", GoalAim::EconomicAttractiveness),
@@ -34,7 +34,7 @@ impl Mind<'_> {
         if strategies.is_empty() || self.chance(1, 8) {
             return self.draft();
         }
-        // The newest are those to which something can still be done.
+        // Only the newest strategies still accept commands.
         let newest = &strategies[strategies.len().saturating_sub(3)..];
         let (name, tenant) = self.dice.pick(newest).clone();
         match self.dice.below(13) {
@@ -51,7 +51,7 @@ impl Mind<'_> {
         }
     }
 
-    /// Somebody of a city that has joined.
+    /// Returns a city that has joined, with its tenant.
     fn someone(&mut self) -> Option<(String, TenantId)> {
         let joined: Vec<_> = self.known.joined().into_iter().cloned().collect();
         if joined.is_empty() {
@@ -175,7 +175,7 @@ impl Mind<'_> {
         if agreements.is_empty() { String::new() } else { self.dice.pick(&agreements).clone() }
     }
 
-    /// Erases all texts that somebody has in a record.
+    /// Erases all texts of a tenant in a record.
     pub fn erase(&mut self) -> Order {
         let (city, tenant) = self.someone().unwrap();
         let strategies = self.known.strategies.iter().map(|(name, _)| name);
@@ -184,7 +184,7 @@ impl Mind<'_> {
         records.extend([office_of(&city), city]);
         let record = if records.is_empty() { String::new() } else { self.dice.pick(&records).clone() };
         let (request_id, validate_only) = (self.id(), self.tried);
-        // What was brought in or deleted by the steward has the steward's texts.
+        // Records that the steward imported or deleted contain texts of the steward.
         let stewards = self.known.deleted.contains_key(&record) || self.chance(1, 8);
         let by = if stewards { (self.known.steward, Role::Steward) } else { (tenant, Role::Mayor) };
         let request = EraseTextsRequest { record: record.clone(), seals: Vec::new(), request_id, validate_only };

@@ -1,5 +1,5 @@
-//! Brokers that repeat, reorder, delay and forget to be told: what a subscription meets between two services. They outlive
-//! the node.
+//! Unreliable brokers between two services. They redeliver, reorder and delay messages, and lose acknowledgements. They
+//! outlive the node.
 
 use async_trait::async_trait;
 use hansa_journal::{Delivery, JournalError, JournalSource, Source};
@@ -15,12 +15,12 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What a broker has for one subscription.
+/// The broker of one subscription.
 pub struct Broker {
     dice: Dice,
-    /// How far it has read the owner's journal.
+    /// Position in the owner's journal up to which the broker has read.
     read_to: i64,
-    /// What is not acknowledged yet.
+    /// Messages without an acknowledgement.
     waiting: Vec<Delivery>,
 }
 
@@ -36,12 +36,12 @@ impl Brokers {
         Self { all: Mutex::default(), seeds: Mutex::new(dice), honest: Arc::default() }
     }
 
-    /// From now on they do what they should.
+    /// Makes the brokers reliable.
     pub fn behave(&self) {
         self.honest.store(true, Ordering::Relaxed);
     }
 
-    /// That of a subscription, and whether it behaves.
+    /// Returns the broker of a subscription, and the flag that makes it reliable.
     pub fn of(&self, subscription: &'static str) -> (Arc<Mutex<Broker>>, Arc<AtomicBool>) {
         let fresh = || {
             let dice = self.seeds.lock().unwrap().fork();
@@ -51,7 +51,7 @@ impl Brokers {
     }
 }
 
-/// A subscription's source over such a broker.
+/// A source of a subscription over an unreliable broker.
 pub struct Unruly {
     owner: JournalSource,
     broker: Arc<Mutex<Broker>>,
@@ -60,17 +60,17 @@ pub struct Unruly {
     cut: Arc<Notify>,
 }
 
-/// What becomes of an acknowledgement.
+/// The fate of an acknowledgement.
 enum Told {
     Heard,
     Lost,
     Refused,
-    /// The node dies before it is sent.
+    /// The node crashes before it sends the acknowledgement.
     Never,
 }
 
 fn away() -> Refusal {
-    Refusal::because(Reason::Unavailable, "PL-4", "the broker is away")
+    Refusal::because(Reason::Unavailable, "PL-4", "the broker cannot be reached")
 }
 
 impl Unruly {
@@ -92,7 +92,7 @@ impl Unruly {
 }
 
 impl Broker {
-    /// Some of what waits, in an order of its own.
+    /// Returns some of the waiting messages in any order, some of them twice.
     fn some(&mut self) -> Vec<Delivery> {
         let mut out = self.waiting.clone();
         match self.dice.below(6) {
@@ -129,7 +129,8 @@ impl Source for Unruly {
         broker.waiting.extend(new);
         let out = if self.honest() { broker.waiting.clone() } else { broker.some() };
         self.taken = out.iter().map(|delivery| delivery.position).collect();
-        // As JetStream's: what is not acknowledged comes again, whatever the subscription remembers.
+        // As with JetStream: messages without an acknowledgement are redelivered, whatever position the subscription
+        // keeps.
         Ok(out.into_iter().map(|delivery| Delivery { position: 0, ..delivery }).collect())
     }
 

@@ -1,4 +1,4 @@
-//! What must hold once everything has come to rest, however it came there.
+//! Invariants that must hold once all workers are done, whatever happened before.
 
 use crate::{
     acts::STRANGER,
@@ -25,7 +25,7 @@ use sea_orm::{EntityTrait, QueryOrder};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A change, where it stands.
+/// A stored change with its position.
 pub struct Stored {
     seq: i64,
     pub signed: SignedChange,
@@ -33,17 +33,17 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Whether its record was deleted by it.
+    /// Returns whether the change deletes its record.
     pub fn is_tombstone(&self) -> bool {
         self.envelope.r#type == Tombstone::full_name()
     }
 
-    /// What happened, where it is of such a kind.
+    /// Returns the decoded change. Fails if the change belongs to another set.
     pub fn change<C: ChangeSet>(&self) -> C {
         C::decode(&self.envelope.r#type, &self.envelope.payload).unwrap().unwrap()
     }
 
-    /// Whether nobody asked for it.
+    /// Returns whether the change has no actor and no command.
     pub fn is_by_nobody(&self) -> bool {
         self.envelope.actor.clone().unwrap_or_default() == Actor::default() && self.envelope.command_hash.is_empty()
     }
@@ -52,10 +52,10 @@ impl Stored {
 /// All records of a service with their histories.
 pub type Histories = BTreeMap<String, Vec<Stored>>;
 
-/// What follows from other records and not from the calendar.
+/// Changes without an actor that follow from other records, not from a timer.
 const FOLLOWS: [&str; 3] = ["AgreementSuperseded", "PartySucceeded", "AgreementEnded"];
 
-/// Looks at everything. Answers how many changes time made.
+/// Checks all invariants. Returns the number of changes that timers made.
 pub fn all(world: &World) -> u64 {
     let (life, mut fired) = (world.life(), 0);
     let all: BTreeMap<&str, Histories> =
@@ -100,11 +100,12 @@ fn histories(life: &Life, service: &str) -> Histories {
     out
 }
 
-/// Versions without a gap, each naming the one before, signed by the node; and the record is where its history ends.
+/// Checks that each history is a chain without gaps, signed by the node, and that the record has the version and
+/// head of its last change.
 fn chains(life: &Life, service: &str, histories: &Histories) {
     let node = life.journal(service).node();
     let records = query(life, service, "SELECT name, version, head FROM records");
-    assert_eq!(records.len(), histories.len(), "{service}: a record has a history");
+    assert_eq!(records.len(), histories.len(), "{service}: records and histories do not match");
     for row in records {
         let name: String = row.try_get("", "name").unwrap();
         let history: Vec<SignedChange> = histories[&name].iter().map(|stored| stored.signed.clone()).collect();
@@ -116,26 +117,32 @@ fn chains(life: &Life, service: &str, histories: &Histories) {
     }
 }
 
-/// Nothing that was acknowledged is lost.
+/// Checks that the histories contain the result of every granted command.
 fn granted(world: &World, service: &str, histories: &Histories) {
     let heads: BTreeSet<String> =
         histories.values().flatten().map(|stored| hex::encode(envelope::hash(&stored.signed.envelope))).collect();
     for granted in world.ledger.granted.iter().filter(|granted| granted.order.service() == service) {
         let (order, named) = (&granted.order, &granted.named);
-        assert!(named.name.is_empty() || histories.contains_key(&named.name), "{order} was granted: {named:?}");
-        assert!(named.etag.is_empty() || heads.contains(&named.etag), "{order} was granted: {named:?}");
+        assert!(
+            named.name.is_empty() || histories.contains_key(&named.name),
+            "{order} was granted, but the record is missing: {named:?}"
+        );
+        assert!(
+            named.etag.is_empty() || heads.contains(&named.etag),
+            "{order} was granted, but the change is missing: {named:?}"
+        );
     }
 }
 
-/// Texts lie with their seals alone, each once, until they are erased.
+/// Checks that only the table `seals` contains texts, each once, and no erased text.
 fn texts(world: &World, service: &str, histories: &Histories) {
     let life = world.life();
     for stored in histories.values().flatten() {
-        assert!(!tells(&stored.signed.envelope), "{} tells a text", stored.envelope.record);
+        assert!(!tells(&stored.signed.envelope), "a change of {} contains a text", stored.envelope.record);
     }
     for (table, column) in [("records", "state"), ("mirrors", "state"), ("requests", "fingerprint")] {
         for row in query(life, service, &format!("SELECT {column} AS bytes FROM {table}")) {
-            assert!(!tells(&row.try_get::<Vec<u8>>("", "bytes").unwrap()), "{table} of {service} tell a text");
+            assert!(!tells(&row.try_get::<Vec<u8>>("", "bytes").unwrap()), "{table} of {service} contains a text");
         }
     }
     let mut kept: BTreeMap<String, usize> = BTreeMap::new();
@@ -149,7 +156,8 @@ fn texts(world: &World, service: &str, histories: &Histories) {
     }
 }
 
-/// Each tenant's feed holds all that it may see, in order, and nothing else, also for those who read it in pieces.
+/// Checks that the feed of each tenant contains exactly the changes that the tenant may see, in order, also for a
+/// reader that reads page by page.
 fn feeds(world: &World, service: &'static str, histories: &Histories) {
     let joined = world.known.cities.iter().filter_map(|city| city.tenant);
     for tenant in joined.chain([world.known.steward, STRANGER]) {
@@ -166,7 +174,7 @@ fn feeds(world: &World, service: &'static str, histories: &Histories) {
             let mut heard: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
             for (record, version) in &follower.heard {
                 let versions = heard.entry(record).or_default();
-                // Once more, where a record became public: what is heard first is in order all the same.
+                // A record that becomes public is delivered again. Only the first delivery of a version counts.
                 if !versions.contains(version) {
                     versions.push(*version);
                 }
@@ -176,14 +184,14 @@ fn feeds(world: &World, service: &'static str, histories: &Histories) {
     }
 }
 
-/// A history folded with what its state says of time: which instants fired which changes.
+/// Folds a history and checks the changes by timers. Returns position and due instant of each of these changes.
 fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
     let (mut state, mut out): (Option<R>, Vec<(i64, i64)>) = (None, Vec::new());
     let mut expected: Vec<(i64, &'static str, Vec<u8>)> = Vec::new();
     for stored in history {
         let envelope = &stored.envelope;
         if stored.is_tombstone() {
-            // Time does nothing to it any more.
+            // A deleted record has no timers.
             state = None;
             continue;
         }
@@ -191,9 +199,9 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
         if stored.is_by_nobody() && !follows {
             if expected.is_empty() {
                 let due =
-                    state.as_ref().and_then(Record::due).unwrap_or_else(|| panic!("{envelope:?}: nothing is due"));
+                    state.as_ref().and_then(Record::due).unwrap_or_else(|| panic!("{envelope:?}: no timer was due"));
                 let now = time::instant("claimed_time", envelope.claimed_time.as_ref()).unwrap();
-                assert!(due <= now, "{envelope:?}: it was not yet due");
+                assert!(due <= now, "{envelope:?}: the timer fired too early");
                 let steps = state.iter().flat_map(|state| state.on_due(due));
                 let step = |one: hansa_kernel::Emitted<R::Change>| {
                     (due.timestamp_micros(), one.change.type_name(), one.change.payload())
@@ -204,15 +212,15 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
             assert_eq!(
                 (envelope.r#type.as_str(), &envelope.payload),
                 (kind, &payload),
-                "what time did is what was due"
+                "the timer made another change than `on_due` returns"
             );
             out.push((stored.seq, due));
         } else {
-            assert!(expected.is_empty(), "{envelope:?}: time does all that is due at once");
+            assert!(expected.is_empty(), "{envelope:?}: a timer must make all its changes together");
         }
         state = Some(R::fold(state, &stored.change(), &stamp(envelope)).unwrap());
     }
-    assert!(expected.is_empty(), "time does all that is due at once");
+    assert!(expected.is_empty(), "a timer must make all its changes together");
     out
 }
 
@@ -226,7 +234,7 @@ pub fn stamp(envelope: &ChangeEnvelope) -> Stamp {
     }
 }
 
-/// Time did what was due, once, in the order of the instants, and nothing is left to do.
+/// Checks that every timer fired once and in order of time, and that no timer is due. Returns the number of changes.
 fn timers(world: &World, service: &str, histories: &Histories) -> u64 {
     let mut fired: BTreeMap<i64, i64> = BTreeMap::new();
     for (name, history) in histories {
@@ -238,8 +246,8 @@ fn timers(world: &World, service: &str, histories: &Histories) -> u64 {
     }
     for (_, round) in world.ledger.rounds.iter().filter(|(of, range)| of == service && !range.is_empty()) {
         let dues: Vec<i64> = fired.range(round.clone()).map(|(_, due)| *due).collect();
-        assert_eq!(dues.len() as i64, round.end() - round.start() + 1, "a timer's step does nothing else");
-        assert!(dues.is_sorted(), "timers fire in the order of their instants");
+        assert_eq!(dues.len() as i64, round.end() - round.start() + 1, "a step of the timers made another change");
+        assert!(dues.is_sorted(), "timers must fire in order of time");
     }
     let now = world.clock.now();
     for row in query(world.life(), service, "SELECT name, due_at FROM records WHERE due_at IS NOT NULL") {
@@ -258,7 +266,7 @@ fn nothing_waits(world: &World, service: &str) {
     assert!(frozen.is_empty(), "{frozen:?}");
 }
 
-/// Each mirror is as the owner's history says, and as far.
+/// Checks that each mirror has the state and the version of the owner's history.
 fn mirrors(life: &Life, all: &BTreeMap<&str, Histories>) {
     let (register, partnerships) = (&all["register"], &all["partnerships"]);
     for reader in ["partnerships", "networks", "strategy"] {
@@ -274,7 +282,7 @@ fn mirrors(life: &Life, all: &BTreeMap<&str, Histories>) {
     }
 }
 
-/// What a service keeps of a collection is what the owner's own fold makes of the owner's history.
+/// Checks that the mirrors of a collection equal the owner's fold of the owner's history.
 fn mirrored<S, C: ChangeSet>(
     life: &Life,
     owner: &Histories,
@@ -295,11 +303,11 @@ fn mirrored<S, C: ChangeSet>(
         }
         let stands = !history.iter().any(Stored::is_tombstone);
         let expected = if stands { postcard::to_stdvec(&expected.unwrap()).unwrap() } else { Vec::new() };
-        assert_eq!(kept[&id(name).0], expected, "{name} as {reader} keeps it");
+        assert_eq!(kept[&id(name).0], expected, "the mirror of {name} in {reader}");
     }
 }
 
-/// The records of a collection.
+/// Returns the histories of a collection.
 pub fn of<'a>(histories: &'a Histories, collection: &str) -> impl Iterator<Item = (&'a String, &'a Vec<Stored>)> {
     let prefix = format!("{collection}/");
     histories.iter().filter(move |(name, _)| name.starts_with(&prefix))
@@ -315,10 +323,10 @@ fn as_far(life: &Life, owner: &Histories, reader: &str, collection: &str) {
         rows.iter().map(|row| (row.try_get("", "record").unwrap(), row.try_get("", "version").unwrap())).collect();
     let owned: BTreeMap<uuid::Uuid, i64> =
         of(owner, collection).map(|(name, history)| (id(name).0, history.len() as i64)).collect();
-    assert_eq!(kept, owned, "{collection} as {reader} keeps them");
+    assert_eq!(kept, owned, "the versions of the mirrors of {collection} in {reader}");
 }
 
-/// Each city that has joined has its evaluation, and it is what comes out anew.
+/// Checks that each city that has joined has an evaluation, and that a new evaluation gives the same result.
 fn evaluations(world: &World) {
     let life = world.life();
     let journal: &Journal = life.journal("strategy");
@@ -331,7 +339,7 @@ fn evaluations(world: &World) {
     };
     let before = recorded();
     let cities: Vec<_> = world.known.joined().into_iter().map(|city| id(&city.name).0).collect();
-    assert_eq!(before.len(), cities.len(), "each city that has joined is evaluated");
+    assert_eq!(before.len(), cities.len(), "each city that has joined must have an evaluation");
     let rubric = std::sync::Arc::new(hansa_strategy_domain::Rubric::embedded());
     let evaluator = std::sync::Arc::new(hansa_strategy::evaluator::Evaluator::new(journal, rubric));
     life.look(async {
@@ -340,5 +348,5 @@ fn evaluations(world: &World) {
             while queue.step().await.unwrap() > 0 {}
         }
     });
-    assert_eq!(recorded(), before, "what comes out anew is what is recorded");
+    assert_eq!(recorded(), before, "a new evaluation differs from the recorded one");
 }

@@ -1,4 +1,4 @@
-//! What an answer must be, and what is known from then on.
+//! Checks the answer to a command, and records its effect.
 
 use crate::{
     acts::{Order, STRANGER},
@@ -16,13 +16,13 @@ impl World {
     pub fn refused(&mut self, order: &Order, status: &Status) {
         self.ledger.refused += 1;
         let details = status.get_details_error_info();
-        assert!(details.is_some_and(|info| info.metadata.contains_key("rule")), "{status:?} quotes no rule");
+        assert!(details.is_some_and(|info| info.metadata.contains_key("rule")), "{status:?} names no rule");
         assert!(!matches!(status.code(), Code::Internal | Code::Unavailable | Code::Unknown), "{status:?}");
         if order.foreign && ["agreements/", "strategies/"].iter().any(|kind| order.record.starts_with(kind)) {
             let name = RecordName::parse_any(&order.record, "record").unwrap();
             let standing = self.life().look(self.life().journal(order.service()).relation(&name, STRANGER)).unwrap();
             if standing.is_none_or(|relation| relation == Relation::Stranger) && !order.stale {
-                assert_eq!(status.code(), Code::NotFound, "{status:?}: a stranger learns nothing");
+                assert_eq!(status.code(), Code::NotFound, "{status:?}: the answer to a stranger must be NOT_FOUND");
             }
         }
     }
@@ -34,11 +34,15 @@ impl World {
             return named;
         }
         if !named.etag.is_empty() {
-            assert_eq!(crate::ledger::head(self.life(), service, &named.name), named.etag, "the answer is what stands");
+            assert_eq!(
+                crate::ledger::head(self.life(), service, &named.name),
+                named.etag,
+                "the etag of the answer differs from the stored head"
+            );
         }
         self.learn(&order, &named, answer);
         if changed && !order.many {
-            // A deletion answers nothing.
+            // The answer to a deletion is empty.
             let record = if named.name.is_empty() { order.record.clone() } else { named.name.clone() };
             self.ledger.keep_texts(&order, &record);
         }
@@ -76,7 +80,7 @@ impl World {
         }
     }
 
-    /// Cities that are no more, or will be no more.
+    /// Marks cities that ended or will end.
     fn gone(&mut self, names: &[String]) {
         self.known.cities.iter_mut().filter(|city| names.contains(&city.name)).for_each(|city| city.gone = true);
     }

@@ -1,4 +1,4 @@
-//! What was acknowledged, and what stands in the files.
+//! The acknowledged commands, and the content of the databases.
 
 use crate::{acts::Order, life::Life};
 use chrono::{DateTime, Utc};
@@ -7,7 +7,7 @@ use prost::Message;
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-/// A resource's name and head, as all answers bear them.
+/// Name and etag of a resource. All answers carry these fields with the same tags.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Named {
     #[prost(string, tag = "1")]
@@ -27,7 +27,7 @@ impl Named {
 }
 
 impl Order {
-    /// The service in whose journal it leads to changes.
+    /// Returns the service whose journal the command changes.
     pub fn service(&self) -> &'static str {
         match self.call.service() {
             "changes" => match self.record.split('/').next() {
@@ -40,7 +40,7 @@ impl Order {
     }
 }
 
-/// An order that was granted, and the answer.
+/// A granted command with its answer.
 #[derive(Clone)]
 pub struct Granted {
     pub order: Order,
@@ -48,7 +48,7 @@ pub struct Granted {
     pub at: DateTime<Utc>,
 }
 
-/// A text that somebody has put into a record.
+/// A text that a tenant has written into a record.
 #[derive(Clone, Debug)]
 pub struct Text {
     pub service: &'static str,
@@ -58,20 +58,20 @@ pub struct Text {
     pub erased: bool,
 }
 
-/// Someone who reads a feed, a page now and then.
+/// A reader of a feed.
 #[derive(Clone, Default)]
 pub struct Follower {
     pub after: u64,
     pub heard: Vec<(String, u64)>,
 }
 
-/// What callers know.
+/// The knowledge of all callers.
 #[derive(Clone, Default)]
 pub struct Ledger {
     pub granted: Vec<Granted>,
     pub texts: Vec<Text>,
     pub followers: BTreeMap<(&'static str, TenantId), Follower>,
-    /// Which changes came of one round of a service's timers.
+    /// The range of changes that one step of a service's timers made.
     pub rounds: Vec<(String, RangeInclusive<i64>)>,
     pub refused: u64,
     pub repeated: u64,
@@ -95,7 +95,7 @@ impl Ledger {
     }
 }
 
-/// How much there is in a service's tables.
+/// The number of rows in the tables of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalExtent {
     pub changes: i64,
@@ -113,13 +113,13 @@ impl JournalExtent {
     }
 }
 
-/// Rows of a service's database.
+/// Returns the rows of a query on a service's database.
 pub fn query(life: &Life, service: &str, sql: &str) -> Vec<QueryResult> {
     let db = life.journal(service).store().reader();
     life.look(db.query_all_raw(Statement::from_string(db.get_database_backend(), sql))).unwrap()
 }
 
-/// The head of a record.
+/// Returns the head of a record.
 pub fn head(life: &Life, service: &str, name: &str) -> String {
     assert!(!name.contains('\''));
     let rows = query(life, service, &format!("SELECT head FROM records WHERE name = '{name}'"));

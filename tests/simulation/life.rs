@@ -1,4 +1,4 @@
-//! One life of a node: opened on its files, moved by hand, and cut off without warning.
+//! One life of a node: the node opens its files, runs step by step, and crashes without warning.
 
 use crate::broker::{Brokers, Unruly};
 use hansa::node::Node;
@@ -14,49 +14,49 @@ use tokio::{runtime::Runtime, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery, service::Routes};
 
-/// A call as it comes in: who asks for what.
+/// An incoming call: rpc, caller and request.
 #[derive(Clone)]
 pub struct Call {
-    /// Such as `/hansa.partnerships.v1.AgreementService/SignAgreement`.
+    /// Path of the rpc, for example `/hansa.partnerships.v1.AgreementService/SignAgreement`.
     pub path: &'static str,
     pub who: Caller,
     pub bytes: Vec<u8>,
 }
 
 impl Call {
-    /// The service whose journal it writes.
+    /// Returns the service of the rpc.
     pub fn service(&self) -> &'static str {
         self.path.split('.').nth(1).unwrap()
     }
 }
 
-/// What a step came to; `None` where the node was cut off in it.
+/// The result of a step. `None` if the node crashed during the step.
 pub type Stepped<T> = Option<T>;
 
-/// A node that runs, on a runtime of its own in this thread. Nothing in it moves by itself but the writers, and those only
-/// while the node is looked at: so where it is cut off is up to whoever looks.
+/// A running node, on a runtime of its own in this thread. Only the writers run by themselves, and only while `look`
+/// or a step drives the runtime. So the test decides where the node crashes.
 pub struct Life {
     runtime: Runtime,
     routes: Option<Routes>,
     pub journals: Vec<Journal>,
     pub workers: Vec<Box<dyn Worker>>,
-    /// Told where a source wants the node to be cut off.
+    /// Notified if a source wants the node to crash.
     cut: Arc<Notify>,
     lock: Option<Box<dyn std::any::Any>>,
 }
 
-/// The same for all lives: it is worked out from the policies alone.
+/// The policy, which is the same for all lives.
 static POLICY: OnceLock<Arc<Policy>> = OnceLock::new();
 
 impl Life {
-    /// Opens the node that lies in a folder. With brokers its services hear of each other as over NATS, else by reading each
-    /// other's journals.
+    /// Opens the node in a folder. With `brokers` the subscriptions get their changes from simulated brokers,
+    /// otherwise from the journals of the other services.
     pub fn begin(folder: &Path, clock: &ManualClock, brokers: Option<&Brokers>) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let cut = Arc::new(Notify::new());
         let config = Config { data: folder.to_owned(), ..Config::default() };
         let open = Node::open(config, &[], Arc::new(clock.clone()));
-        let node = runtime.block_on(open).expect("a node opens on its files");
+        let node = runtime.block_on(open).expect("the node opens its files");
         let journals: Vec<Journal> = node.modules.iter().map(|module| module.journal.clone()).collect();
         let policy = POLICY.get_or_init(|| Arc::new(Module::policy(&node.modules).unwrap()));
         let source = |subscription: &Subscription, from: &'static str| -> anyhow::Result<Box<dyn Source>> {
@@ -72,17 +72,17 @@ impl Life {
         Self { runtime, routes, journals, workers: parts.workers, cut, lock: Some(Box::new(parts.lock)) }
     }
 
-    /// The journal of a service.
+    /// Returns the journal of a service.
     pub fn journal(&self, service: &str) -> &Journal {
         self.journals.iter().find(|journal| journal.service() == service).unwrap()
     }
 
-    /// Looks at the node until this is done.
+    /// Drives the runtime until the work is done.
     pub fn look<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 
-    /// Makes a call. It is cut off after so many commits, before anyone hears of the last of them.
+    /// Makes a call. With `commits` the node crashes after this number of commits, before the last one is reported.
     pub fn call(&self, call: &Call, commits: Option<u64>) -> Stepped<Result<Vec<u8>, Status>> {
         let mut request = Request::new(call.bytes.clone());
         request.extensions_mut().insert(call.who.clone());
@@ -97,7 +97,7 @@ impl Life {
         self.look(until_cut(&self.journals, &self.cut, commits, answered))
     }
 
-    /// Lets one of the workers make a step. It is cut off like a call.
+    /// Lets a worker take a step. With `commits` the node crashes as in `call`.
     pub fn step(&mut self, worker: usize, commits: Option<u64>) -> Stepped<Result<usize, Refusal>> {
         let step = self.workers[worker].step();
         self.runtime.block_on(until_cut(&self.journals, &self.cut, commits, step))
@@ -105,7 +105,7 @@ impl Life {
 }
 
 impl Drop for Life {
-    /// As when the process is killed: what is under way is gone, and nobody is told.
+    /// Drops all work in progress, as if the process was killed.
     fn drop(&mut self) {
         let within = self.runtime.enter();
         (self.routes, self.lock) = (None, None);
@@ -115,7 +115,7 @@ impl Drop for Life {
     }
 }
 
-/// Does the work until it is done, or until so many commits were made.
+/// Runs the work until it is done, until the node has made `commits` commits, or until `cut` is notified.
 async fn until_cut<T>(
     journals: &[Journal],
     cut: &Notify,

@@ -1,11 +1,11 @@
-//! whole services in one thread, moved by a scheduler that is nothing but a seed, with faults between any two steps.
+//! a deterministic simulation of all services in one thread. A seeded scheduler runs them step by step and injects
+//! faults between any two steps.
 //!
-//! A seed decides all: who asks for what, which of the workers takes a step, when time passes, when the node is cut off, and
-//! what a broker does to what it carries. So a seed that fails is run again with `TEST_SEED`, which also prints its steps.
-//! (Salts and the random part of new ids are no part of the seed; nothing turns on them but names.)
+//! The seed decides everything: the commands, the worker that takes the next step, the passage of time, the crashes
+//! of the node, and the faults of the brokers. `TEST_SEED` repeats a failed seed and prints its steps. (Salts and
+//! the random part of new ids do not come from the seed. They affect only names.)
 //!
-//! What is cut off is a process and not a machine: a commit of SQLite stands or does not. That it survives the machine as
-//! well is shown elsewhere, with kills of real processes (`tests/kills.rs`).
+//! A crash ends the process, not the machine, so SQLite keeps every commit. `tests/kills.rs` kills real processes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod acts;
@@ -32,10 +32,10 @@ use std::{
 };
 use world::{Beginning, Kinds, Log, World};
 
-/// Seconds that `make test` gives it.
+/// Duration of the simulation in `make test`, in seconds.
 const SECONDS: u64 = 25;
 
-/// What all seeds together did.
+/// Counters over all seeds.
 #[derive(Default)]
 struct Tally {
     seeds: AtomicU64,
@@ -47,7 +47,10 @@ struct Tally {
     kinds: Kinds,
 }
 
-/// Runs a seed. Answers its steps where it fails.
+/// Runs a seed.
+///
+/// # Errors
+/// The steps of the seed, if it fails.
 fn run(beginning: &Beginning, seed: u64, tally: &Tally) -> Result<Log, Log> {
     let log = Log::default();
     let lived = catch_unwind(AssertUnwindSafe(|| {
@@ -82,12 +85,12 @@ fn r_5_whole_services_hold_with_faults_between_any_two_steps() {
     if again {
         let lived = run(&beginning, first, &tally);
         print(lived.as_ref().unwrap_or_else(|log| log));
-        assert!(lived.is_ok(), "seed {first} fails");
+        assert!(lived.is_ok(), "seed {first} failed");
         return;
     }
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let begun = Instant::now();
-    // Each seed has one thread; some seeds run side by side.
+    // Each seed runs in one thread. Several seeds run in parallel.
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -106,7 +109,7 @@ fn r_5_whole_services_hold_with_faults_between_any_two_steps() {
     });
     let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
     println!(
-        "{} seeds from {first} on in {:.1} s: {} commands granted, {} refused, {} repeated; {} changes by time; {} crashes",
+        "{} seeds from {first} in {:.1} s: {} commands granted, {} refused, {} replayed; {} timer changes; {} crashes",
         count(&tally.seeds),
         begun.elapsed().as_secs_f64(),
         count(&tally.granted),
@@ -115,10 +118,10 @@ fn r_5_whole_services_hold_with_faults_between_any_two_steps() {
         count(&tally.fired),
         count(&tally.crashes),
     );
-    println!("in all histories: {:?}", tally.kinds.lock().unwrap());
+    println!("changes by type: {:?}", tally.kinds.lock().unwrap());
     for (seed, log) in failed.lock().unwrap().iter() {
         print(log);
-        println!("simulation: again with TEST_SEED={seed}");
+        println!("simulation: repeat with TEST_SEED={seed}");
     }
-    assert!(failed.lock().unwrap().is_empty(), "a seed fails");
+    assert!(failed.lock().unwrap().is_empty(), "a seed failed");
 }

@@ -1,4 +1,4 @@
-//! What mergers, attestations, deletions, erasures and new keys must have come to, told from the histories.
+//! Checks the effects of mergers, attestations, deletions, erasures and key rotations against the histories.
 
 use crate::{
     acts::caller,
@@ -28,7 +28,7 @@ fn claimed(stored: &Stored) -> DateTime<Utc> {
     time::instant("claimed_time", stored.envelope.claimed_time.as_ref()).unwrap()
 }
 
-/// The identity log of a tenant, as its history tells it.
+/// Returns the identity log from the history of a tenant.
 fn log(history: &[Stored]) -> Vec<IdentityEntry> {
     let entry = |stored: &Stored| match stored.change() {
         tenant_change::Change::Created(created) => created.identity.unwrap(),
@@ -41,7 +41,7 @@ fn public(entry: &IdentityEntry) -> VerifyingKey {
     VerifyingKey::from_bytes(entry.public_key.as_slice().try_into().unwrap()).unwrap()
 }
 
-/// Every signature that was ever made holds, by a key that the tenant's log names, whatever took its place since.
+/// Checks that every signature verifies with a key of the identity log or of the node, also after a rotation.
 pub fn signatures(life: &Life, register: &Histories, histories: &Histories) {
     let node = life.journals[0].node();
     let mut keys = BTreeMap::from([(node.key_name(), node.verifying())]);
@@ -54,17 +54,18 @@ pub fn signatures(life: &Life, register: &Histories, histories: &Histories) {
     }
     for stored in histories.values().flatten() {
         for signature in &stored.signed.signatures {
-            let key = keys.get(&signature.key).unwrap_or_else(|| panic!("nobody knows {}", signature.key));
+            let key = keys.get(&signature.key).unwrap_or_else(|| panic!("the key {} is unknown", signature.key));
             let holds = envelope::signed_by(envelope::PAYLOAD_TYPE, &stored.signed.envelope, signature, key);
-            assert!(holds, "{}: the signature of {} holds no more", stored.envelope.record, signature.key);
+            assert!(holds, "{}: the signature of {} does not verify", stored.envelope.record, signature.key);
         }
     }
 }
 
-/// A public key, and its secret half as it is kept.
+/// A public key and the wrapped secret key.
 type SealedText = (Vec<u8>, Vec<u8>);
 
-/// A new key is brought in by the one before it, the host keeps the secret of the last one alone, and a tenant's id stays.
+/// Checks that each new key is signed by the key before, that the host keeps only the latest secret key, and that
+/// the id of a tenant does not change.
 pub fn keys(life: &Life, register: &Histories) {
     let mut held: BTreeMap<uuid::Uuid, Vec<SealedText>> = BTreeMap::new();
     for row in query(life, "register", "SELECT tenant, public_key, wrapped FROM tenant_keys") {
@@ -75,8 +76,12 @@ pub fn keys(life: &Life, register: &Histories) {
         let (log, tenant) = (log(history), TenantId(id(name).0));
         let shown =
             life.look(life.journal("register").load::<Tenant>(&RecordName::new("tenants", id(name)))).unwrap().unwrap();
-        assert_eq!(shown.state.resource(&shown.name, "").identity_log, log, "{name}: no key is forgotten");
-        assert_eq!(tenant, TenantId::from_key(public(&log[0]).as_bytes()), "{name} is named by its first key");
+        assert_eq!(shown.state.resource(&shown.name, "").identity_log, log, "{name}: the identity log lacks a key");
+        assert_eq!(
+            tenant,
+            TenantId::from_key(public(&log[0]).as_bytes()),
+            "{name}: the id must derive from the first key"
+        );
         for (n, stored) in history.iter().enumerate() {
             for entry in &log[n.saturating_sub(1)..=n] {
                 let key = format!("{name}/keys/{}", envelope::fingerprint(&public(entry)));
@@ -84,40 +89,45 @@ pub fn keys(life: &Life, register: &Histories) {
             }
         }
         let kept = &held[&tenant.0];
-        assert_eq!(kept.len(), log.len(), "{name}: each key once");
+        assert_eq!(kept.len(), log.len(), "{name}: the host must store each key once");
         let open: Vec<_> = kept.iter().filter(|(_, wrapped)| !wrapped.is_empty()).collect();
-        let [(public_key, wrapped)] = open[..] else { panic!("{name}: {} secrets are kept", open.len()) };
-        let secret = life.journals[0].node().unwrap(tenant, wrapped).expect("the node opens it");
-        assert_eq!(secret.verifying_key(), public(log.last().unwrap()), "{name}: the key in force");
+        let [(public_key, wrapped)] = open[..] else { panic!("{name}: the host keeps {} secret keys", open.len()) };
+        let secret = life.journals[0].node().unwrap(tenant, wrapped).expect("the node can unwrap the key");
+        assert_eq!(
+            secret.verifying_key(),
+            public(log.last().unwrap()),
+            "{name}: the kept secret is not the latest key"
+        );
         assert_eq!(public_key.as_slice(), secret.verifying_key().as_bytes());
     }
 }
 
-/// The tables of views, with the service that keeps them: what is deleted stands in none of them.
+/// The view tables by service. They must not contain deleted records.
 const VIEWS: [(&str, &[&str]); 3] = [
     ("register", &["cities"]),
     ("partnerships", &["agreements", "ended_cities"]),
     ("strategy", &["strategies", "joined_cities", "ties"]),
 ];
 
-/// What was deleted has one tombstone, at the end of its history; nothing else is left of it, and its keeper is told so.
+/// Checks that a deleted record has one tombstone, at the end of its history, that no view contains the record, and
+/// that a read by its owner returns `NOT_FOUND` with the reason `DELETED`.
 pub fn tombstones(world: &World, service: &str, histories: &Histories) {
     for (name, history) in histories {
         let buried: Vec<usize> = (0..history.len()).filter(|n| history[*n].is_tombstone()).collect();
         let Some(tenant) = world.known.deleted.get(name) else {
-            assert!(buried.is_empty(), "{name}: nobody deleted it");
+            assert!(buried.is_empty(), "{name} has a tombstone without a deletion");
             continue;
         };
-        assert_eq!(buried, [history.len() - 1], "{name}: a tombstone is the last of a history, and the only one");
+        assert_eq!(buried, [history.len() - 1], "{name}: the only tombstone must be the last change");
         for (of, tables) in VIEWS {
             for table in tables {
                 let rows = query(world.life(), of, &format!("SELECT record FROM {table}"));
                 let here = rows.iter().any(|row| row.try_get::<uuid::Uuid>("", "record").unwrap() == id(name).0);
-                assert!(!here, "{name} is deleted, and in {table}");
+                assert!(!here, "{name} is deleted, but still in {table}");
             }
         }
         let due = format!("SELECT name FROM records WHERE name = '{name}' AND due_at IS NOT NULL");
-        assert!(query(world.life(), service, &due).is_empty(), "{name} is deleted, and due");
+        assert!(query(world.life(), service, &due).is_empty(), "{name} is deleted, but still has a timer");
         let (path, role) = match name.split('/').next().unwrap() {
             "cities" => ("/hansa.register.v1.CityService/GetCity", Role::Steward),
             "agreements" => ("/hansa.partnerships.v1.AgreementService/GetAgreement", Role::Steward),
@@ -130,11 +140,11 @@ pub fn tombstones(world: &World, service: &str, histories: &Histories) {
         let past = ListRecordChangesRequest { record: name.clone(), page_size: 1_000, ..Default::default() };
         let past = ask("/hansa.changes.v1.ChangeService/ListRecordChanges", past.encode_to_vec()).unwrap();
         let past = ListRecordChangesResponse::decode(past.as_slice()).unwrap().changes;
-        assert_eq!(past.len(), history.len(), "{name}: its history stays");
+        assert_eq!(past.len(), history.len(), "{name}: a deletion must keep the history");
     }
 }
 
-/// What the records of cities go to, and since when.
+/// Returns the heir of each ended city and the date of succession.
 fn heirs(register: &Histories) -> BTreeMap<String, (String, NaiveDate)> {
     let mut heirs = BTreeMap::new();
     for (name, history) in of(register, "cities") {
@@ -145,7 +155,7 @@ fn heirs(register: &Histories) -> BTreeMap<String, (String, NaiveDate)> {
                 _ => continue,
             };
             let day = time::day("effective_date", date.as_ref()).unwrap();
-            assert!(heirs.insert(name.clone(), (heir, day)).is_none(), "{name} ends once");
+            assert!(heirs.insert(name.clone(), (heir, day)).is_none(), "{name} ends twice");
         }
     }
     heirs
@@ -154,7 +164,8 @@ fn heirs(register: &Histories) -> BTreeMap<String, (String, NaiveDate)> {
 const OVER: [AgreementState; 4] =
     [AgreementState::Declined, AgreementState::Withdrawn, AgreementState::Ended, AgreementState::Superseded];
 
-/// The agreements of a city that is no more have followed its heir, each side once, not before the day, and by no other way.
+/// Checks that the agreements of an ended city went to its heir: each side once, not before the effective date, and
+/// without a command.
 pub fn successions(world: &World, register: &Histories, partnerships: &Histories) {
     let (heirs, today) = (heirs(register), Moment::at(world.clock.now()).today());
     let after = |city: &String, day: NaiveDate| heirs.get(city).filter(|(_, since)| *since <= day);
@@ -165,16 +176,23 @@ pub fn successions(world: &World, register: &Histories, partnerships: &Histories
             let day = claimed(stored).date_naive();
             match &change {
                 AgreementChange::PartySucceeded(PartySucceeded { city, successor, effective_date }) => {
-                    assert!(stored.is_by_nobody(), "{name}: it follows by itself");
+                    assert!(stored.is_by_nobody(), "{name}: a succession must have no actor");
                     assert!(followed.insert(city.clone()), "{name} followed {city} twice");
-                    let (_, since) = after(city, day).unwrap_or_else(|| panic!("{name}: {city} was there on {day}"));
-                    assert_eq!(*effective_date, Some(time::date(*since)), "{name}: since when");
+                    let (_, since) = after(city, day).unwrap_or_else(|| panic!("{name}: {city} existed on {day}"));
+                    assert_eq!(
+                        *effective_date,
+                        Some(time::date(*since)),
+                        "{name}: the effective date of the succession"
+                    );
                     let chain = std::iter::successors(Some(city), |city| after(city, day).map(|(heir, _)| heir));
                     let heir = &successor.as_ref().unwrap().city;
-                    assert!(chain.skip(1).any(|one| one == heir), "{name}: {city} left nothing to {heir}");
+                    assert!(chain.skip(1).any(|one| one == heir), "{name}: {heir} is not an heir of {city}");
                 }
                 AgreementChange::Ended(ended) if stored.is_by_nobody() => {
-                    assert!(after(&ended.city, day).is_some(), "{name}: nobody ended it");
+                    assert!(
+                        after(&ended.city, day).is_some(),
+                        "{name}: the agreement ended without a command and without an ended city"
+                    );
                 }
                 _ => {}
             }
@@ -190,18 +208,18 @@ pub fn successions(world: &World, register: &Histories, partnerships: &Histories
         for party in [shown.initiator, shown.partner].into_iter().flatten() {
             let chain = std::iter::successors(Some(&party.city), |city| after(city, today).map(|(heir, _)| heir));
             let heir = chain.last().unwrap();
-            // Whom there is nobody to follow stays.
+            // A city without an existing heir keeps its side.
             let follows = *heir != party.city && !world.known.deleted.contains_key(heir);
-            assert!(!follows, "{name} stands, and {} is no more", party.city);
+            assert!(!follows, "{name} is not over, but its party {} has ended", party.city);
         }
     }
 }
 
-/// What is known of an agreement's sides, as far as attestations turn on it.
+/// The state of an agreement's sides that attestations depend on.
 #[derive(Default)]
 struct Sides {
     tenants: BTreeMap<String, String>,
-    /// How often a step was attested and is not answered.
+    /// Number of unanswered attestations by city and step.
     open: BTreeMap<(String, AgreementStep), i64>,
     imported: bool,
     signed: BTreeSet<String>,
@@ -214,9 +232,9 @@ impl Sides {
         self.tenants.insert(party.city.clone(), party.tenant.clone());
     }
 
-    /// A city answers for itself, and for what was attested in its name.
+    /// Checks that a city answers only for itself, and only steps that the other city attested.
     fn answered(&mut self, name: &str, stored: &Stored, city: &str, step: AgreementStep) {
-        assert_eq!(self.tenants[city], stored.envelope.on_behalf_of, "{name}: {city} answers for itself");
+        assert_eq!(self.tenants[city], stored.envelope.on_behalf_of, "{name}: another tenant answered for {city}");
         if step == AgreementStep::Import {
             return assert!(self.imported, "{name} was not imported");
         }
@@ -242,7 +260,11 @@ impl Sides {
             AgreementChange::PartySucceeded(succeeded) => self.succeeded(&succeeded),
             AgreementChange::StepAttested(attested) => {
                 assert_eq!(stored.envelope.level(), AssuranceLevel::Attested, "{name}");
-                assert_eq!(self.tenants[&attested.city], "", "{name}: {} takes its own steps", attested.city);
+                assert_eq!(
+                    self.tenants[&attested.city], "",
+                    "{name}: {} has a tenant, so its steps cannot be attested",
+                    attested.city
+                );
                 *self.open.entry((attested.city.clone(), attested.step())).or_default() += 1;
                 if attested.step() == AgreementStep::Signature {
                     self.signed.insert(attested.city);
@@ -263,7 +285,11 @@ impl Sides {
                 }
             }
             AgreementChange::EnteredIntoForce(_) => {
-                assert_eq!(self.signed.len(), 2, "{name} is in force on what both signed and nobody disputes");
+                assert_eq!(
+                    self.signed.len(),
+                    2,
+                    "{name}: an agreement enters into force only with two undisputed signatures"
+                );
                 self.in_force = true;
             }
             _ => {}
@@ -285,8 +311,8 @@ impl Sides {
     }
 }
 
-/// Steps are attested of those alone who are not there, answered once by those whose they are, and what is disputed binds
-/// nobody before the agreement is in force.
+/// Checks that only steps of cities without a tenant are attested, that only the city itself answers, once per
+/// attestation, and that a disputed signature does not count before the agreement is in force.
 pub fn attestations(partnerships: &Histories) {
     for (name, history) in of(partnerships, "agreements") {
         let mut sides = Sides::default();
@@ -294,12 +320,12 @@ pub fn attestations(partnerships: &Histories) {
     }
 }
 
-/// Nothing of what was erased stands in a file of a service, also after all was made anew.
+/// Checks that the files of a service contain no erased text, also after a rebuild.
 pub fn nothing_erased_is_told(world: &World, service: &str) {
     let read = |file: &str| std::fs::read(world.folder.path().join(format!("{service}.{file}"))).unwrap_or_default();
     let bytes = [read("db"), read("db-wal")].concat();
     let text = String::from_utf8_lossy(&bytes);
     for erased in world.ledger.texts.iter().filter(|text| text.erased && text.service == service) {
-        assert!(!text.contains(&erased.text), "{erased:?} is erased, and lies in the file of {service}");
+        assert!(!text.contains(&erased.text), "{erased:?} is erased, but still in a file of {service}");
     }
 }

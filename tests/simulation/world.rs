@@ -1,4 +1,4 @@
-//! The simulated world: a node and its files, those who call it, and a scheduler that decides what comes next.
+//! The simulated world: a node with its files, the callers, and a scheduler that decides the next step.
 
 use crate::{
     acts::{KnownRecords, Mind, Order, SECRET, STRANGER},
@@ -21,18 +21,18 @@ use std::{
 };
 use tonic::{Code, Status};
 
-/// Steps of one seed.
+/// Number of steps per seed.
 const STEPS: usize = 100;
-/// How often in a hundred commands and steps the node is cut off in the midst of one.
+/// Percentage of commands and worker steps during which the node crashes.
 const CUT_OFF: u64 = 7;
-/// Rounds after which everything must have come to rest.
+/// Maximum number of rounds until no worker has anything to do.
 const ROUNDS: usize = 300;
 
 mod beginning;
 
 pub use beginning::Beginning;
 
-/// What happened, step by step.
+/// The log of the steps.
 pub type Log = Arc<Mutex<Vec<String>>>;
 
 pub struct World {
@@ -47,24 +47,24 @@ pub struct World {
     faults: bool,
     log: Log,
     focus: Option<String>,
-    /// The latest instant that the clock has told.
+    /// The latest instant that the clock has shown.
     latest: DateTime<Utc>,
-    /// Counts changes by their kinds.
+    /// Counts the changes by type.
     pub kinds: Kinds,
 }
 
-/// How often each kind of change stands in the histories that were looked at.
+/// The number of changes in all checked histories, by type.
 pub type Kinds = Arc<Mutex<BTreeMap<String, u64>>>;
 
-/// A folder in memory where there is such a thing: what is simulated is the end of a process and not of a machine, so
-/// nothing is gained by waiting for a disk.
+/// Creates a temporary folder, in memory if possible. The simulation ends processes, not machines, so it needs no
+/// durable disk.
 fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
 impl World {
-    /// The world of a seed.
+    /// Creates the world of a seed.
     pub fn of(beginning: &Beginning, seed: u64, log: Log, kinds: Kinds) -> Self {
         let mut dice = Dice::of(seed);
         let folder = folder();
@@ -73,7 +73,7 @@ impl World {
             fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
         }
         let clock = ManualClock::at(Utc.with_ymd_and_hms(2026, 1, 12, 9, 0, 1).unwrap());
-        // Half of the worlds are embedded, and half have a broker between their services.
+        // Half of the worlds run embedded; half have brokers between their services.
         let brokers = (dice.below(2) == 0).then(|| Brokers::new(dice.fork()));
         let life = Some(Life::begin(folder.path(), &clock, brokers.as_ref()));
         Self {
@@ -101,9 +101,9 @@ impl World {
         self.log.lock().unwrap().push(what.into());
     }
 
-    /// Everything that a seed does.
+    /// Runs all steps of the seed.
     pub fn live(&mut self) {
-        // Each seed has its own tempo: some have many crashes, some much time, some a backlog.
+        // The weights of the steps differ per seed: some seeds have many crashes, some long waits, some a backlog.
         let tempo: Vec<u64> = [40, 40, 6, 3, 7, 1, 6, 1].iter().map(|often| often * (1 + self.dice.below(4))).collect();
         for _ in 0..STEPS {
             let mut roll = self.dice.below(tempo.iter().sum());
@@ -129,13 +129,13 @@ impl World {
         if let Some(brokers) = &self.brokers {
             brokers.behave();
         }
-        // A clock that went back comes to where it was.
+        // Undoes a clock that was put back.
         self.clock.set(self.latest.max(self.clock.now()));
         self.crash("before the end");
         self.settle();
     }
 
-    /// The process ends without warning, and another begins on what it left.
+    /// Ends the process without warning, and starts another on the same files.
     fn crash(&mut self, when: &str) {
         self.note(format!("crash {when}"));
         self.ledger.crashes += 1;
@@ -143,7 +143,7 @@ impl World {
         self.life = Some(Life::begin(self.folder.path(), &self.clock, self.brokers.as_ref()));
     }
 
-    /// Somebody asks for something.
+    /// Runs a random command.
     pub fn command(&mut self) {
         let agreement = self.focus();
         self.order(|mind| match mind.dice.below(24) {
@@ -160,7 +160,7 @@ impl World {
         });
     }
 
-    /// The agreement that people are busy with: mostly the same as before, so that some are carried to their end.
+    /// Returns the agreement for the next command. It is mostly the same as before, so some agreements reach their end.
     fn focus(&mut self) -> Option<p::Agreement> {
         let stays = self.dice.below(5) > 0;
         let same = self.focus.take().filter(|_| stays).and_then(|name| self.agreement(&name));
@@ -182,7 +182,7 @@ impl World {
         Some(loaded.state.resource(&loaded.name, &loaded.etag))
     }
 
-    /// Gives an order and judges what came of it. Answers what it named, where it was granted.
+    /// Runs an order and checks the answer. Returns name and etag of the answer if the order was granted.
     fn order(&mut self, think: impl FnOnce(&mut Mind<'_>) -> Order) -> Option<Named> {
         let tried = self.faults && self.dice.below(24) == 0;
         let mut mind = Mind {
@@ -202,7 +202,7 @@ impl World {
         let (answer, between) = match self.life().call(&order.call, cut) {
             Some(answer) => (answer, None),
             None => {
-                self.note(format!("{order}: committed, and nobody was told"));
+                self.note(format!("{order}: committed, but the caller got no answer"));
                 self.crash("in the command");
                 let between = JournalExtent::of(self.life(), service);
                 (self.life().call(&order.call, None).unwrap(), Some(between))
@@ -212,20 +212,23 @@ impl World {
         match answer {
             Err(status) => {
                 self.note(format!("{order}: {}", status.message()));
-                assert_eq!(before, after, "a refusal changes nothing");
+                assert_eq!(before, after, "a refused command changed the journal");
                 self.refused(&order, &status);
                 None
             }
             Ok(answer) => {
                 self.note(format!("{order}: granted"));
-                assert!(!order.stale, "the record has another head");
-                assert!(!order.tried || before == after, "what is only tried changes nothing");
-                assert!(!order.foreign || before.changes == after.changes, "a stranger changes nothing");
+                assert!(!order.stale, "a command with a stale etag was granted");
+                assert!(!order.tried || before == after, "a command with `validate_only` changed the journal");
+                assert!(
+                    !order.foreign || before.changes == after.changes,
+                    "a command of a stranger changed the journal"
+                );
                 let follows =
                     self.known.deleted.contains_key(&order.record) && !order.call.path.ends_with("/EraseTexts");
-                assert!(!follows, "nothing follows a tombstone but the erasure of its texts");
+                assert!(!follows, "a command on a deleted record was granted");
                 if let Some(between) = between.filter(|between| *between != before && !order.many) {
-                    assert_eq!(between, after, "what was done is not done twice");
+                    assert_eq!(between, after, "a retried command took effect twice");
                 }
                 let changed = after.changes > before.changes;
                 Some(self.granted(order, &answer, changed))
@@ -233,7 +236,7 @@ impl World {
         }
     }
 
-    /// Somebody sends again what was granted.
+    /// Sends a granted command again.
     fn repeat(&mut self) {
         let since = self.clock.now() - Duration::days(29);
         let recent: Vec<usize> = (0..self.ledger.granted.len())
@@ -246,24 +249,29 @@ impl World {
         let service = first.order.service();
         let before = JournalExtent::of(self.life(), service);
         let answer = self.life().call(&first.order.call, None).unwrap();
-        self.note(format!("again: {}: {:?}", first.order, answer.as_ref().map(|_| ()).map_err(Status::message)));
+        self.note(format!("replayed: {}: {:?}", first.order, answer.as_ref().map(|_| ()).map_err(Status::message)));
         if answer.as_ref().is_err_and(|status| status.code() == Code::NotFound) && self.learns_anew(service) {
-            assert_eq!(before, JournalExtent::of(self.life(), service), "a refusal changes nothing");
+            assert_eq!(before, JournalExtent::of(self.life(), service), "a refused command changed the journal");
             return;
         }
-        let answer = answer.expect("what was granted is granted again");
-        assert_eq!(Named::read(first.order.call.path, &answer), first.named, "the first answer");
-        assert_eq!(before, JournalExtent::of(self.life(), service), "what is repeated has no effect");
+        let answer = answer.expect("a replayed command gets an answer");
+        assert_eq!(
+            Named::read(first.order.call.path, &answer),
+            first.named,
+            "a replayed command must get its first answer"
+        );
+        assert_eq!(before, JournalExtent::of(self.life(), service), "a replayed command changed the journal");
         self.ledger.repeated += 1;
     }
 
-    /// Whether a service has still to hear again of what it kept in an earlier shape: until then it knows no such city.
+    /// Returns whether a service has mirrors of an earlier revision. Until the service has rebuilt these, it refuses
+    /// commands on their records as not found.
     fn learns_anew(&self, service: &str) -> bool {
         let old = query(self.life(), service, "SELECT record FROM mirrors WHERE revision = 0");
         !old.is_empty()
     }
 
-    /// One of those that go on beside takes a step.
+    /// Lets a worker take a step.
     fn work(&mut self, worker: usize) {
         let name = self.life().workers[worker].name();
         let timers = name.strip_prefix("timers of ").map(str::to_owned);
@@ -271,14 +279,14 @@ impl World {
         let cut = (self.faults && self.dice.below(100) < CUT_OFF).then(|| 1 + self.dice.below(3));
         match self.life.as_mut().unwrap().step(worker, cut) {
             None => {
-                self.note(format!("{name}: cut off"));
+                self.note(format!("{name}: crashed"));
                 self.crash("in the step");
             }
             Some(Ok(moved)) => self.note(format!("{name}: {moved}")),
             Some(Err(refusal)) => {
                 self.note(format!("{name}: {refusal}"));
                 assert_eq!(refusal.reason, Reason::Unavailable);
-                assert!(self.brokers.is_some(), "there is nothing that could be away");
+                assert!(self.brokers.is_some(), "a world without brokers refused as unavailable");
             }
         }
         if let (Some(service), Some(from)) = (timers, from) {
@@ -287,7 +295,7 @@ impl World {
         }
     }
 
-    /// Time passes, or the clock is put back by seconds or minutes.
+    /// Advances the clock, or puts it back by seconds or minutes.
     fn wait(&mut self) {
         self.latest = self.latest.max(self.clock.now());
         if self.dice.below(5) == 0 {
@@ -302,7 +310,7 @@ impl World {
             _ => self.dice.below(3 * 365 * 24 * 60),
         };
         let now = self.clock.now() + Duration::minutes(minutes.cast_signed()) + Duration::seconds(1);
-        self.note(format!("it is {now}"));
+        self.note(format!("the clock shows {now}"));
         self.clock.set(now);
     }
 
@@ -314,7 +322,7 @@ impl World {
         }
     }
 
-    /// A new version of the program begins: none of the snapshots that the one before it took can be read.
+    /// Starts a new version of the program that cannot read the snapshots of the earlier version.
     fn refold(&mut self) {
         for journal in &self.life().journals {
             let forget = async {
@@ -327,10 +335,10 @@ impl World {
             };
             self.life().look(forget);
         }
-        self.crash("and a new version begins");
+        self.crash("before a new version starts");
     }
 
-    /// A tenant reads on in its feed.
+    /// Lets a tenant read the next page of its feed.
     fn follow(&mut self) {
         let tenants: Vec<TenantId> = self.known.cities.iter().filter_map(|city| city.tenant).collect();
         let tenant = if self.dice.below(4) == 0 { STRANGER } else { *self.dice.pick(&tenants) };
@@ -342,7 +350,7 @@ impl World {
         self.ledger.followers.insert((service, tenant), follower);
     }
 
-    /// Lets everything that has happened take its effect.
+    /// Runs the workers without faults until none has anything to do.
     pub fn settle(&mut self) {
         self.faults = false;
         for _ in 0..ROUNDS {
@@ -356,16 +364,15 @@ impl World {
                 return;
             }
         }
-        panic!("it does not come to rest");
+        panic!("the workers still have work after {ROUNDS} rounds");
     }
 }
 
-/// What a follower has heard.
 impl Follower {
     pub fn read(&mut self, life: &Life, service: &str, tenant: TenantId, page: u64) -> bool {
         let entries = life.look(life.journal(service).feed(tenant, self.after, page)).unwrap();
         for entry in &entries {
-            assert!(entry.position > self.after, "positions go up");
+            assert!(entry.position > self.after, "positions must increase");
             self.after = entry.position;
             self.heard.push((entry.change.envelope.record.clone(), entry.change.envelope.version));
         }
@@ -373,7 +380,7 @@ impl Follower {
     }
 }
 
-/// Whether bytes hold a text.
+/// Returns whether bytes contain a text.
 pub fn tells(bytes: &[u8]) -> bool {
     bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes())
 }

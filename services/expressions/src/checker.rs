@@ -1,5 +1,5 @@
-//! CEL's interpreter has no type checker and no limit on its work, so both stand here: what passes is a closed, bounded
-//! formula over the names of a model.
+//! The checker of expressions. The CEL interpreter has neither a type checker nor a limit on its work, so this module
+//! adds both. A checked expression uses only the variables of its model and runs in bounded time.
 
 use crate::value::{Kind, Variable, place_of};
 use cel::{
@@ -10,34 +10,34 @@ use std::collections::BTreeSet;
 
 /// Longest source of an expression, in characters.
 pub const SOURCE_CHARS: usize = 500;
-/// Deepest comprehension within comprehensions.
+/// Deepest nesting of comprehensions.
 pub const NESTING: usize = 2;
-/// Most comprehensions of one expression.
+/// Largest number of comprehensions per expression.
 pub const COMPREHENSIONS: usize = 4;
-/// Most entries of a list that an expression spells out.
+/// Largest number of entries of a list literal.
 pub const LIST_LITERAL: usize = 32;
-/// Deepest expression within expressions; comprehensions count with all that they stand for.
+/// Deepest nesting of expressions. The parts that CEL generates for a comprehension count as well.
 pub const DEPTH: usize = 40;
 
-/// The name that CEL gives to what a comprehension gathers. No source can spell it.
+/// The name of the accumulator that CEL generates for a comprehension. Source text cannot contain it.
 const GATHERED: &str = "@result";
 
-/// What a part of an expression answers.
+/// The type of an expression or of a part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// A whole number.
+    /// An integer.
     Int,
-    /// Yes or no.
+    /// A boolean.
     Bool,
-    /// A text.
+    /// A string.
     Text,
-    /// A list of whole numbers.
+    /// A list of integers.
     Ints,
     /// A list of booleans.
     Bools,
-    /// A list of texts.
+    /// A list of strings.
     Texts,
-    /// A list without entries, of any type.
+    /// The empty list, which is compatible with every list type.
     Empty,
 }
 
@@ -60,7 +60,7 @@ impl Type {
         }
     }
 
-    /// The type of an entry; that of an empty list is never seen, so any will do.
+    /// Returns the type of the entries. For the empty list any type is correct, because no entry is ever read.
     fn entry(self) -> Option<Self> {
         match self {
             Self::Ints => Some(Self::Int),
@@ -70,7 +70,7 @@ impl Type {
         }
     }
 
-    /// The type that both fit.
+    /// Returns the common type of both, if there is one.
     fn with(self, other: Self) -> Option<Self> {
         match (self, other) {
             (a, b) if a == b => Some(a),
@@ -80,10 +80,11 @@ impl Type {
     }
 }
 
-/// Compiles an expression that answers one of the types, or says why it is refused.
+/// Checks and compiles an expression that returns one of the wanted types. Also returns the indexes of the variables
+/// that the expression reads.
 ///
 /// # Errors
-/// A sentence for its author.
+/// A sentence for the author of the expression.
 pub(crate) fn compile(
     env: &Env,
     names: &[Variable],
@@ -91,13 +92,13 @@ pub(crate) fn compile(
     wanted: &[Type],
 ) -> Result<(Program, BTreeSet<usize>), String> {
     if source.chars().count() > SOURCE_CHARS {
-        return Err(format!("it is longer than {SOURCE_CHARS} characters"));
+        return Err(format!("the expression is longer than {SOURCE_CHARS} characters"));
     }
-    let program = env.compile(source).map_err(|e| format!("it is not CEL: {}", first_line(&e.to_string())))?;
+    let program = env.compile(source).map_err(|e| format!("the text is not CEL: {}", first_line(&e.to_string())))?;
     let mut checker = Checker::over(names);
     let found = checker.check(program.expression(), 0)?;
     if !wanted.contains(&found) {
-        return Err(format!("it answers {found:?}, not one of {wanted:?}"));
+        return Err(format!("the result has the type {found:?}, not one of {wanted:?}"));
     }
     let read = checker.read;
     Ok((program, read))
@@ -124,7 +125,7 @@ impl<'e> Checker<'e> {
 
     fn check(&mut self, expression: &'e IdedExpr, depth: usize) -> Checked {
         if depth > DEPTH {
-            return Err(format!("it is nested deeper than {DEPTH}"));
+            return Err(format!("the expression is nested deeper than {DEPTH}"));
         }
         match &expression.expr {
             Expr::Literal(literal) => literal_type(literal),
@@ -136,7 +137,7 @@ impl<'e> Checker<'e> {
             Expr::Map(_) => Err("map literals are not allowed".into()),
             Expr::Struct(_) => Err("struct literals are not allowed".into()),
             Expr::Select(select) => Err(format!("the model has no fields, so `.{}` is not allowed", select.field)),
-            Expr::Unspecified => Err("it is empty".into()),
+            Expr::Unspecified => Err("the expression is empty".into()),
         }
     }
 
@@ -144,7 +145,7 @@ impl<'e> Checker<'e> {
         if let Some((_, of)) = self.bound.iter().rev().find(|(bound, _)| *bound == name) {
             return Ok(*of);
         }
-        let place = place_of(self.names, name).ok_or_else(|| format!("`{name}` is no name of the model"))?;
+        let place = place_of(self.names, name).ok_or_else(|| format!("`{name}` is not a variable of the model"))?;
         self.read.insert(place);
         Ok(Type::of(self.names[place].kind))
     }
@@ -155,7 +156,7 @@ impl<'e> Checker<'e> {
         }
         entries.iter().try_fold(Type::Empty, |list, entry| {
             let entry = self.check(entry, depth)?.list().ok_or("a list cannot hold lists")?;
-            list.with(entry).ok_or_else(|| "a list holds entries of one type".into())
+            list.with(entry).ok_or_else(|| "all entries of a list must have one type".into())
         })
     }
 
@@ -171,14 +172,14 @@ impl<'e> Checker<'e> {
     }
 
     fn comprehension(&mut self, of: &'e ComprehensionExpr, depth: usize) -> Checked {
-        let over = self.check(&of.iter_range, depth)?.entry().ok_or("only lists can be gone through")?;
+        let over = self.check(&of.iter_range, depth)?.entry().ok_or("a comprehension can only iterate over a list")?;
         self.comprehensions += 1;
         self.nesting += 1;
         if self.nesting > NESTING {
             return Err(format!("comprehensions are nested deeper than {NESTING}"));
         }
         if self.comprehensions > COMPREHENSIONS {
-            return Err(format!("it has more than {COMPREHENSIONS} comprehensions"));
+            return Err(format!("the expression has more than {COMPREHENSIONS} comprehensions"));
         }
         if of.iter_var2.is_some() || place_of(self.names, &of.iter_var).is_some() {
             return Err(format!("`{}` cannot be bound", of.iter_var));
@@ -194,11 +195,11 @@ impl<'e> Checker<'e> {
         self.bound.push((&of.iter_var, over));
         self.bound.push((&of.accu_var, gathered));
         let step = self.check(&of.loop_step, depth)?;
-        let gathered = gathered.with(step).ok_or("what it gathers changes its type")?;
+        let gathered = gathered.with(step).ok_or("the type of a comprehension changes while it iterates")?;
         self.bound.truncate(before);
         self.bound.push((&of.accu_var, gathered));
         if self.check(&of.loop_cond, depth)? != Type::Bool {
-            return Err("its condition is not a boolean".into());
+            return Err("the condition of a comprehension is not a boolean".into());
         }
         let answer = self.check(&of.result, depth)?;
         self.bound.truncate(before);
@@ -211,7 +212,7 @@ fn literal_type(literal: &LiteralValue) -> Checked {
         LiteralValue::Boolean(_) => Ok(Type::Bool),
         LiteralValue::Int(_) => Ok(Type::Int),
         LiteralValue::String(_) => Ok(Type::Text),
-        LiteralValue::Double(_) => Err("floats are not allowed: results are whole numbers".into()),
+        LiteralValue::Double(_) => Err("floats are not allowed: results are integers".into()),
         LiteralValue::UInt(_) => Err("unsigned literals are not allowed".into()),
         LiteralValue::Bytes(_) => Err("bytes are not allowed".into()),
         LiteralValue::Null => Err("null is not allowed".into()),
@@ -226,7 +227,8 @@ fn method(name: &str, types: &[Type]) -> Option<Type> {
     }
 }
 
-/// Lists are joined only by a comprehension that gathers, so no expression makes one longer than those it goes through.
+/// Returns the result type of a function. `+` joins lists only inside a comprehension that collects its entries, so no
+/// result is longer than the lists that the expression iterates over.
 fn function(name: &str, types: &[Type], gathers: bool) -> Option<Type> {
     let bools = !types.is_empty() && types.iter().all(|t| *t == Type::Bool);
     match (name, types) {
@@ -294,7 +296,7 @@ mod tests {
         let five = ["tie_kinds.exists(k, k == 'X')"; 5].join(" || ");
         let list = format!("1 in [{}]", ["1"; LIST_LITERAL + 1].join(","));
         for (bad, reason) in [
-            ("population > 5", "no name of the model"),
+            ("population > 5", "not a variable of the model"),
             ("ties.count > 5", "no fields"),
             ("ties > 1.5", "floats are not allowed"),
             ("1e3 > 1.0", "floats are not allowed"),
@@ -311,12 +313,12 @@ mod tests {
             ("ties ? 1 : 2", "not known"),
             ("ties > 0 ? 1 : true", "not known"),
             ("'a' + 'b' == 'ab'", "not known"),
-            ("partner_countries", "answers Texts"),
-            ("partner_countries.map(c, c)", "answers Texts"),
+            ("partner_countries", "type Texts"),
+            ("partner_countries.map(c, c)", "type Texts"),
             ("[[1]].size()", "cannot hold lists"),
             ("[1, 'a'].size()", "one type"),
             ("partner_countries.all(ties, ties == 'a')", "cannot be bound"),
-            ("ties.all(t, true)", "only lists"),
+            ("ties.all(t, true)", "iterate over a list"),
             ("has(ties.x)", "no fields"),
             ("timestamp('2024-01-01T00:00:00Z') == timestamp('2024-01-01T00:00:00Z')", "not known"),
             ("ties >", "not CEL"),

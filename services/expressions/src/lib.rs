@@ -1,5 +1,5 @@
-//! Expressions that people write, such as the criteria of a rubric or of a network: CEL over a documented model, checked
-//! before they are ever run (ST-8, NW-2).
+//! User-written expressions, such as the criteria of a rubric or a network: CEL over a documented model, type-checked
+//! and bounded before they run (ST-8, NW-2).
 
 mod checker;
 mod value;
@@ -10,27 +10,27 @@ pub use value::{Kind, LIST_ENTRIES, Value, Values, Variable};
 use cel::{Context, Env, Program, context::VariableResolver};
 use std::{collections::BTreeSet, sync::Arc};
 
-/// Where expressions over one model are compiled and run.
+/// The environment that compiles and runs expressions over one model.
 #[derive(Clone)]
 pub struct Environment {
     env: Arc<Env>,
     names: &'static [Variable],
 }
 
-/// An expression that was checked.
+/// A checked and compiled expression.
 #[derive(Debug)]
 pub struct Expression {
     program: Program,
     read: BTreeSet<usize>,
 }
 
-/// The values that expressions are run over. It costs next to nothing: functions are shared, values borrowed.
+/// The values that expressions run over. A scope is cheap, because it shares the functions and borrows the values.
 pub struct Scope<'m>(Context<'m, 'm>);
 
-/// What an expression answers.
+/// The result of an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Yes or no.
+    /// A boolean.
     Bool(bool),
     /// A whole number.
     Int(i64),
@@ -49,22 +49,22 @@ impl std::fmt::Debug for Scope<'_> {
 }
 
 impl Environment {
-    /// The environment of a model, whose names are sorted.
+    /// Creates the environment of a model. The variables must be sorted by name.
     #[must_use]
     pub fn new(names: &'static [Variable]) -> Self {
-        debug_assert!(names.windows(2).all(|two| two[0].name < two[1].name), "names are found by halving");
+        debug_assert!(names.windows(2).all(|two| two[0].name < two[1].name), "variables must be sorted");
         Self { env: Arc::new(Env::stdlib()), names }
     }
 
-    /// Compiles an expression that answers one of the types.
+    /// Checks and compiles an expression that returns one of the wanted types.
     ///
     /// # Errors
-    /// A sentence for its author.
+    /// A sentence for the author of the expression if it is not valid CEL, has another type, or exceeds a limit.
     pub fn compile(&self, source: &str, wanted: &[Type]) -> Result<Expression, String> {
         checker::compile(&self.env, self.names, source, wanted).map(|(program, read)| Expression { program, read })
     }
 
-    /// What expressions run in.
+    /// Creates the scope in which expressions read these values.
     #[must_use]
     pub fn scope<'m>(&self, values: &'m dyn VariableResolver) -> Scope<'m> {
         let mut context = Context::with_env(Arc::clone(&self.env));
@@ -74,7 +74,7 @@ impl Environment {
 }
 
 impl Expression {
-    /// The answer; `None` where a value that it needs is not known, or it cannot be worked out: that tells nothing.
+    /// Runs the expression. Returns `None` if it needs an unknown value or fails, for example by an overflow.
     #[must_use]
     pub fn answer(&self, scope: &Scope<'_>) -> Option<Answer> {
         match self.program.execute(&scope.0) {
@@ -84,7 +84,7 @@ impl Expression {
         }
     }
 
-    /// What it looks at, as in `population = 522250`; `?` stands for what is not known.
+    /// Returns the values that the expression reads, such as `population = 522250`. An unknown value is shown as `?`.
     #[must_use]
     pub fn looked_at<const N: usize>(&self, values: &Values<'_, N>) -> Vec<String> {
         let read = values.iter().enumerate().filter(|(place, _)| self.read.contains(place));

@@ -1,4 +1,4 @@
-//! A model: the names that expressions may use, and what they stand for.
+//! Models: the variables that expressions may use, and their values.
 
 use cel::{
     common::{
@@ -9,24 +9,24 @@ use cel::{
 };
 use std::fmt;
 
-/// Most entries of a list of a model; further ones, in their order, are left out.
+/// Largest number of entries of a list value. Later entries are cut off.
 pub const LIST_ENTRIES: usize = 64;
 
-/// The type of a name.
+/// The type of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A whole number.
+    /// An integer.
     Int,
-    /// Yes or no.
+    /// A boolean.
     Bool,
-    /// A text.
+    /// A string.
     Text,
-    /// A list of texts, at most `LIST_ENTRIES`.
+    /// A list of at most `LIST_ENTRIES` strings.
     Texts,
 }
 
 impl Kind {
-    /// As CEL calls it.
+    /// Returns the name of the type in CEL.
     #[must_use]
     pub fn as_cel(self) -> &'static str {
         match self {
@@ -38,89 +38,89 @@ impl Kind {
     }
 }
 
-/// A name of a model.
+/// A variable of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// The name.
     pub name: &'static str,
-    /// Its type.
+    /// The type.
     pub kind: Kind,
-    /// What it says.
+    /// The description, shown to authors of expressions.
     pub description: &'static str,
 }
 
 impl Variable {
-    /// A whole number.
+    /// Creates an integer variable.
     #[must_use]
     pub const fn int(name: &'static str, description: &'static str) -> Self {
         Self { name, kind: Kind::Int, description }
     }
 
-    /// Yes or no.
+    /// Creates a boolean variable.
     #[must_use]
     pub const fn bool(name: &'static str, description: &'static str) -> Self {
         Self { name, kind: Kind::Bool, description }
     }
 
-    /// A text.
+    /// Creates a string variable.
     #[must_use]
     pub const fn text(name: &'static str, description: &'static str) -> Self {
         Self { name, kind: Kind::Text, description }
     }
 
-    /// A list of texts.
+    /// Creates a variable for a list of strings.
     #[must_use]
     pub const fn texts(name: &'static str, description: &'static str) -> Self {
         Self { name, kind: Kind::Texts, description }
     }
 }
 
-/// The place of a name in a sorted list.
+/// Returns the index of a variable in a list sorted by name.
 pub(crate) fn place_of(names: &[Variable], name: &str) -> Option<usize> {
     names.binary_search_by(|variable| variable.name.cmp(name)).ok()
 }
 
-/// A value that expressions read in place.
+/// A value that expressions read without copying.
 #[derive(Debug)]
 pub enum Value<'a> {
-    /// A whole number.
+    /// An integer.
     Int(CelInt),
-    /// Yes or no.
+    /// A boolean.
     Bool(CelBool),
-    /// A text.
+    /// A string.
     Text(CelString<'a>),
-    /// A list of texts.
+    /// A list of strings.
     Texts(CelList<'a>),
-    /// Not known: what needs it has no answer.
+    /// An unknown value. An expression that needs it has no result.
     Unknown,
 }
 
 impl<'a> Value<'a> {
-    /// How many there are.
+    /// Creates an integer from a count.
     #[must_use]
     pub fn count(n: usize) -> Self {
         Self::int(i64::try_from(n).unwrap_or(i64::MAX))
     }
 
-    /// A whole number.
+    /// Creates an integer.
     #[must_use]
     pub fn int(n: i64) -> Self {
         Self::Int(n.into())
     }
 
-    /// Yes or no.
+    /// Creates a boolean.
     #[must_use]
     pub fn bool(yes: bool) -> Self {
         Self::Bool(yes.into())
     }
 
-    /// A text.
+    /// Creates a string.
     #[must_use]
     pub fn text(text: &'a str) -> Self {
         Self::Text(text.into())
     }
 
-    /// A list of texts.
+    /// Creates a list from the first `LIST_ENTRIES` strings.
     #[must_use]
     pub fn texts(values: impl IntoIterator<Item = &'a str>) -> Self {
         let values = values.into_iter().take(LIST_ENTRIES);
@@ -129,7 +129,7 @@ impl<'a> Value<'a> {
         Self::Texts(values.into())
     }
 
-    /// Its type, where it is known.
+    /// Returns the type; `None` if the value is unknown.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         Some(match self {
@@ -167,7 +167,7 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-/// A value for each name of a model, in their order.
+/// A value for each variable of a model, in the order of the variables.
 #[derive(Debug)]
 pub struct Values<'a, const N: usize> {
     names: &'static [Variable; N],
@@ -175,13 +175,13 @@ pub struct Values<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Values<'a, N> {
-    /// These values of these names.
+    /// Pairs variables with their values.
     #[must_use]
     pub fn new(names: &'static [Variable; N], values: [Value<'a>; N]) -> Self {
         Self { names, values }
     }
 
-    /// Each name with its value.
+    /// Iterates over the variables with their values.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Variable, &Value<'a>)> {
         self.names.iter().zip(&self.values)
     }

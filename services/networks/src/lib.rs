@@ -11,17 +11,17 @@ use hansa_proto::handlers::{membership_service, network_service};
 
 pub use migrations::Migrator;
 
-/// The name of the service: of its package, its database and its feed.
+/// The name of the service. Its package, database and feed have the same name.
 pub const NAME: &str = "networks";
 
-/// Its packages and their policies.
+/// The API packages of the service with their Cedar policies.
 pub const POLICIES: Policies = &[("hansa.networks.v1", include_str!("../policy.cedar"))];
 
-/// The service, for the list of the binary.
+/// The entry of the service in the binary's list of services.
 pub const SERVICE: ServiceType =
     ServiceType { name: NAME, policies: POLICIES, open: |context| Box::pin(context.open::<Migrator>(service())) };
 
-/// Describes what the service consists of.
+/// Describes the views, subscriptions and rpcs of the service.
 #[must_use]
 pub fn service() -> ServiceBuilder {
     ServiceBuilder::new(NAME, POLICIES)

@@ -1,4 +1,5 @@
-//! Evaluates each city that something has touched (ST-6), and every city when a new day begins.
+//! The evaluator: evaluates a city again when one of its inputs has changed (ST-6), and every city at the start of a
+//! day.
 
 use crate::{
     portfolio::{self, Standing},
@@ -13,7 +14,7 @@ use hansa_strategy_domain::{Evaluations, Rubric, evaluate, evaluation};
 use std::sync::Arc;
 use uuid::Uuid;
 
-/// Works off the queues of what must be evaluated again.
+/// Processes the work queues of evaluations.
 #[derive(Clone, Debug)]
 pub struct Evaluator {
     journal: Journal,
@@ -21,13 +22,14 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// An evaluator over the service's own journal, by the node's rubric.
+    /// Creates an evaluator that uses this rubric and records its results in the journal.
     #[must_use]
     pub fn new(journal: &Journal, rubric: Arc<Rubric>) -> Self {
         Self { journal: journal.clone(), rubric }
     }
 
-    /// Its queues. What touches many cities puts each of them on the queue of cities.
+    /// Returns the work queues. A change that affects many cities goes through a queue that adds each of them to the
+    /// city queue.
     #[must_use]
     pub fn queues(self: &Arc<Self>) -> Vec<Box<dyn Worker>> {
         let (countries, partners, cities) = (self.clone(), self.clone(), self.clone());
@@ -54,8 +56,8 @@ impl Evaluator {
         Ok(self.journal.mark(EVALUATE, partners).await?)
     }
 
-    /// Evaluates cities as of today, and records the results that are new ones. What they need is read together, and what
-    /// comes of it is written together.
+    /// Evaluates cities as of today, and records each result that differs from the latest. Reads the inputs of all
+    /// cities together and submits all results together.
     async fn evaluate(self: Arc<Self>, cities: Vec<PendingKey>) -> Vec<Refused<()>> {
         let today = self.journal.clock().moment().today();
         let ids: Vec<Uuid> = cities.iter().map(|city| city.key).collect();
@@ -71,7 +73,7 @@ impl Evaluator {
         evaluated.into_iter().map(|evaluated| answer(evaluated).map_or(Ok(()), |answer| answer.map(drop))).collect()
     }
 
-    /// What records the result of one city.
+    /// Evaluates one city, and returns the command that records the result.
     fn command(&self, city: &PendingKey, standing: Standing, today: NaiveDate) -> Command<Evaluations> {
         let Standing { tenant, portfolio, strategy } = standing;
         let result = evaluate(&self.rubric, &portfolio, strategy.as_deref(), today);
@@ -81,7 +83,7 @@ impl Evaluator {
     }
 }
 
-/// Has every joined city evaluated when a new day begins: some findings come by the calendar alone.
+/// Returns the worker that enqueues every joined city at the start of a day, because some findings depend on the date.
 #[must_use]
 pub fn sweep(journal: &Journal) -> Box<dyn Worker> {
     let store = journal.store().clone();

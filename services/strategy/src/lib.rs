@@ -16,17 +16,17 @@ use std::sync::Arc;
 
 pub use migrations::Migrator;
 
-/// The name of the service: of its package, its database and its feed.
+/// The name of the service. Its package, database and feed have the same name.
 pub const NAME: &str = "strategy";
 
-/// Its packages and their policies.
+/// The API packages of the service with their Cedar policies.
 pub const POLICIES: Policies = &[("hansa.strategy.v1", include_str!("../policy.cedar"))];
 
-/// The service, for the list of the binary.
+/// The entry of the service in the binary's list of services.
 pub const SERVICE: ServiceType =
     ServiceType { name: NAME, policies: POLICIES, open: |context| Box::pin(context.open::<Migrator>(service())) };
 
-/// Describes what the service consists of.
+/// Describes the views, records, subscriptions, workers and rpcs of the service.
 #[must_use]
 pub fn service() -> ServiceBuilder {
     let rubric = Arc::new(Rubric::embedded());

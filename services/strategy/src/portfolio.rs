@@ -1,4 +1,4 @@
-//! What a joined city has in use on a day, gathered from the mirrors in a few queries.
+//! Reads the portfolio and the strategy of joined cities from the mirrors and views, in a fixed number of queries.
 
 use crate::views;
 use chrono::NaiveDate;
@@ -22,26 +22,26 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How a joined city stands on a day.
+/// The inputs of a joined city's evaluation on a day.
 #[derive(Debug)]
 pub struct Standing {
     /// The city's tenant.
     pub tenant: TenantId,
-    /// What it has in use.
+    /// The city's portfolio.
     pub portfolio: Portfolio,
-    /// The strategy by which it is judged.
+    /// The strategy that the evaluation uses.
     pub strategy: Option<Arc<Strategy>>,
 }
 
 impl Standing {
-    /// How a caller stands to the city's own affairs: it is theirs, or it does not exist for them.
+    /// Returns the caller's relation to the city's private records: owner, or stranger.
     #[must_use]
     pub fn relation(&self, caller: &Caller) -> Relation {
         if self.tenant == caller.tenant { Relation::Owner } else { Relation::Stranger }
     }
 }
 
-/// Cities of the register with their countries.
+/// An index of cities of the register and their countries.
 #[derive(Debug, Default)]
 pub struct CityIndex {
     cities: BTreeMap<Uuid, Arc<CityReference>>,
@@ -49,13 +49,13 @@ pub struct CityIndex {
 }
 
 impl CityIndex {
-    /// Reads cities and their countries.
+    /// Reads the cities and their countries.
     async fn read(journal: &Journal, cities: &[Uuid]) -> Refused<Self> {
         let cities = Mirrors::<CityReference>::new(journal).get_each(cities).await?.into_iter().collect();
         Self::with(journal, cities, &[]).await
     }
 
-    /// Cities that were read, with their countries and those that are named beside.
+    /// Creates an index of these cities. Reads their countries and the other countries, given by code.
     async fn with(journal: &Journal, cities: BTreeMap<Uuid, Arc<CityReference>>, others: &[&str]) -> Refused<Self> {
         let codes = cities.values().map(|city| city.country.as_str()).chain(others.iter().copied());
         let ids = distinct(codes.map(|code| country::id_of(code).0));
@@ -67,7 +67,8 @@ impl CityIndex {
         self.countries.get(&country::id_of(code).0).map(AsRef::as_ref)
     }
 
-    /// A city as a partner; `country` is what its ties say, for a city whose entry has not come yet.
+    /// Returns a city as a partner. `country` is the country named by the tie; it is used if the city's entry is not
+    /// mirrored.
     fn partner(&self, city: RecordId, country: &str, day: NaiveDate) -> PartnerFact {
         let entry = self.cities.get(&city.0);
         let code = entry.map_or(country, |entry| entry.country.as_str());
@@ -80,7 +81,7 @@ impl CityIndex {
         }
     }
 
-    /// The city's own languages where they are known, else its country's.
+    /// Returns the city's own languages if they are known, otherwise those of its country.
     fn languages(&self, city: Option<&CityReference>, country: &str, day: NaiveDate) -> Vec<String> {
         match city.and_then(|city| city.languages(day)) {
             Some(own) => own.into_iter().map(str::to_owned).collect(),
@@ -93,25 +94,25 @@ fn city_name(city: RecordId) -> String {
     RecordName::new("cities", city).to_string()
 }
 
-/// How a city stands on a day; `None` where it is not known or has not joined.
+/// Reads the inputs of a city's evaluation; `None` if the city is unknown or has not joined.
 ///
 /// # Errors
-/// Where the database is away.
+/// `UNAVAILABLE` if the database is unavailable.
 pub async fn of(journal: &Journal, city: RecordId, day: NaiveDate) -> Refused<Option<Standing>> {
     Ok(of_each(journal, &[city.0], day).await?.remove(&city.0))
 }
 
-/// How cities stand on a day, read together: the number of queries does not depend on theirs. Those that are not known or
-/// have not joined are left out.
+/// Reads the inputs of several cities' evaluations. The number of queries does not depend on the number of cities. The
+/// result omits cities that are unknown or have not joined.
 ///
 /// # Errors
-/// Where the database is away.
+/// `UNAVAILABLE` if the database is unavailable.
 pub async fn of_each(journal: &Journal, cities: &[Uuid], day: NaiveDate) -> Refused<HashMap<Uuid, Standing>> {
     let read = Read::of(journal, cities).await?;
     Ok(read.joined.iter().map(|(id, tenant)| (*id, read.standing(RecordId(*id), *tenant, day))).collect())
 }
 
-/// What is read of some cities.
+/// The records read for some cities.
 #[derive(Default)]
 struct Read {
     joined: BTreeMap<Uuid, TenantId>,
@@ -120,12 +121,12 @@ struct Read {
     /// The agreements of each city.
     tied: HashMap<Uuid, Vec<Uuid>>,
     ties: HashMap<Uuid, Arc<Tie>>,
-    /// The strategies of each city that were not superseded.
+    /// The strategies of each city that are not superseded.
     strategies: HashMap<Uuid, Vec<Loaded<Strategy>>>,
 }
 
 impl Read {
-    /// Whatever can be asked for at the same moment is.
+    /// Reads the records. Independent queries run concurrently.
     async fn of(journal: &Journal, cities: &[Uuid]) -> Refused<Self> {
         let (mirrored, offices) = (Mirrors::<CityReference>::new(journal), Mirrors::<OfficeReference>::new(journal));
         let office_ids = Vec::from_iter(cities.iter().map(|city| office::id_of(RecordId(*city)).0));
@@ -197,26 +198,26 @@ fn distinct(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
     ids.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// The tenant that a city is; `None` where it is not known or has not joined.
+/// Returns the tenant of a city; `None` if the city is unknown or has not joined.
 ///
 /// # Errors
-/// Where the database is away.
+/// `UNAVAILABLE` if the database is unavailable.
 pub async fn tenant_of(journal: &Journal, city: RecordId) -> Refused<Option<TenantId>> {
     Ok(Mirrors::<CityReference>::new(journal).get(city).await?.and_then(|city| city.tenant))
 }
 
-/// The next election of a city as its public entry has it.
+/// Returns the next election of a city, as recorded in its public entry.
 ///
 /// # Errors
-/// Where the database is away.
+/// `UNAVAILABLE` if the database is unavailable.
 pub async fn next_election(journal: &Journal, city: RecordId) -> Refused<Option<NaiveDate>> {
     Ok(Mirrors::<CityReference>::new(journal).get(city).await?.and_then(|city| city.next_election))
 }
 
-/// Cities that could become partners, by name. A name that is none, or of a city that is not known, is left out.
+/// Reads possible partner cities by resource name. The result omits malformed names and unknown cities.
 ///
 /// # Errors
-/// Where the database is away.
+/// `UNAVAILABLE` if the database is unavailable.
 pub async fn partners(
     journal: &Journal,
     names: impl IntoIterator<Item = &str>,
@@ -232,7 +233,7 @@ pub async fn partners(
 fn office_fact(office: Option<&OfficeReference>) -> OfficeFact {
     office.map_or_else(OfficeFact::default, |office| OfficeFact {
         exists: office.exists,
-        // An office that has named no language has not said anything about them.
+        // If an office has named no languages, its languages are unknown.
         languages: Some(office.languages.clone()).filter(|languages| !languages.is_empty()),
     })
 }
@@ -274,7 +275,8 @@ fn state_of(tie: &Tie) -> TieState {
     }
 }
 
-/// The strategy by which a city is judged: the one in force, else the last that lapsed, else its newest draft.
+/// Returns the strategy that the evaluation uses: the one in force, else the last one that lapsed, else the newest
+/// draft.
 fn by_which(strategies: &[Loaded<Strategy>]) -> Option<Arc<Strategy>> {
     let order = [StrategyState::Adopted, StrategyState::Lapsed, StrategyState::Draft];
     let of = |state| strategies.iter().filter(move |one| one.state.state() == state);
@@ -282,11 +284,11 @@ fn by_which(strategies: &[Loaded<Strategy>]) -> Option<Arc<Strategy>> {
     order.into_iter().find_map(last).map(|one| one.state.clone())
 }
 
-/// Whether a tool that is to be linked is an agreement of the strategy's own city (ST-4). One of others is not told from one
-/// that is not there (PL-1).
+/// Checks that a tool to link is an agreement of the strategy's own city (ST-4). The refusal is the same for an
+/// agreement of other cities and for one that does not exist (PL-1).
 ///
 /// # Errors
-/// NOT_FOUND under ST-4 where it is not.
+/// `NOT_FOUND` under ST-4 if the tool is not an agreement of the city.
 pub fn must_be_own(tool: &str, tie: Option<&Tie>, strategy: &Strategy) -> Refused<()> {
     let city = RecordName::parse(strategy.city(), "cities", "city")?;
     if tie.is_some_and(|tie| tie.of(city.id).is_some()) {
@@ -295,5 +297,5 @@ pub fn must_be_own(tool: &str, tie: Option<&Tie>, strategy: &Strategy) -> Refuse
     Err(Refusal::not_found(tool)
         .under("ST-4")
         .missing("link.tool", "an agreement of the strategy's own city")
-        .help("Name an agreement of this city. One that was just proposed can be linked a moment later."))
+        .help("Name an agreement of this city. Retry a moment later if the agreement was just proposed."))
 }

@@ -1,4 +1,4 @@
-//! The service as its callers reach it: whose a strategy is, what takes whose place, what is refused.
+//! Tests of the service through its API: ownership, supersession, and refusals.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod world;

@@ -1,4 +1,5 @@
-//! Whatever touches a city has it evaluated again, and only a result that differs is recorded (ST-6).
+//! Tests of the evaluator: every change that affects a city evaluates it again, and only new results are recorded
+//! (ST-6).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod world;

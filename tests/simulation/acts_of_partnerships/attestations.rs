@@ -1,4 +1,4 @@
-//! What one city attests of another, and what that one answers (AG-13).
+//! Attestations by one city, and the answers of the other city (AG-13).
 
 use super::Side;
 use crate::acts::{Mind, Order};
@@ -6,7 +6,7 @@ use hansa_kernel::Role;
 use hansa_proto::partnerships::{self as p, AgreementState, AgreementStep};
 
 impl Mind<'_> {
-    /// A step that was attested in a side's name, and to which it has a word to say now; or says it once more.
+    /// Returns an attested step that the side can confirm or dispute, sometimes one that the side has answered already.
     pub(super) fn unanswered(&mut self, a: &p::Agreement, side: &Side<'_>) -> Option<AgreementStep> {
         let again = self.errs && self.chance(1, 4);
         let open = |one: &&p::Attestation| {
@@ -37,7 +37,7 @@ impl Mind<'_> {
         )
     }
 
-    /// The next step of a city that is not on the platform, as the other attests it.
+    /// Attests the next step of a city that has not joined.
     pub(super) fn attest(&mut self, a: &p::Agreement, side: &Side<'_>, votes: bool) -> Order {
         let other = side.other;
         let mut wording = 0;

@@ -1,4 +1,4 @@
-//! The world as it is when a seed begins.
+//! The initial world, from which every seed starts.
 
 use super::{Log, ROUNDS, World, folder};
 use crate::{
@@ -18,10 +18,10 @@ use hansa_tests::Dice;
 use sea_orm::ConnectionTrait;
 use std::{collections::BTreeMap, fs};
 
-/// Commands before any seed begins: enough for agreements to be in force.
+/// Number of random commands before the seeds start. This is enough for some agreements to be in force.
 const BEGINNING: usize = 150;
 
-/// A world that has begun, from which each seed goes on.
+/// The initial world. Each seed starts from a copy.
 pub struct Beginning {
     pub(super) folder: tempfile::TempDir,
     pub(super) known: KnownRecords,
@@ -30,7 +30,8 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// Eight cities, four of which have joined, agreements, one of them attested and about to be signed, an old tie, and a strategy.
+    /// Creates a world with eight cities, four of which have joined, several agreements, an imported tie and a
+    /// strategy. One agreement has attested steps and lacks only the initiator's signature.
     pub fn new() -> Self {
         let folder = folder();
         fs::write(folder.path().join("node.key"), hex::encode([7; 32])).unwrap();
@@ -48,7 +49,7 @@ impl Beginning {
         let clock = ManualClock::at(Utc.with_ymd_and_hms(2026, 1, 12, 9, 0, 0).unwrap());
         let life = Some(Life::begin(folder.path(), &clock, None));
         let mut world = World {
-            // No seed's own: two worlds that roll the same give the same request ids.
+            // Not the seed of any other world, because worlds with the same seed create the same request ids.
             dice: Dice::of(u64::MAX),
             folder,
             clock,
@@ -75,7 +76,7 @@ impl Beginning {
         }
         world.order(|mind| mind.import());
         let attested = world.attested();
-        // So that nothing more is done with it before the seeds begin.
+        // Hides the agreement from the random commands below.
         world.known.agreements.retain(|name| *name != attested);
         world.order(|mind| mind.draft()).unwrap();
         let (strategy, tenant) = world.known.strategies[0].clone();
@@ -102,8 +103,9 @@ impl Beginning {
 }
 
 impl World {
-    /// An agreement with a city that has not joined comes as far as that one's signature, before the other has signed; then it
-    /// joins and takes over its side, and may say its word while nothing is in force.
+    /// Prepares an agreement with a city that has not joined, up to the attested signature of that city. Then the
+    /// city joins and takes over its side. The initiator has not signed, so the city can still dispute the attested
+    /// steps.
     fn attested(&mut self) -> String {
         let named = self.order(|mind| mind.propose_to_one_who_is_absent()).unwrap();
         let agreement = self.brought(&named.name, &["SignAgreement"], |agreement| {
@@ -112,7 +114,7 @@ impl World {
         let absent = agreement.partner.unwrap_or_default().city;
         let city = self.known.cities.iter().find(|city| city.name == absent).unwrap().clone();
         self.order(|mind| mind.join(&city)).unwrap();
-        // The partnerships hear of it.
+        // Lets the partnerships service apply the join.
         self.settle();
         self.brought(&named.name, &["SignAgreement", "ConfirmAttestation", "DisputeAttestation"], |agreement| {
             let (needs, side) = (agreement.requirements.unwrap_or_default(), agreement.initiator.as_ref().unwrap());
@@ -125,7 +127,7 @@ impl World {
         named.name
     }
 
-    /// Works on an agreement without some rpcs, until it is as it should be.
+    /// Runs commands on an agreement, except some rpcs, until the condition holds.
     fn brought(&mut self, name: &str, without: &[&str], is: impl Fn(&p::Agreement) -> bool) -> p::Agreement {
         for _ in 0..ROUNDS {
             let agreement = self.agreement(name).unwrap();
@@ -142,6 +144,6 @@ impl World {
                 }
             });
         }
-        panic!("{name} never comes so far");
+        panic!("{name} does not reach the expected state in {ROUNDS} commands");
     }
 }

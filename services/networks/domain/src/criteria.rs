@@ -1,4 +1,4 @@
-//! What a network asks of its members: rules over a city's facts (NW-2). What is not known is never a no (CT-13).
+//! Membership criteria: CEL expressions over the facts of a city (NW-2). An unknown fact never counts as false (CT-13).
 
 use chrono::NaiveDate;
 use hansa_expressions::{Answer, Environment, Expression, Type, Value, Values, Variable};
@@ -10,29 +10,29 @@ use hansa_register_domain::{
 };
 use std::sync::LazyLock;
 
-/// Most criteria of a network.
+/// Largest number of criteria per network.
 pub const CRITERIA: usize = 20;
 
-/// The names that criteria may use, sorted. Those that name a fact of the city are not known until it is recorded.
+/// The variables of criteria, sorted by name. A variable for a fact of the city is unknown until the fact is recorded.
 pub const VARIABLES: [Variable; 10] = [
     Variable::bool("capital", "The city's fact `capital`, `yes` or `no`."),
     Variable::bool("coastal", "The city's fact `coastal`, `yes` or `no`."),
-    Variable::text("country", "Its country, ISO 3166-1 alpha-2."),
-    Variable::bool("democratic", "Its country counts as democratic on the day (CT-3)."),
+    Variable::text("country", "The city's country, ISO 3166-1 alpha-2."),
+    Variable::bool("democratic", "The city's country counts as democratic on the day (CT-3)."),
     Variable::bool("island", "The city's fact `island`, `yes` or `no`."),
     Variable::texts("languages", "The city's fact `languages`, BCP 47."),
-    Variable::int("population", "Residents within its boundary; not known where the register has none."),
+    Variable::int("population", "Residents within the city's boundary; unknown if the register has no number."),
     Variable::bool("port", "The city's fact `port`, `yes` or `no`."),
-    Variable::text("size_class", "`SMALL`, `INTERMEDIARY` or `LARGE` (CT-1); not known without a population."),
+    Variable::text("size_class", "`SMALL`, `INTERMEDIARY` or `LARGE` (CT-1); unknown if the population is."),
     Variable::text("tier", "`MUNICIPALITY`, `METROPOLIS`, `SUB_MUNICIPAL` or `REGION` (CT-2)."),
 ];
 
 static ENVIRONMENT: LazyLock<Environment> = LazyLock::new(|| Environment::new(&VARIABLES));
 
-/// The criteria of a network, ready to judge.
+/// Checks the criteria of a network and compiles their expressions.
 ///
 /// # Errors
-/// NW-2 with the criterion and what is wrong with it.
+/// `INVALID_FIELD` under NW-2 for the first criterion that is invalid.
 pub fn compile(criteria: &[MembershipCriterion]) -> Refused<Vec<(&MembershipCriterion, Expression)>> {
     let field = |at: usize, of: &str| format!("network.criteria[{at}].{of}");
     if criteria.len() > CRITERIA {
@@ -42,20 +42,20 @@ pub fn compile(criteria: &[MembershipCriterion]) -> Refused<Vec<(&MembershipCrit
         text::id(&field(at, "id"), &criterion.id)?;
         text::name(&field(at, "title"), &criterion.title)?;
         if criteria[..at].iter().any(|other| other.id == criterion.id) {
-            return Err(Refusal::field(field(at, "id"), "stands twice").under("NW-2"));
+            return Err(Refusal::field(field(at, "id"), "is the id of an earlier criterion").under("NW-2"));
         }
         let compiled = ENVIRONMENT.compile(&criterion.expression, &[Type::Bool]).map_err(|problem| {
-            Refusal::field(field(at, "expression"), problem).under("NW-2").help("GetCriteriaModel lists the names.")
+            Refusal::field(field(at, "expression"), problem).under("NW-2").help("GetCriteriaModel lists the variables.")
         });
         Ok((criterion, compiled?))
     });
     compiled.collect()
 }
 
-/// What comes of criteria for a city on a day.
+/// Evaluates criteria for a city on a day.
 ///
 /// # Errors
-/// As `compile` says, for criteria that were never written.
+/// `INVALID_FIELD` under NW-2 if a criterion is invalid. The rules store only valid criteria.
 pub fn judge(
     criteria: &[MembershipCriterion],
     city: &CityReference,

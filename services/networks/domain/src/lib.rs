@@ -1,4 +1,5 @@
-//! Networks of cities, what they ask of their members, and memberships (NW-1 to NW-3). All of it is pure.
+//! The domain of networks: networks of cities, membership criteria and memberships (NW-1 to NW-3). The crate is pure:
+//! it does no I/O.
 
 pub mod criteria;
 pub mod membership;

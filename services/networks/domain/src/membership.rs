@@ -1,4 +1,4 @@
-//! A city's membership in a network (NW-2, NW-3). A lifecycle record, whose state is its resource.
+//! Memberships of cities in networks (NW-2, NW-3): lifecycle records whose state is the API resource.
 
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
@@ -27,31 +27,31 @@ pub struct Membership {
     resource: proto::Membership,
     secretariat: TenantId,
     member: TenantId,
-    /// Whether it has been active: member lists are public (PL-1).
+    /// Whether the membership was ever active. Member lists are public (PL-1).
     public: bool,
 }
 
-/// What an application is judged by.
+/// The facts that decide an application.
 #[derive(Clone, Debug)]
 pub struct ApplicationFacts {
-    /// The network, and the tenant of its secretariat.
+    /// The network and the tenant of its secretariat.
     pub network: (RecordName, TenantId),
-    /// The city's tenant; `None` where it has not joined.
+    /// The city's tenant; `None` if the city has not joined.
     pub city: Option<TenantId>,
-    /// What kind of government it is.
+    /// The tier of the city.
     pub tier: CityTier,
-    /// The city that its records go to, where it is no more.
+    /// The city that succeeds this one, if this one no longer exists.
     pub successor: Option<RecordId>,
-    /// What came of the criteria.
+    /// The results of the network's criteria.
     pub eligibility: Vec<CriterionResult>,
 }
 
 impl ApplicationFacts {
-    /// Whether the city is the caller's. It is asked before anyone looks whether the city has applied, which is its own
-    /// matter (PL-1).
+    /// Checks that the city belongs to the caller. Handlers call this before they look for an application, because only
+    /// the city and the secretariat may learn that there is one (PL-1).
     ///
     /// # Errors
-    /// NW-3 where it is not.
+    /// `NOT_PERMITTED` under NW-3 if the city is not the caller's.
     pub fn is_own(&self, caller: &Caller) -> Refused<()> {
         if self.city == Some(caller.tenant) {
             return Ok(());
@@ -60,32 +60,32 @@ impl ApplicationFacts {
         Err(refusal.help("A city applies for itself. Join as that city first."))
     }
 
-    /// Whether a government of this kind can be a member at all.
+    /// Checks that the city can be a member: its tier allows it, and the city still exists.
     fn may_be_a_member(&self) -> Refused<()> {
         if self.tier == CityTier::SubMunicipal {
-            let refusal = Refusal::rule("CT-2", "a part of a city is no member of a network");
-            return Err(refusal.missing("city", "a city, metropolis or region").help("Its city can apply."));
+            let refusal = Refusal::rule("CT-2", "a part of a city cannot be a member of a network");
+            return Err(refusal.missing("city", "a city, metropolis or region").help("Apply for the whole city."));
         }
         if let Some(heir) = self.successor {
             let heir = RecordName::new("cities", heir).to_string();
-            let refusal = Refusal::rule("CT-11", "the city is no more").missing("city", &heir);
-            return Err(refusal.help(format!("Its records follow {heir}, which can apply.")));
+            let refusal = Refusal::rule("CT-11", "the city no longer exists").missing("city", &heir);
+            return Err(refusal.help(format!("Apply for its successor, {heir}.")));
         }
         Ok(())
     }
 }
 
-/// The id of a city's membership in a network: there is one for the two.
+/// Returns the id of a city's membership in a network. Each pair of city and network has one membership.
 #[must_use]
 pub fn id_of(network: RecordId, city: RecordId) -> RecordId {
     network.of(&city.0.to_string())
 }
 
-/// Applies for a city (NW-2, NW-3).
+/// Applies for membership of a city (NW-2, NW-3).
 ///
 /// # Errors
-/// NW-3 where the city is not the caller's, or there is an application or a membership already; CT-2 and CT-11 where it can be
-/// no member; NW-2 where it does not meet a criterion.
+/// Refused under NW-3 if the city is not the caller's, or already has an application or a membership; under CT-2 or
+/// CT-11 if it cannot be a member; under NW-2 if it does not meet a criterion.
 pub fn apply(
     before: Option<&Membership>,
     asked: &ApplyForMembershipRequest,
@@ -99,11 +99,11 @@ pub fn apply(
     }
     text::optional("motivation", &asked.motivation)?;
     let unmet = facts.eligibility.iter().filter(|one| one.outcome() == CriterionOutcome::NotMet);
-    let refusal = Refusal::rule("NW-2", format!("{} is not met by the city", facts.network.0));
+    let refusal = Refusal::rule("NW-2", format!("the city does not meet the criteria of {}", facts.network.0));
     let refusal = unmet.fold(refusal, |so_far, one| so_far.missing(&one.criterion, one.values.join(", ")));
     if !refusal.missing.is_empty() {
         return Err(
-            refusal.help("Where a value is out of date, correct the city's entry with its source, and apply again.")
+            refusal.help("If a value is out of date, correct the city's entry with its source, and apply again.")
         );
     }
     emit(proto::MembershipApplied {
@@ -116,50 +116,50 @@ pub fn apply(
     })
 }
 
-/// Accepts an application (NW-3).
+/// Approves an application (NW-3).
 ///
 /// # Errors
-/// Where there is none.
+/// Refused under NW-3 if the membership is not in the state `APPLIED`.
 pub fn approve(at: &Membership, _: &ApproveMembershipRequest, _: &Caller, now: Moment) -> Decision<Change> {
     at.require_state("be approved", &[S::Applied])?;
     emit(proto::MembershipApproved { start_date: Some(time::date(now.today())) })
 }
 
-/// Turns an application down (NW-3).
+/// Declines an application (NW-3).
 ///
 /// # Errors
-/// Where there is none, or no reason.
+/// Refused under NW-3 if the membership is not in the state `APPLIED`, or the request has no reason.
 pub fn decline(at: &Membership, asked: &DeclineMembershipRequest, _: &Caller) -> Decision<Change> {
     at.require_state("be declined", &[S::Applied])?;
     emit(proto::MembershipDeclined { reason: reason(&asked.reason)? })
 }
 
-/// Lets a member's rights rest (NW-3).
+/// Suspends a member's rights (NW-3).
 ///
 /// # Errors
-/// Where it is no active member, or there is no reason.
+/// Refused under NW-3 if the membership is not active, or the request has no reason.
 pub fn suspend(at: &Membership, asked: &SuspendMembershipRequest, _: &Caller) -> Decision<Change> {
     at.require_state("be suspended", &[S::Active])?;
     emit(proto::MembershipSuspended { reason: reason(&asked.reason)? })
 }
 
-/// Gives a suspended member its rights back, or takes one back that was put out (NW-3).
+/// Reinstates a suspended or expelled member (NW-3).
 ///
 /// # Errors
-/// Where it is neither.
+/// Refused under NW-3 if the membership is neither suspended nor expelled.
 pub fn reinstate(at: &Membership, _: &ReinstateMembershipRequest, _: &Caller) -> Decision<Change> {
     at.require_state("be reinstated", &[S::Suspended, S::Expelled])?;
     emit(proto::MembershipReinstated {})
 }
 
-/// Gives notice, or withdraws an application (NW-3). `notice_months` is the network's.
+/// Gives notice, or withdraws an application (NW-3). `notice_months` is the notice period of the network.
 ///
 /// # Errors
-/// Where the caller's tenant is not the city, or it is no member.
+/// Refused under NW-3 if the caller's tenant is not the city, or the city is neither applicant nor member.
 pub fn leave(at: &Membership, notice_months: i32, caller: &Caller, now: Moment) -> Decision<Change> {
     if caller.tenant != at.member {
-        let refusal = Refusal::not_permitted("a member leaves by its own decision").under("NW-3");
-        return Err(refusal.help("The secretariat can put it out, with a reason."));
+        let refusal = Refusal::not_permitted("only the member itself can leave").under("NW-3");
+        return Err(refusal.help("The secretariat can expel the member, with a reason."));
     }
     at.require_state("leave", &[S::Applied, S::Active, S::Suspended])?;
     let today = now.today();
@@ -170,17 +170,17 @@ pub fn leave(at: &Membership, notice_months: i32, caller: &Caller, now: Moment) 
     emit(proto::MembershipNoticeGiven { end_date: Some(time::date(end)) })
 }
 
-/// Puts a member out (NW-3).
+/// Expels a member (NW-3).
 ///
 /// # Errors
-/// Where it is none, or there is no reason.
+/// Refused under NW-3 if the city is not a member, or the request has no reason.
 pub fn expel(at: &Membership, asked: &ExpelMembershipRequest, _: &Caller, now: Moment) -> Decision<Change> {
-    at.require_state("be put out", &[S::Active, S::Suspended, S::Leaving])?;
+    at.require_state("be expelled", &[S::Active, S::Suspended, S::Leaving])?;
     emit(proto::MembershipExpelled { reason: reason(&asked.reason)?, end_date: Some(time::date(now.today())) })
 }
 
 fn reason(given: &[LocalizedText]) -> Refused<Vec<LocalizedText>> {
-    text::required("reason", given).map_err(|refusal| refusal.under("NW-3").help("Say why; the member is told."))?;
+    text::required("reason", given).map_err(|refusal| refusal.under("NW-3").help("Say why. The member reads it."))?;
     Ok(given.to_vec())
 }
 
@@ -203,7 +203,7 @@ impl Membership {
         self.member
     }
 
-    /// Where it stands.
+    /// The state of the membership.
     #[must_use]
     pub fn state(&self) -> S {
         self.resource.state()
@@ -217,15 +217,15 @@ impl Membership {
         let (is, must) = (name(&self.state()), states.iter().map(name).collect::<Vec<_>>().join(" or "));
         Err(Refusal::out_of_order("NW-3", format!("a membership that is {is} cannot {what}"))
             .missing("state", must)
-            .help("Read the membership and its history for what led to it."))
+            .help("Read the membership and its history to see what led to this state."))
     }
 }
 
 impl IntoResource for Membership {
     type Resource = proto::Membership;
 
-    /// To all but the two parties without what they told each other; an application of a city that was a member before is
-    /// theirs as well.
+    /// Hides the motivation, the eligibility and the reason from callers other than the two parties. If a former member
+    /// has applied again, other callers see the state `LEFT`.
     fn to_resource(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Membership {
         let mut shown = self.resource.clone();
         if ![self.secretariat, self.member].contains(&caller.tenant) {

@@ -1,4 +1,4 @@
-//! A network as its secretariat keeps it (NW-1, NW-2). A plain record.
+//! Networks: plain records that their secretariats maintain (NW-1, NW-2).
 
 use crate::criteria;
 use hansa_kernel::{
@@ -11,13 +11,13 @@ use hansa_proto::networks::{
 };
 use prost_types::FieldMask;
 
-/// Longest notice that a network asks of a member that leaves, in months.
+/// Longest notice period that a network may require of a leaving member, in months.
 pub const NOTICE_MONTHS: i32 = 36;
 
 /// A network.
 pub type Network = Plain<Networks>;
 
-/// What networks are.
+/// The record type of networks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Networks;
 
@@ -44,11 +44,11 @@ impl PlainType for Networks {
         text::optional("network.purpose", &network.purpose)?;
         if network.kind() == NetworkKind::Unspecified {
             let refusal = Refusal::field("network.kind", "is required").under("NW-1");
-            return Err(refusal.help("Say whether it is thematic or multipurpose."));
+            return Err(refusal.help("State whether the network is thematic or multipurpose."));
         }
         if network.scope() == NetworkScope::Unspecified {
             let refusal = Refusal::field("network.scope", "is required").under("NW-1");
-            return Err(refusal.help("Say whether it is national, regional or global."));
+            return Err(refusal.help("State whether the network is national, regional or global."));
         }
         if !(0..=NOTICE_MONTHS).contains(&network.notice_months) {
             return Err(Refusal::field("network.notice_months", format!("must be 0 to {NOTICE_MONTHS}")).under("NW-3"));
@@ -57,19 +57,19 @@ impl PlainType for Networks {
     }
 }
 
-/// Founds a network (NW-1).
+/// Creates a network (NW-1).
 ///
 /// # Errors
-/// As `validate` says.
+/// `INVALID_FIELD` under NW-1, NW-2, NW-3 or PL-4 if a field is missing or invalid.
 pub fn found(asked: &proto::CreateNetworkRequest) -> Decision<Change> {
     let all = FieldMask { paths: vec!["*".into()] };
     plain::put::<Networks>(None, &asked.network.clone().unwrap_or_default(), Some(&all))
 }
 
-/// Changes fields of a network.
+/// Updates the masked fields of a network.
 ///
 /// # Errors
-/// As `validate` says.
+/// `INVALID_FIELD` under NW-1, NW-2, NW-3 or PL-4 if the mask or a field is invalid.
 pub fn update(network: &Network, asked: &UpdateNetworkRequest) -> Decision<Change> {
     plain::put(Some(network), &asked.network.clone().unwrap_or_default(), asked.update_mask.as_ref())
 }

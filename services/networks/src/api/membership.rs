@@ -1,4 +1,4 @@
-//! Memberships: NW-2, NW-3.
+//! The handlers of `MembershipService` (NW-2, NW-3).
 
 use super::application_facts;
 use crate::views;

@@ -17,7 +17,7 @@ async fn network(journal: &Journal, name: &str) -> Refused<Loaded<Network>> {
     journal.load::<Network>(&name).await?.ok_or_else(|| Refusal::not_found(&name))
 }
 
-/// Reads the facts by which today's application of a city to a network is decided.
+/// Reads the facts that decide an application of the city to the network today.
 async fn application_facts(journal: &Journal, network: &Loaded<Network>, city: &str) -> Refused<ApplicationFacts> {
     let name = RecordName::parse(city, "cities", "city")?;
     let city = Mirrors::<CityReference>::new(journal).get(name.id).await?;

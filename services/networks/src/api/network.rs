@@ -1,4 +1,4 @@
-//! Networks: NW-1, NW-2.
+//! The handlers of `NetworkService` (NW-1, NW-2).
 
 use super::application_facts;
 use crate::views;

@@ -1,4 +1,4 @@
-//! The view of memberships, and the list over it.
+//! The view of memberships, and the query that lists them.
 
 use hansa_chassis::Page;
 use hansa_journal::{FilterExt, JournalError, PageOfIds, Store, View, keyset, view_entity};
@@ -11,7 +11,7 @@ fn id(name: &str) -> Uuid {
     RecordName::parse_any(name, "name").map(|name| name.id.0).unwrap_or_default()
 }
 
-/// A membership, by network, city, state, and who may see it.
+/// A row of the view: one membership with its network, city, state and audience.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "memberships")]
 pub struct Model {

@@ -1,4 +1,4 @@
-//! The view of networks, and the list over it.
+//! The view of networks, and the query that lists them.
 
 use hansa_chassis::Page;
 use hansa_journal::{FilterExt, JournalError, PageOfIds, Store, View, keyset, view_entity};
@@ -6,14 +6,14 @@ use hansa_networks_domain::Network;
 use hansa_proto::networks::ListNetworksRequest;
 use sea_orm::entity::prelude::*;
 
-/// A network, by name, kind and scope.
+/// A row of the view: one network with its name, kind and scope.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "networks")]
 pub struct Model {
     /// The record.
     #[sea_orm(primary_key, auto_increment = false)]
     pub record: Uuid,
-    /// The name in lower case.
+    /// The display name in lower case.
     pub sort_name: String,
     /// `NetworkKind`.
     pub kind: i32,
@@ -36,7 +36,7 @@ impl View for Entity {
     }
 }
 
-/// Returns a page of networks, by name.
+/// Returns a page of networks, sorted by name.
 ///
 /// # Errors
 /// `UNAVAILABLE` if the database is unavailable.

@@ -1,4 +1,4 @@
-//! How a city's diplomacy stands: scores and findings by a rubric, and the record that keeps the latest result (ST-6).
+//! Evaluations of a city's diplomacy: scores and findings by a rubric, and the record of the latest result (ST-6).
 
 use crate::{
     model::Model,
@@ -17,7 +17,7 @@ use hansa_proto::strategy::{
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
-/// Most records that one finding names; how many there are in all is said beside.
+/// Largest number of records that a finding lists as evidence. The finding also states the total number.
 pub const EVIDENCE: usize = 100;
 
 const PARTS: [StrategyPart; 3] = [StrategyPart::Diagnostic, StrategyPart::Goals, StrategyPart::Implementation];
@@ -29,14 +29,14 @@ const PRECONDITIONS: [Precondition; 5] = [
     Precondition::LocalEngagement,
 ];
 
-/// The name of a city's evaluation.
+/// Returns the name of a city's evaluation record.
 #[must_use]
 pub fn name_of(city: &RecordName) -> RecordName {
     RecordName::new(Evaluations::COLLECTION, city.id.of("evaluation"))
 }
 
-/// Evaluates a city on a day (ST-6, ST-7). The strategy is the one in force, else the last that lapsed, else a draft, which
-/// counts as none. The same inputs give the same bytes.
+/// Evaluates a city on a day (ST-6, ST-7). The strategy is the one in force, else the last one that lapsed, else a
+/// draft, which counts as none. The same inputs give the same bytes.
 #[must_use]
 pub fn evaluate(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strategy>, date: NaiveDate) -> Evaluation {
     let model = Model::of(portfolio, strategy, date);
@@ -67,9 +67,9 @@ pub fn evaluate(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strate
     }
 }
 
-/// All that the result was made from: the rubric, the day, and every fact that the model reads. Each part is in canonical
-/// form, so equal inputs have equal bytes. What the model does not read, such as a partner's name, is left out: it cannot
-/// change a result, and hashing it would be half the time of an evaluation.
+/// Returns the digest of the inputs: the rubric, the day, and every fact that the model reads. Each part is in
+/// canonical form, so equal inputs have equal digests. Other facts, such as a partner's name, are omitted: they cannot
+/// change a result, and hashing them would take half the time of an evaluation.
 fn inputs_digest(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strategy>, date: NaiveDate) -> String {
     let ties: Vec<_> = portfolio
         .ties()
@@ -91,11 +91,11 @@ fn inputs_digest(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strat
     hex(&hash(&postcard::to_stdvec(&inputs).unwrap_or_default()))
 }
 
-/// A rubric's criteria with how far each is met.
+/// The criteria of a rubric, with the degree to which each is met.
 struct Judged<'r> {
     criteria: &'r [Criterion],
     met: Vec<Option<i64>>,
-    /// The criterion that bears the loss: itself, or the one it needs that is not met at all.
+    /// The index of the criterion whose finding counts the loss: the criterion itself, or the unmet one that it needs.
     borne_by: Vec<usize>,
 }
 
@@ -124,7 +124,8 @@ impl<'r> Judged<'r> {
         self.criteria.iter().zip(self.met.iter().copied())
     }
 
-    /// The mean of those that could be judged, by weight; what is not known weighs nothing.
+    /// Returns the weighted mean of the criteria that could be judged. Criteria that could not be judged have no
+    /// weight.
     fn score(&self, counts: impl Fn(&Criterion) -> bool) -> Score {
         let (mut all, mut known, mut reached) = (0, 0, 0);
         for (criterion, met) in self.criteria().filter(|(criterion, _)| counts(criterion)) {
@@ -137,7 +138,7 @@ impl<'r> Judged<'r> {
         Score { basis_points: share(reached, known), judged_basis_points: share(known * WHOLE, all) }
     }
 
-    /// Sorted by effect, code and evidence.
+    /// Returns the findings, sorted by effect, code and evidence.
     fn findings(&self, model: &Model<'_>) -> Vec<Finding> {
         let known: i64 = self.criteria().filter(|(_, met)| met.is_some()).map(|(criterion, _)| criterion.weight).sum();
         let mut lost = vec![0; self.criteria.len()];
@@ -180,14 +181,15 @@ fn finding(criterion: &Criterion, model: &Model<'_>, effect: i32) -> Finding {
     }
 }
 
-/// What makes a result the same as another: all but the day, and what it was made from.
+/// Returns the digest by which results are compared. It covers all fields except the name, the day and the inputs
+/// digest.
 #[must_use]
 pub fn result_digest(evaluation: &Evaluation) -> [u8; 32] {
     let result = Evaluation { date: None, inputs_digest: String::new(), name: String::new(), ..evaluation.clone() };
     hash(&result.encode_to_vec())
 }
 
-/// The record of a city's evaluations; it keeps the latest.
+/// The record of a city's evaluations. Its state is the latest result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evaluations {
     tenant: TenantId,
@@ -199,21 +201,21 @@ impl Evaluations {
     /// The latest result.
     #[must_use]
     pub fn latest(&self) -> Evaluation {
-        // The bytes are this program's own encoding of the message, kept by the fold.
+        // Decoding cannot fail, because the fold encoded the message.
         Evaluation::decode(self.latest.as_slice()).unwrap_or_default()
     }
 
-    /// By what it is told whether a result is a new one.
+    /// The digest of the latest result, which tells whether another result differs.
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
     }
 }
 
-/// Records a result where it differs from the latest; `tenant` is the city's.
+/// Records a result if it differs from the latest. `tenant` is the tenant of the city.
 ///
 /// # Errors
-/// INVALID_FIELD where the evaluation is of no city.
+/// `INVALID_FIELD` under ST-6 if the evaluation does not name a city.
 pub fn record(state: Option<&Evaluations>, evaluation: Evaluation, tenant: TenantId) -> Decision<Change> {
     let city =
         RecordName::parse(&evaluation.city, "cities", "evaluation.city").map_err(|e: Refusal| e.under("ST-6"))?;
@@ -235,9 +237,9 @@ impl Record for Evaluations {
         let fold_error = |why: &str| FoldError(format!("change {}: {why}", stamp.version));
         let tenant = TenantId::parse(&recorded.tenant, "tenant").map_err(|e| fold_error(&e.to_string()))?;
         if before.is_some_and(|state| state.tenant != tenant) {
-            return Err(fold_error("it names another tenant"));
+            return Err(fold_error("the evaluation names another tenant"));
         }
-        let evaluation = recorded.evaluation.as_ref().ok_or_else(|| fold_error("it holds no evaluation"))?;
+        let evaluation = recorded.evaluation.as_ref().ok_or_else(|| fold_error("the evaluation is missing"))?;
         Ok(Self { tenant, latest: evaluation.encode_to_vec(), digest: result_digest(evaluation) })
     }
 
@@ -245,7 +247,7 @@ impl Record for Evaluations {
         self.tenant
     }
 
-    /// Owner only (PL-1).
+    /// Only the owner (PL-1).
     fn audience(&self) -> Audience {
         Audience::of([self.tenant])
     }

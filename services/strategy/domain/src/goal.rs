@@ -1,4 +1,4 @@
-//! Goals, and the tools that serve them (ST-3, ST-4).
+//! Goals of strategies, and links to the tools that serve them (ST-3, ST-4).
 
 use chrono::NaiveDate;
 use hansa_kernel::{RecordName, Refusal, Refused, limits, text, time};
@@ -9,43 +9,43 @@ use hansa_proto::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// Most goals of one strategy.
+/// Largest number of goals per strategy.
 pub const GOALS: usize = 100;
-/// Most tools that one strategy links.
+/// Largest number of linked tools per strategy.
 pub const TOOLS: usize = 500;
-/// Most Sustainable Development Goals of one goal.
+/// Largest number of Sustainable Development Goals per goal.
 pub const SDG_CODES: usize = 20;
-/// Most digits before the point of a baseline or target.
+/// Largest number of digits before the decimal point of a baseline or target.
 const WHOLE_DIGITS: usize = 18;
-/// Most digits after it.
+/// Largest number of digits after the decimal point.
 const FRACTION_DIGITS: usize = 9;
 
-/// What the city wants to reach; complete by construction.
+/// A goal of a strategy. [`Goal::parse`] ensures that it is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Goal {
-    /// Its id within the strategy.
+    /// The id within the strategy.
     pub id: String,
-    /// What it aims at; the kind follows from it.
+    /// The aim, which determines the kind.
     pub aim: GoalAim,
     /// The field of action.
     pub dimension: Dimension,
-    /// The outcomes expected, sorted.
+    /// The expected outcomes, sorted.
     pub outcomes: BTreeSet<Outcome>,
     /// The goal in a sentence.
     pub title: Vec<LocalizedText>,
-    /// What is measured.
+    /// The indicator that measures progress.
     pub indicator: Vec<LocalizedText>,
-    /// Where the indicator starts, a decimal number.
+    /// The initial value of the indicator, a decimal number.
     pub baseline: String,
-    /// Where it shall be, a decimal number.
+    /// The target value of the indicator, a decimal number.
     pub target: String,
-    /// By when.
+    /// The day by which the target should be reached.
     pub target_date: NaiveDate,
-    /// Sustainable Development Goals or targets, sorted as texts.
+    /// Codes of Sustainable Development Goals or their targets, sorted as strings.
     pub sdg_codes: BTreeSet<String>,
 }
 
-/// The kind that an aim belongs to (ST-3).
+/// Returns the kind of an aim (ST-3).
 #[must_use]
 pub fn kind_of(aim: GoalAim) -> GoalKind {
     match aim {
@@ -61,10 +61,10 @@ pub fn kind_of(aim: GoalAim) -> GoalKind {
 }
 
 impl Goal {
-    /// Reads a goal of the contract; `field` is where it stands in the command.
+    /// Parses a goal of the API. `field` is the path of the goal in the request.
     ///
     /// # Errors
-    /// INVALID_FIELD under ST-3 for the first thing that is missing or malformed.
+    /// `INVALID_FIELD` under ST-3 for the first field that is missing or malformed.
     pub fn parse(field: &str, goal: &proto::Goal) -> Refused<Self> {
         Self::read(field, goal).map_err(|refusal| {
             refusal
@@ -97,13 +97,13 @@ impl Goal {
         })
     }
 
-    /// Values or interests.
+    /// The kind: values or interests.
     #[must_use]
     pub fn kind(&self) -> GoalKind {
         kind_of(self.aim)
     }
 
-    /// As the contract has it.
+    /// Converts the goal to the API message.
     #[must_use]
     pub fn to_proto(&self) -> proto::Goal {
         proto::Goal {
@@ -122,34 +122,34 @@ impl Goal {
     }
 }
 
-/// A tool in the service of goals.
+/// A link from a tool to the goals that it serves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ToolLink {
-    /// Resource name of the tool.
+    /// The resource name of the tool.
     pub tool: String,
-    /// Ids of the goals that it serves; never empty.
+    /// The ids of the goals that the tool serves; never empty.
     pub goals: BTreeSet<String>,
-    /// What is to be done with it.
+    /// What the city plans to do with the tool.
     pub purpose: ToolPurpose,
-    /// How it serves them.
+    /// A note on how the tool serves the goals.
     pub note: Vec<LocalizedText>,
 }
 
 impl ToolLink {
-    /// Reads a link of the contract. Whether its goals exist is for the strategy to say.
+    /// Parses a link of the API. Does not check that the goals exist in the strategy.
     ///
     /// # Errors
-    /// INVALID_FIELD under ST-4.
+    /// `INVALID_FIELD` under ST-4 for the first field that is missing or malformed.
     pub fn parse(field: &str, link: &proto::ToolLink) -> Refused<Self> {
         tool(&format!("{field}.tool"), &link.tool)?;
         Self::read(field, link).map_err(|refusal| refusal.under("ST-4"))
     }
 
-    /// The same where the tool's name need not be a record's: a simulation names its own (ST-9).
+    /// Parses a link without checking the tool's name, because a simulation names its own agreements (ST-9).
     pub(crate) fn read(field: &str, link: &proto::ToolLink) -> Refused<Self> {
         let goals = distinct(&format!("{field}.goals"), &link.goals, GOALS)?;
         if goals.is_empty() {
-            return Err(Refusal::field(format!("{field}.goals"), "is required").help("Name the goals that it serves."));
+            return Err(Refusal::field(format!("{field}.goals"), "is required").help("Name at least one goal."));
         }
         text::optional(&format!("{field}.note"), &link.note)?;
         Ok(Self {
@@ -160,7 +160,7 @@ impl ToolLink {
         })
     }
 
-    /// As the contract has it.
+    /// Converts the link to the API message.
     #[must_use]
     pub fn to_proto(&self) -> proto::ToolLink {
         proto::ToolLink {
@@ -172,15 +172,16 @@ impl ToolLink {
     }
 }
 
-/// Checks the name of a tool: agreements alone can be linked so far.
+/// Checks the name of a tool. Only agreements can be linked so far.
 ///
 /// # Errors
-/// INVALID_FIELD under ST-4.
+/// `INVALID_FIELD` under ST-4 if the name is not the name of an agreement.
 pub fn tool(field: &str, name: &str) -> Refused<()> {
     RecordName::parse(name, "agreements", field).map(drop).map_err(|refusal| refusal.under("ST-4"))
 }
 
-/// An enum value that must be stated. prost answers the default for numbers that it does not know, so the number is compared.
+/// Checks that an enum field is set to a known value. Compares the number, because prost returns the default for
+/// unknown numbers.
 fn stated<E: Copy + Default + PartialEq + Into<i32>>(field: &str, value: E, number: i32) -> Refused<E> {
     if value == E::default() || value.into() != number { Err(Refusal::field(field, "is required")) } else { Ok(value) }
 }
@@ -196,9 +197,9 @@ fn outcomes(field: &str, goal: &proto::Goal) -> Refused<BTreeSet<Outcome>> {
     let mut found = BTreeSet::new();
     for number in &goal.outcomes {
         let outcome = Outcome::try_from(*number).ok().filter(|o| *o != Outcome::Unspecified);
-        let outcome = outcome.ok_or_else(|| Refusal::field(field, format!("{number} is no outcome")))?;
+        let outcome = outcome.ok_or_else(|| Refusal::field(field, format!("{number} is not an outcome")))?;
         if !found.insert(outcome) {
-            return Err(Refusal::field(field, format!("{} stands twice", outcome.as_str_name())));
+            return Err(Refusal::field(field, format!("lists {} twice", outcome.as_str_name())));
         }
     }
     if found.is_empty() { Err(Refusal::field(field, "is required")) } else { Ok(found) }
@@ -211,7 +212,7 @@ fn distinct(field: &str, values: &[String], most: usize) -> Refused<BTreeSet<Str
     let mut found = BTreeSet::new();
     for value in values {
         if value.chars().count() > limits::NAME_CHARS || !found.insert(value.clone()) {
-            return Err(Refusal::field(field, format!("`{}` is too long or stands twice", text::excerpt(value))));
+            return Err(Refusal::field(field, format!("`{}` is too long or a duplicate", text::excerpt(value))));
         }
     }
     Ok(found)
@@ -225,14 +226,14 @@ fn sdg_codes(field: &str, codes: &[String]) -> Refused<BTreeSet<String>> {
             (1..=2).contains(&t.len()) && t.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase())
         });
         if number.is_none() || !target {
-            let what = format!("`{}` is not like `11` or `11.b`", text::excerpt(code));
+            let what = format!("`{}` is not a code such as `11` or `11.b`", text::excerpt(code));
             return Err(Refusal::field(field, what));
         }
     }
     distinct(field, codes, SDG_CODES)
 }
 
-/// A measure is a number, not prose: only so can it be seen whether the target was reached.
+/// Checks a decimal number. A measure must be a number, so that a reader can tell whether the target was reached.
 fn decimal(field: &str, number: &str) -> Refused<()> {
     let unsigned = number.strip_prefix('-').unwrap_or(number);
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));

@@ -1,7 +1,7 @@
-//! Languages as facts name them: BCP 47 tags, ISO 639 codes of two or three letters. They are compared by their primary
-//! subtag, brought to the shorter code where there is one, for `fra`, `fre` and `fr-CA` are all French.
+//! Languages: BCP 47 tags, and ISO 639 codes of two or three letters. They are compared by their primary subtag, in the
+//! two-letter code if there is one, because `fra`, `fre` and `fr-CA` are all French.
 
-/// Codes of three letters (ISO 639-3, and the bibliographic ones of 639-2) and the code of two that stands for each.
+/// Pairs of a three-letter code (ISO 639-3, or the bibliographic code of 639-2) and its two-letter code, sorted.
 const SHORTER: &str = "aar:aa abk:ab afr:af aka:ak alb:sq amh:am ara:ar arg:an arm:hy asm:as ava:av ave:ae aym:ay aze:az \
     bak:ba bam:bm baq:eu bel:be ben:bn bis:bi bod:bo bos:bs bre:br bul:bg bur:my cat:ca ces:cs cha:ch che:ce chi:zh chu:cu \
     chv:cv cmn:zh cor:kw cos:co cre:cr cym:cy cze:cs dan:da deu:de div:dv dut:nl dzo:dz ell:el eng:en epo:eo est:et eus:eu \
@@ -16,7 +16,7 @@ const SHORTER: &str = "aar:aa abk:ab afr:af aka:ak alb:sq amh:am ara:ar arg:an a
     tso:ts tuk:tk tur:tr twi:tw uig:ug ukr:uk urd:ur uzb:uz ven:ve vie:vi vol:vo wel:cy wln:wa wol:wo xho:xh yid:yi yor:yo \
     zha:za zho:zh zsm:ms zul:zu";
 
-/// The primary subtag in its one spelling: lower case, and two letters where the language has such a code.
+/// Returns the primary subtag in canonical form: in lower case, and as a two-letter code if the language has one.
 #[must_use]
 pub fn primary(tag: &str) -> String {
     let first = tag.trim().split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
@@ -26,7 +26,7 @@ pub fn primary(tag: &str) -> String {
         .unwrap_or(first)
 }
 
-/// The same for a list: sorted, each once, without what is empty.
+/// Returns the primary subtags of a list in canonical form: sorted, without duplicates and empty tags.
 #[must_use]
 pub fn primaries<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Vec<String> {
     let mut out: Vec<String> =

@@ -1,6 +1,6 @@
-//! What a city wants of its diplomacy, and how it stands: strategies with their goals, and evaluations by rubrics.
+//! The domain of the strategy service: strategies of cities with their goals, and evaluations by rubrics.
 //!
-//! All of it is pure. The service hands in commands, facts and the moment; it gets changes, refusals or results.
+//! The crate is pure. The service passes commands, facts and the moment, and gets changes, refusals or results.
 
 pub mod evaluation;
 pub mod goal;

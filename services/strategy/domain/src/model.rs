@@ -1,4 +1,4 @@
-//! The documented model: every name that a rubric's expressions may use, counted beforehand from portfolio and strategy.
+//! The documented model: every variable that a rubric's expressions may use, computed from portfolio and strategy.
 
 use crate::{
     portfolio::{Portfolio, TieFact, TieState},
@@ -19,51 +19,51 @@ const fn texts(name: &'static str, description: &'static str) -> Variable {
     Variable::texts(name, description)
 }
 
-/// All names, sorted. Where there is no strategy, what is said of one is 0, false or empty.
+/// All variables, sorted by name. Without a strategy, the variables about it are 0, false or empty.
 pub const VARIABLES: [Variable; 38] = [
     yes("assessment_described", "The strategy says how results are assessed."),
     int("cooperations", "Cooperation agreements in force."),
-    int("days_past_election", "Days since the election that the strategy was made for; 0 until it is over."),
-    int("days_to_election", "Days to the city's next election; 0 where it is over or not known."),
+    int("days_past_election", "Days since the election up to which the strategy was made; 0 before that day."),
+    int("days_to_election", "Days to the city's next election; 0 if it is over or unknown."),
     yes("engagement_described", "The strategy says how residents are informed and take part."),
-    texts("goal_dimensions", "The dimensions of the goals, such as `CULTURE`, each once."),
+    texts("goal_dimensions", "The dimensions of the goals, such as `CULTURE`, without duplicates."),
     int("goals", "Goals of the strategy."),
-    int("goals_interest", "Goals that rest on interests."),
-    int("goals_value", "Goals that rest on values."),
-    int("goals_with_tool", "Goals that a tool serves which is not known to be over."),
-    int("goals_without_tool", "Goals that no such tool serves."),
+    int("goals_interest", "Goals based on interests."),
+    int("goals_value", "Goals based on values."),
+    int("goals_with_tool", "Goals served by a tool that is not known to have ended."),
+    int("goals_without_tool", "Goals without such a tool."),
     int(
         "guidelines_missing",
-        "Ties in force that need guidelines, have none, and were not signed for a recorded reason.",
+        "Ties in force that need guidelines, have none, and were signed without a recorded reason.",
     ),
     int("guidelines_needed", "Ties in force that need guidelines (AG-11)."),
     int(
         "guidelines_overridden",
-        "Ties in force that need guidelines, have none, and were signed for a recorded reason.",
+        "Ties in force that need guidelines, have none, and were signed with a recorded reason.",
     ),
-    int("guidelines_unknown", "Ties in force of which it is not known whether they need guidelines."),
-    int("languages_judged", "Ties in force of which it is known whether a language is shared."),
-    int("languages_missing", "Those of them in which none is shared."),
+    int("guidelines_unknown", "Ties in force for which the need for guidelines is unknown."),
+    int("languages_judged", "Ties in force for which it is known whether both sides share a language."),
+    int("languages_missing", "Ties in force whose sides share no language."),
     int("memoranda", "Memoranda in force."),
     yes("next_election_known", "The city's next election is known."),
     yes("office_exists", "The city is known to have an international relations office."),
-    yes("office_known", "It is known whether the city has one."),
+    yes("office_known", "It is known whether the city has an international relations office."),
     int("office_languages", "Languages that the office is known to work in."),
-    texts("partner_countries", "Countries of the partners of ties in force, each once, sorted."),
-    int("partners", "Partner cities of ties in force, each once."),
+    texts("partner_countries", "Countries of the partners of ties in force, sorted, without duplicates."),
+    int("partners", "Partner cities of ties in force, without duplicates."),
     yes("shock_response_described", "The strategy says what happens in a shock."),
     yes("strategy_adopted", "A strategy is adopted and valid on the day."),
-    yes("strategy_exists", "A strategy is adopted, or was and has lapsed."),
-    yes("strategy_lapsed", "The strategy's validity is over."),
+    yes("strategy_exists", "A strategy is adopted or has lapsed."),
+    yes("strategy_lapsed", "The validity of the strategy is over."),
     Variable::text("strategy_state", "`NONE`, `DRAFT`, `ADOPTED` or `LAPSED`."),
-    texts("tie_kinds", "The kinds of ties in force, such as `TWINNING`, each once."),
-    int("ties", "Ties in force, dormant and suspended ones among them."),
+    texts("tie_kinds", "The kinds of ties in force, such as `TWINNING`, without duplicates."),
+    int("ties", "Ties in force, including dormant and suspended ones."),
     int("ties_alive", "Ties in force that are not dormant."),
     int("ties_dormant", "Ties in force that are dormant."),
-    int("ties_preparing", "Ties that are being prepared."),
+    int("ties_preparing", "Ties in preparation."),
     int("ties_suspended", "Ties that one side has suspended."),
     int("tools_with_goal", "Ties in force that serve a goal of the strategy."),
-    int("tools_without_goal", "Ties in force that serve none."),
+    int("tools_without_goal", "Ties in force that serve no goal of the strategy."),
     int("twinnings", "Twinnings in force."),
 ];
 
@@ -72,24 +72,24 @@ pub const VARIABLES: [Variable; 38] = [
 pub enum Evidence {
     /// The city itself.
     City,
-    /// The strategy; the city where there is none.
+    /// The strategy, or the city if there is no strategy.
     Strategy,
-    /// The goals that no tool serves.
+    /// The goals without a tool.
     GoalsWithoutTool,
     /// The ties in force that serve no goal.
     ToolsWithoutGoal,
     /// The dormant ties.
     DormantTies,
-    /// The ties that need guidelines and have none.
+    /// The ties that need guidelines, have none, and were signed without a recorded reason.
     GuidelinesMissing,
-    /// Those that were signed all the same, for a recorded reason.
+    /// The ties that need guidelines, have none, and were signed with a recorded reason.
     GuidelinesOverridden,
     /// The ties without a shared language.
     LanguagesMissing,
 }
 
 impl Evidence {
-    /// As rubrics call it.
+    /// Parses the name that rubrics use.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
@@ -116,7 +116,7 @@ pub struct Model<'a> {
     ties: Ties<'a>,
 }
 
-/// The ties in force, counted and sorted out.
+/// Counts and lists of the ties in force.
 #[derive(Debug, Default)]
 struct Ties<'a> {
     in_force: usize,
@@ -135,7 +135,7 @@ struct Ties<'a> {
     without_goal: Vec<&'a str>,
 }
 
-/// The strategy as it counts on a day. One that has been superseded counts no more than none.
+/// The state of the strategy on a day. A superseded strategy is treated like none.
 struct Standing<'a> {
     state: &'static str,
     adopted: bool,
@@ -150,7 +150,7 @@ impl<'a> Standing<'a> {
         let over = strategy.and_then(Strategy::valid_until).is_some_and(|last| date > last);
         let state = match strategy.map(Strategy::state) {
             Some(StrategyState::Draft) => "DRAFT",
-            // The timer may be a little behind the date that is asked for.
+            // The timer that lets a strategy lapse can run later than this date.
             Some(StrategyState::Adopted) if !over => "ADOPTED",
             Some(StrategyState::Adopted | StrategyState::Lapsed) => "LAPSED",
             _ => "NONE",
@@ -160,7 +160,7 @@ impl<'a> Standing<'a> {
         Self { state, adopted: state == "ADOPTED", lapsed: state == "LAPSED", past_election, strategy }
     }
 
-    /// What a draft says does not count before it is adopted.
+    /// Returns the strategy if it was adopted. The contents of a draft do not count.
     fn in_force(&self) -> Option<&'a Strategy> {
         self.strategy.filter(|_| self.adopted || self.lapsed)
     }
@@ -169,7 +169,7 @@ impl<'a> Standing<'a> {
 impl<'a> Ties<'a> {
     fn of(portfolio: &'a Portfolio, strategy: Option<&Strategy>) -> Self {
         let mut ties = Self::default();
-        // Both are sorted by the name of the agreement, so one pass over both finds the links.
+        // Ties and tools are both sorted by the name of the agreement, so one pass finds the links.
         let mut tools = strategy.into_iter().flat_map(Strategy::tools).map(|link| link.tool.as_str()).peekable();
         for tie in portfolio.ties() {
             while tools.next_if(|tool| *tool < tie.agreement.as_str()).is_some() {}
@@ -223,7 +223,8 @@ impl<'a> Ties<'a> {
     }
 }
 
-/// Whether city or office and the partner have a language in common; `None` where a language not known could be it.
+/// Returns whether the city or its office shares a language with the partner; `None` if an unknown language could be
+/// shared.
 fn shares_language(portfolio: &Portfolio, partner: &[String]) -> Option<bool> {
     let (own, office) = (&portfolio.city().languages, portfolio.office());
     let in_office = office.languages.as_deref().unwrap_or_default();
@@ -238,7 +239,7 @@ fn shares_language(portfolio: &Portfolio, partner: &[String]) -> Option<bool> {
 }
 
 impl<'a> Model<'a> {
-    /// Counts all that the names stand for.
+    /// Computes the values of all variables.
     #[must_use]
     pub fn of(portfolio: &'a Portfolio, strategy: Option<&'a Strategy>, date: NaiveDate) -> Self {
         let standing = Standing::of(strategy, date);
@@ -254,19 +255,19 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// What the names stand for.
+    /// The values of the variables.
     #[must_use]
     pub fn values(&self) -> &Values<'a, { VARIABLES.len() }> {
         &self.values
     }
 
-    /// The name of the strategy that counts.
+    /// The name of the strategy, if it is adopted or has lapsed.
     #[must_use]
     pub fn strategy(&self) -> Option<&'a str> {
         self.strategy
     }
 
-    /// The records that a finding names, sorted.
+    /// Returns the names of the records that a finding lists as evidence, sorted.
     #[must_use]
     pub fn evidence(&self, of: Evidence) -> Vec<&str> {
         let one = |name: &'a str| vec![name];
@@ -283,7 +284,8 @@ impl<'a> Model<'a> {
     }
 }
 
-/// A tool that the portfolio does not show is not known to be over, so it counts.
+/// Returns the names of the goals without a tool. A tool that the portfolio does not contain counts, because it is not
+/// known to have ended.
 fn without_tool(strategy: &Strategy, portfolio: &Portfolio) -> Vec<String> {
     let ended: HashSet<&str> =
         portfolio.ties().filter(|tie| tie.state == TieState::Ended).map(|tie| tie.agreement.as_str()).collect();
@@ -294,7 +296,7 @@ fn without_tool(strategy: &Strategy, portfolio: &Portfolio) -> Vec<String> {
     bare.map(|goal| strategy.goal_name(&goal.id)).collect()
 }
 
-/// The values, in the order of `VARIABLES`.
+/// Returns the values in the order of `VARIABLES`.
 fn slots<'a>(
     portfolio: &'a Portfolio,
     standing: &Standing<'a>,

@@ -1,6 +1,6 @@
-//! What a city has in use on a date: the facts that evaluations judge, gathered from own and public records.
+//! The portfolio of a city on a date: the facts that evaluations judge, from the city's own and public records.
 //!
-//! A fact that is not known is `None` or left out; it is never taken for a no.
+//! An unknown fact is `None` or omitted. It never counts as false.
 
 use crate::language;
 use chrono::NaiveDate;
@@ -8,59 +8,59 @@ pub use hansa_proto::strategy::TieKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Where a tie stands, as far as an evaluation cares.
+/// The state of a tie, as far as evaluations distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TieState {
-    /// Proposed, in dialogue, planned, approved, or not signed by both: a tool that is being created.
+    /// In preparation: proposed, in dialogue, planned, approved, or not yet signed by both sides.
     Preparing,
     /// In force.
     Active,
-    /// In force, while one side holds it.
+    /// In force, but suspended by one side.
     Suspended,
     /// Expired, ended, superseded or refused.
     Ended,
 }
 
-/// One agreement of the city, as its public record and the city's own copy tell.
+/// One agreement of the city, from its public record and the city's own copy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TieFact {
-    /// Resource name of the agreement.
+    /// The resource name of the agreement.
     pub agreement: String,
-    /// Resource name of the partner city.
+    /// The resource name of the partner city.
     pub partner: String,
-    /// What the partner is called.
+    /// The display name of the partner.
     pub partner_name: String,
-    /// The partner's country, ISO 3166 alpha-2 or as the register has it; empty where it is not known.
+    /// The partner's country, ISO 3166-1 alpha-2 or the register's own code; empty if unknown.
     pub country: String,
-    /// The kind; unspecified where the source does not say.
+    /// The kind; unspecified if the source does not state it.
     pub kind: TieKind,
-    /// Where it stands.
+    /// The state of the tie.
     pub state: TieState,
-    /// Since when it is in force.
+    /// The day on which the tie entered into force.
     pub active_since: Option<NaiveDate>,
     /// The day of the last activity.
     pub last_activity: Option<NaiveDate>,
-    /// Whether it is dormant (AG-7), as the agreement's own record says.
+    /// Whether the agreement's record says that the tie is dormant (AG-7).
     pub dormant: bool,
-    /// Whether guidelines are needed (AG-11), see [`guidelines_needed`]; `None` where a regime is not known.
+    /// Whether guidelines are needed (AG-11), see [`guidelines_needed`]; `None` if a country's regime is unknown.
     pub guidelines_needed: Option<bool>,
-    /// Whether they are stated.
+    /// Whether guidelines are stated.
     pub guidelines_stated: bool,
-    /// Whether the mayor went on without them, with a recorded reason.
+    /// Whether the mayor signed without guidelines, with a recorded reason.
     pub guidelines_overridden: bool,
-    /// Languages of the partner, of any form; empty where they are not known.
+    /// The partner's languages in any form; empty if unknown.
     pub partner_languages: Vec<String>,
 }
 
 impl TieFact {
-    /// Whether it is in force, suspended or not.
+    /// Returns whether the tie is in force, suspended or not.
     #[must_use]
     pub fn in_force(&self) -> bool {
         matches!(self.state, TieState::Active | TieState::Suspended)
     }
 }
 
-/// Whether guidelines are needed, from whether each side's country is democratic (CT-3, AG-11).
+/// Returns whether guidelines are needed, given whether each side's country is democratic (CT-3, AG-11).
 #[must_use]
 pub fn guidelines_needed(own: Option<bool>, partner: Option<bool>) -> Option<bool> {
     match (own, partner) {
@@ -70,46 +70,46 @@ pub fn guidelines_needed(own: Option<bool>, partner: Option<bool>) -> Option<boo
     }
 }
 
-/// The international relations office (CT-5).
+/// The facts of the international relations office (CT-5).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfficeFact {
-    /// Whether there is one; `None` where the city has not said.
+    /// Whether the city has an office; `None` if the city has not stated it.
     pub exists: Option<bool>,
-    /// The languages that it works in, of any form; `None` where the city has not said.
+    /// The working languages of the office in any form; `None` if the city has not stated them.
     pub languages: Option<Vec<String>>,
 }
 
-/// The city itself.
+/// The facts of the evaluated city.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CityFact {
-    /// Resource name of the city.
+    /// The resource name of the city.
     pub city: String,
-    /// Its country, as the register has it.
+    /// The country, as the register names it.
     pub country: String,
-    /// Whether the country is democratic (CT-3); `None` where that is not known.
+    /// Whether the country is democratic (CT-3); `None` if unknown.
     pub democratic: Option<bool>,
-    /// Its languages, of any form; empty where they are not known.
+    /// The city's languages in any form; empty if unknown.
     pub languages: Vec<String>,
-    /// The next municipal election, where it is known.
+    /// The next municipal election, if known.
     pub next_election: Option<NaiveDate>,
 }
 
-/// A city that could become a partner (ST-9).
+/// The facts of a city that could become a partner (ST-9).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartnerFact {
-    /// Resource name of the city.
+    /// The resource name of the city.
     pub city: String,
-    /// What it is called.
+    /// The display name.
     pub name: String,
-    /// Its country.
+    /// The country.
     pub country: String,
-    /// Whether the country is democratic; `None` where that is not known.
+    /// Whether the country is democratic; `None` if unknown.
     pub democratic: Option<bool>,
-    /// Its languages, of any form; empty where they are not known.
+    /// The city's languages in any form; empty if unknown.
     pub languages: Vec<String>,
 }
 
-/// All tools that one city has in use on a date. In canonical form, so that equal facts give equal bytes.
+/// The city, its office and its ties on a date, in canonical form: equal facts give equal bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Portfolio {
     city: CityFact,
@@ -118,8 +118,8 @@ pub struct Portfolio {
 }
 
 impl Portfolio {
-    /// From facts in any order. Languages are brought to one form; of two facts about one agreement the greater in their
-    /// order stands, so that the order in which they came does not matter.
+    /// Creates a portfolio from facts in any order. Converts languages to canonical form. Of two facts about one
+    /// agreement the greater one wins, so that the result does not depend on the order of the facts.
     #[must_use]
     pub fn new(mut city: CityFact, office: OfficeFact, ties: impl IntoIterator<Item = TieFact>) -> Self {
         city.languages = language::primaries(&city.languages);
@@ -136,18 +136,18 @@ impl Portfolio {
         &self.city
     }
 
-    /// Its office.
+    /// The office.
     #[must_use]
     pub fn office(&self) -> &OfficeFact {
         &self.office
     }
 
-    /// The ties, in order of their agreements' names.
+    /// The ties, sorted by the names of the agreements.
     pub fn ties(&self) -> impl Iterator<Item = &TieFact> {
         self.ties.values()
     }
 
-    /// One tie.
+    /// Returns the tie of an agreement.
     #[must_use]
     pub fn tie(&self, agreement: &str) -> Option<&TieFact> {
         self.ties.get(agreement)
@@ -162,7 +162,7 @@ impl Portfolio {
         }
     }
 
-    /// What if: an agreement of this name, kind and partner were signed that day.
+    /// Simulates that an agreement of this name, kind and partner is signed that day.
     pub fn sign(&mut self, agreement: String, kind: TieKind, partner: &PartnerFact, stated: bool, on: NaiveDate) {
         self.insert(TieFact {
             agreement,
@@ -181,7 +181,7 @@ impl Portfolio {
         });
     }
 
-    /// What if: the agreement were over. Answers whether there is one to end.
+    /// Simulates that the agreement ends. Returns whether there is an agreement to end.
     pub fn end(&mut self, agreement: &str) -> bool {
         self.change(agreement, |tie| {
             tie.state = TieState::Ended;
@@ -189,7 +189,7 @@ impl Portfolio {
         })
     }
 
-    /// What if: the agreement were revitalised that day (AG-7). Answers whether there is one.
+    /// Simulates that the agreement is revived that day (AG-7). Returns whether there is such an agreement.
     pub fn revive(&mut self, agreement: &str, on: NaiveDate) -> bool {
         self.change(agreement, |tie| {
             tie.dormant = false;
@@ -197,17 +197,17 @@ impl Portfolio {
         })
     }
 
-    /// What if: guidelines were stated (AG-11). Answers whether there is such an agreement.
+    /// Simulates that guidelines are stated (AG-11). Returns whether there is such an agreement.
     pub fn state_guidelines(&mut self, agreement: &str) -> bool {
         self.change(agreement, |tie| tie.guidelines_stated = true)
     }
 
-    /// What if: this were the office.
+    /// Simulates another office.
     pub fn set_office(&mut self, office: OfficeFact) {
         self.office = canonical(office);
     }
 
-    /// What is over cannot be changed by a what-if.
+    /// Changes a tie that has not ended. Returns whether there is one.
     fn change(&mut self, agreement: &str, with: impl FnOnce(&mut TieFact)) -> bool {
         self.ties.get_mut(agreement).filter(|tie| tie.state != TieState::Ended).map(with).is_some()
     }

@@ -1,4 +1,5 @@
-//! Rubrics: data by which evaluations judge (ST-8). A file is checked whole when it is loaded; nothing is compiled later.
+//! Rubrics: the criteria of evaluations, read from a file (ST-8). Loading checks the whole file and compiles its
+//! expressions.
 
 use crate::{
     model::{Evidence, Model, VARIABLES},
@@ -11,24 +12,24 @@ use hansa_proto::strategy::{self as proto, FindingCode, Precondition, Severity, 
 use serde::Deserialize;
 use std::{collections::BTreeSet, fmt::Write as _};
 
-/// All of a score, in basis points.
+/// The full score, in basis points.
 pub const WHOLE: i64 = 10_000;
-/// Longest file, in bytes.
+/// Largest file, in bytes.
 pub const FILE_BYTES: usize = 256 * 1024;
-/// Most criteria of a rubric.
+/// Largest number of criteria per rubric.
 pub const CRITERIA: usize = 100;
-/// Longest id, name or version.
+/// Longest id, name or version, in characters.
 pub const ID_CHARS: usize = 63;
 /// Longest title, risk or advice, in characters.
 pub const WORDS_CHARS: usize = 1_000;
 
-/// Why a rubric is refused.
+/// The reason why a rubric is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {problem}")]
 pub struct BadRubric {
-    /// Where: the file, or a criterion and its field.
+    /// The place of the problem: the file, or a criterion and its field.
     pub place: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
 }
 
@@ -36,7 +37,7 @@ fn bad<T>(place: impl Into<String>, problem: impl Into<String>) -> Result<T, Bad
     Err(BadRubric { place: place.into(), problem: problem.into() })
 }
 
-/// The file as it is written.
+/// The content of a rubric file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -74,23 +75,24 @@ fn always() -> String {
     "true".into()
 }
 
-/// A criterion, ready to judge.
+/// A criterion with its compiled expressions.
 #[derive(Debug)]
 pub struct Criterion {
-    /// As the contract shows it.
+    /// The criterion as an API message.
     pub shown: proto::Criterion,
-    /// Its weight in the overall score.
+    /// The weight in the overall score, in basis points.
     pub weight: i64,
-    /// Place of the criterion without which it cannot be met: always an earlier one.
+    /// The index of the criterion without which this one cannot be met; always an earlier one.
     pub needs: Option<usize>,
-    /// Which records its finding names.
+    /// The records that the finding lists as evidence.
     pub evidence: Option<Evidence>,
     known: Expression,
     met: Expression,
 }
 
 impl Criterion {
-    /// How far it is met, 0 to `WHOLE`; `None` where that cannot be judged. An expression that fails tells nothing.
+    /// Returns the degree to which the criterion is met, 0 to `WHOLE`; `None` if it cannot be judged or an expression
+    /// fails.
     pub(crate) fn judge(&self, scope: &Scope<'_>) -> Option<i64> {
         match self.known.answer(scope) {
             Some(Answer::Bool(true)) => {}
@@ -102,7 +104,7 @@ impl Criterion {
         })
     }
 
-    /// Whether it can be judged and its expression fails on it.
+    /// Returns whether an expression fails although the criterion should be judged.
     fn fails(&self, scope: &Scope<'_>) -> bool {
         match self.known.answer(scope) {
             Some(Answer::Bool(known)) => known && self.met.answer(scope).is_none(),
@@ -111,7 +113,7 @@ impl Criterion {
     }
 }
 
-/// A rubric, checked and compiled.
+/// A checked and compiled rubric.
 pub struct Rubric {
     name: String,
     version: String,
@@ -128,33 +130,33 @@ impl std::fmt::Debug for Rubric {
 }
 
 impl Rubric {
-    /// The rubric that the program brings along.
+    /// Loads the rubric that is embedded in the program.
     ///
     /// # Panics
-    /// Never: a test loads it.
+    /// Never, because a test loads this rubric.
     #[must_use]
     pub fn embedded() -> Self {
-        Self::load(include_str!("../rubrics/hansa-2026.toml")).expect("the embedded rubric is sound")
+        Self::load(include_str!("../rubrics/hansa-2026.toml")).expect("the embedded rubric is valid")
     }
 
-    /// Reads and checks a file.
+    /// Parses, checks and compiles a rubric file.
     ///
     /// # Errors
-    /// At the first thing that is not as it must be, with its place.
+    /// The first problem, with its place.
     pub fn load(source: &str) -> Result<Self, BadRubric> {
         if source.len() > FILE_BYTES {
-            return bad("file", format!("it is longer than {FILE_BYTES} bytes"));
+            return bad("file", format!("the file is longer than {FILE_BYTES} bytes"));
         }
         let file: File =
             toml::from_str(source).map_err(|e| BadRubric { place: "file".into(), problem: e.to_string() })?;
         slug("id", &file.id)?;
         let version = &file.version;
         if version.is_empty() || version.len() > ID_CHARS || !version.chars().all(|c| c.is_ascii_graphic()) {
-            return bad("version", format!("it is not 1 to {ID_CHARS} visible ASCII characters"));
+            return bad("version", format!("must be 1 to {ID_CHARS} visible ASCII characters"));
         }
         words("title", &file.title)?;
         if file.criteria.is_empty() || file.criteria.len() > CRITERIA {
-            return bad("criterion", format!("there are {}, not 1 to {CRITERIA}", file.criteria.len()));
+            return bad("criterion", format!("the file has {} criteria, not 1 to {CRITERIA}", file.criteria.len()));
         }
         let environment = Environment::new(&VARIABLES);
         let mut criteria: Vec<Criterion> = Vec::with_capacity(file.criteria.len());
@@ -174,31 +176,31 @@ impl Rubric {
         Ok(rubric)
     }
 
-    /// Its resource name.
+    /// The resource name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its version.
+    /// The version.
     #[must_use]
     pub fn version(&self) -> &str {
         &self.version
     }
 
-    /// Lower-case hex SHA-256 of the file.
+    /// The SHA-256 digest of the file in lower-case hex.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// Its criteria, in the file's order.
+    /// The criteria in the order of the file.
     #[must_use]
     pub fn criteria(&self) -> &[Criterion] {
         &self.criteria
     }
 
-    /// As the contract shows it.
+    /// Converts the rubric to the API message.
     #[must_use]
     pub fn to_proto(&self) -> proto::Rubric {
         let model = VARIABLES.iter().map(|variable| proto::ModelVariable {
@@ -216,7 +218,7 @@ impl Rubric {
         }
     }
 
-    /// What its expressions run in.
+    /// Creates the scope in which the expressions run.
     pub(crate) fn scope<'m>(&self, model: &'m Model<'_>) -> Scope<'m> {
         self.environment.scope(model.values())
     }
@@ -226,7 +228,7 @@ impl Rubric {
         if sum == WHOLE { Ok(()) } else { bad("criterion", format!("the weights add up to {sum}, not {WHOLE}")) }
     }
 
-    /// A city of which nothing is known shows a division by nothing at once.
+    /// Evaluates every criterion for a city without any facts, because such a city reveals divisions by zero.
     fn try_on_nothing(&self) -> Result<(), BadRubric> {
         let portfolio = Portfolio::default();
         let model = Model::of(&portfolio, None, NaiveDate::default());
@@ -234,7 +236,7 @@ impl Rubric {
         match self.criteria.iter().find(|criterion| criterion.fails(&scope)) {
             Some(criterion) => bad(
                 format!("{}.met", criterion.shown.id),
-                "it fails for a city without any tool; `known` must exclude it",
+                "fails for a city without any tool; `known` must exclude such a city",
             ),
             None => Ok(()),
         }
@@ -245,21 +247,21 @@ fn read(environment: &Environment, entry: Entry, before: &[Criterion]) -> Result
     let at = |field: &str| format!("{}.{field}", entry.id);
     slug("criterion.id", &entry.id)?;
     if before.iter().any(|other| other.shown.id == entry.id) {
-        return bad(at("id"), "it stands twice");
+        return bad(at("id"), "is the id of two criteria");
     }
     for (field, text) in [("title", &entry.title), ("risk", &entry.risk), ("advice", &entry.advice)] {
         words(&at(field), text)?;
     }
     if !(1..=WHOLE).contains(&i64::from(entry.weight)) {
-        return bad(at("weight"), format!("it is not 1 to {WHOLE} basis points"));
+        return bad(at("weight"), format!("must be 1 to {WHOLE} basis points"));
     }
     let needs = match before.iter().position(|other| other.shown.id == entry.needs) {
-        None if !entry.needs.is_empty() => return bad(at("needs"), "it is not the id of an earlier criterion"),
+        None if !entry.needs.is_empty() => return bad(at("needs"), "must be the id of an earlier criterion"),
         needs => needs,
     };
     let evidence = Evidence::parse(&entry.evidence);
     if evidence.is_none() && !entry.evidence.is_empty() {
-        return bad(at("evidence"), format!("`{}` is no list of evidence", entry.evidence));
+        return bad(at("evidence"), format!("`{}` is not a list of evidence", entry.evidence));
     }
     let program = |field: &str, source: &str, wanted: &[Type]| {
         environment.compile(source, wanted).map_err(|problem| BadRubric { place: at(field), problem })
@@ -288,7 +290,7 @@ fn read(environment: &Environment, entry: Entry, before: &[Criterion]) -> Result
 
 type Codes = (StrategyPart, Precondition, FindingCode, Severity);
 
-/// The enums of the contract, by their names without the prefix.
+/// Parses the enum fields, which rubrics write without the prefix of the API names.
 fn coded(entry: &Entry) -> Result<Codes, BadRubric> {
     let at = |field: &str| format!("{}.{field}", entry.id);
     let unknown = |field: &str, name: &str| BadRubric { place: at(field), problem: format!("`{name}` is not known") };
@@ -304,7 +306,7 @@ fn coded(entry: &Entry) -> Result<Codes, BadRubric> {
         severity.filter(|s| *s != Severity::Unspecified).ok_or_else(|| unknown("severity", &entry.severity))?,
     );
     if codes.0 == StrategyPart::Unspecified && codes.1 == Precondition::Unspecified {
-        return bad(at("part"), "it counts in no part and no precondition");
+        return bad(at("part"), "counts in no part and no precondition");
     }
     Ok(codes)
 }
@@ -314,21 +316,21 @@ fn slug(place: &str, id: &str) -> Result<(), BadRubric> {
     if !id.is_empty() && id.len() <= ID_CHARS && id.chars().all(|c| allowed.contains(&c)) {
         Ok(())
     } else {
-        bad(place, format!("it is not 1 to {ID_CHARS} lower-case letters, digits, hyphens and points"))
+        bad(place, format!("must be 1 to {ID_CHARS} lower-case letters, digits, hyphens and points"))
     }
 }
 
 fn words(place: &str, text: &str) -> Result<(), BadRubric> {
     if text.trim().is_empty() {
-        return bad(place, "it is empty");
+        return bad(place, "is empty");
     }
     if text.chars().count() > WORDS_CHARS {
-        return bad(place, format!("it is longer than {WORDS_CHARS} characters"));
+        return bad(place, format!("is longer than {WORDS_CHARS} characters"));
     }
     Ok(())
 }
 
-/// Lower-case hex.
+/// Encodes bytes as lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
         let _ = write!(out, "{byte:02x}");
@@ -373,7 +375,7 @@ mod tests {
         assert_eq!(rubric.to_proto().model.len(), VARIABLES.len());
     }
 
-    /// Whoever changes the file changes what old evaluations were made by: write `hansa-2027.toml` instead.
+    /// Recorded evaluations refer to this file by its digest. Do not change it; add `hansa-2027.toml` instead.
     #[test]
     fn st_8_the_embedded_rubric_is_what_it_was() {
         let rubric = Rubric::embedded();
@@ -385,14 +387,14 @@ mod tests {
     fn st_8_a_rubric_is_refused_with_place_and_reason() {
         assert!(Rubric::load(GOOD).is_ok());
         for (from, to, place, reason) in [
-            ("ties > 0", "tied > 0", "a.known", "no name of the model"),
+            ("ties > 0", "tied > 0", "a.known", "not a variable of the model"),
             ("ties > 0", "ties > 0.5", "a.known", "floats"),
             ("ties > 0", "{1: 2}.size() > 0", "a.known", "map literals"),
-            ("ties > 0", "ties", "a.known", "answers Int"),
+            ("ties > 0", "ties", "a.known", "type Int"),
             ("ties > 0", "tie_kinds.all(a, tie_kinds.all(b, tie_kinds.all(c, true)))", "a.known", "deeper than 2"),
             ("known = \"ties > 0\"", "", "a.met", "fails for a city without any tool"),
             ("ties > 0", &" ".repeat(600), "a.known", "longer than 500"),
-            ("10000 * ties_alive / ties", "strategy_state", "a.met", "answers Text"),
+            ("10000 * ties_alive / ties", "strategy_state", "a.met", "type Text"),
             ("weight = 10000", "weight = 9000", "criterion", "add up to 9000"),
             ("weight = 10000", "weight = 0", "a.weight", "basis points"),
             ("weight = 10000", "weight = 0.5", "file", "invalid type"),
@@ -401,7 +403,7 @@ mod tests {
             ("DORMANT_TIES", "SLEEPY", "a.finding", "not known"),
             ("DORMANT_TIES", "UNSPECIFIED", "a.finding", "not known"),
             ("\"LOW\"", "\"MILD\"", "a.severity", "not known"),
-            ("\"dormant_ties\"", "\"ties\"", "a.evidence", "no list of evidence"),
+            ("\"dormant_ties\"", "\"ties\"", "a.evidence", "not a list of evidence"),
             ("risk = \"Lost ties.\"", "risk = \"\"", "a.risk", "empty"),
             ("advice = \"Wake them.\"", "", "file", "advice"),
             ("advice = ", "needs = \"a\"\nadvice = ", "a.needs", "earlier"),
@@ -415,7 +417,7 @@ mod tests {
             assert!(refusal.starts_with(place) && refusal.contains(reason), "{to}: {refusal}");
         }
         let twice = format!("{GOOD}{}", &GOOD[GOOD.find("[[criterion]]").unwrap()..]);
-        assert!(Rubric::load(&twice).unwrap_err().to_string().contains("twice"));
+        assert!(Rubric::load(&twice).unwrap_err().to_string().contains("two criteria"));
     }
 
     #[test]

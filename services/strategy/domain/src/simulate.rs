@@ -1,4 +1,4 @@
-//! What if: a changed portfolio and strategy, evaluated and thrown away (ST-9).
+//! Simulations: evaluate a hypothetical portfolio and strategy without recording anything (ST-9).
 
 use crate::{
     evaluation::evaluate,
@@ -15,16 +15,17 @@ use hansa_proto::strategy::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most steps of one simulation.
+/// Largest number of steps per simulation.
 pub const STEPS: usize = 50;
-/// Months until the election of a strategy that a simulation adopts where none is known: a usual term.
+/// Months until the next election if it is unknown, for a strategy that a simulation adopts: a usual term.
 const TERM_MONTHS: u32 = 48;
 
-/// Evaluates as it is and as it would be after the steps. `partners` holds the facts of every city that a step may sign with,
-/// by resource name; the service takes them from its copies.
+/// Evaluates the city before and after the steps. `partners` holds the facts of the cities that steps may sign with, by
+/// resource name; the service reads them from its mirrors.
 ///
 /// # Errors
-/// INVALID_FIELD under ST-9, with the step, where one names what is not there or is malformed.
+/// `LIMIT` under ST-9 if there are more than `STEPS` steps; `INVALID_FIELD` under ST-9, with the step, if a step is
+/// malformed or names an unknown city, agreement or goal.
 pub fn simulate(
     rubric: &Rubric,
     portfolio: &Portfolio,
@@ -35,7 +36,7 @@ pub fn simulate(
 ) -> Refused<SimulatePortfolioResponse> {
     if steps.len() > STEPS {
         return Err(Refusal::because(Reason::Limit, "ST-9", format!("a simulation has at most {STEPS} steps"))
-            .help("Leave out what does not matter, or simulate in parts."));
+            .help("Leave out steps that do not matter, or split the simulation."));
     }
     let before = evaluate(rubric, portfolio, strategy, date);
     let mut world = World {
@@ -53,7 +54,7 @@ pub fn simulate(
     Ok(compared(before, after))
 }
 
-/// The cities whose facts a simulation needs.
+/// Returns the names of the cities whose facts a simulation needs.
 pub fn partners_of(steps: &[WhatIf]) -> impl Iterator<Item = &str> {
     steps.iter().filter_map(|what_if| match &what_if.step {
         Some(Step::Sign(sign)) => Some(sign.partner.as_str()),
@@ -66,7 +67,7 @@ struct World<'p> {
     strategy: Option<Strategy>,
     partners: &'p BTreeMap<String, PartnerFact>,
     date: NaiveDate,
-    /// Names that the simulation itself has given.
+    /// The names of the agreements that the simulation has signed.
     agreements: BTreeSet<String>,
 }
 
@@ -94,7 +95,7 @@ impl World<'_> {
 
     fn sign(&mut self, field: &str, number: usize, sign: &proto::SignWith) -> Refused<()> {
         let partner = self.partners.get(&sign.partner).ok_or_else(|| {
-            let what = format!("`{}` is no city that is known here", text::excerpt(&sign.partner));
+            let what = format!("`{}` is not a known city", text::excerpt(&sign.partner));
             Refusal::field(format!("{field}.partner"), what)
         })?;
         if partner.city == self.portfolio.city().city {
@@ -130,12 +131,12 @@ impl World<'_> {
         Ok(())
     }
 
-    /// A goal counts only in a strategy that is in force, so where there is none one is adopted for the purpose.
+    /// Adds a goal. A goal counts only in a strategy in force, so the simulation adopts a strategy if there is none.
     fn add_goal(&mut self, field: &str, goal: Option<&proto::Goal>) -> Refused<()> {
         let goal = Goal::parse(field, goal.ok_or_else(|| Refusal::field(field, "is required"))?)?;
         let strategy = self.strategy.take().filter(|s| in_force(s, self.date)).unwrap_or_else(|| self.adopted());
         if strategy.goals().count() >= GOALS && strategy.goal(&goal.id).is_none() {
-            return Err(Refusal::field(field, format!("would be one more than {GOALS} goals")));
+            return Err(Refusal::field(field, format!("exceeds the limit of {GOALS} goals")));
         }
         self.strategy.insert(strategy).put(goal);
         Ok(())
@@ -160,13 +161,13 @@ impl World<'_> {
         }
         let strategy = self.strategy.as_mut().filter(|s| in_force(s, self.date));
         let strategy = strategy.ok_or_else(|| {
-            Refusal::field(field, "there is no strategy in force").help("Add goals first: that adopts one.")
+            Refusal::field(field, "needs a strategy in force").help("Add goals first to adopt a strategy.")
         })?;
         if let Some(goal) = link.goals.iter().find(|id| strategy.goal(id).is_none()) {
             return Err(unknown(&format!("{field}.goals"), goal));
         }
         if strategy.tools().count() >= TOOLS && strategy.tool(&link.tool).is_none() {
-            return Err(Refusal::field(field, format!("would be one more than {TOOLS} tools")));
+            return Err(Refusal::field(field, format!("exceeds the limit of {TOOLS} tools")));
         }
         strategy.link(link);
         Ok(())
@@ -182,8 +183,8 @@ fn found(done: bool, field: &str, name: &str) -> Refused<()> {
 }
 
 fn unknown(field: &str, name: &str) -> Refusal {
-    Refusal::field(field, format!("`{}` is not there, or is over", text::excerpt(name)))
-        .help("Name an agreement of the city, a goal of its strategy, or what an earlier step made.")
+    Refusal::field(field, format!("`{}` does not exist or has ended", text::excerpt(name)))
+        .help("Name an agreement of the city, a goal of its strategy, or the agreement or goal of an earlier step.")
 }
 
 fn compared(before: Evaluation, after: Evaluation) -> SimulatePortfolioResponse {

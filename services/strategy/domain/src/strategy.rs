@@ -1,4 +1,5 @@
-//! The strategy of a city: a draft of the office, adopted by mayor and council, valid until after the next election.
+//! The strategy of a city: drafted by its office, adopted by mayor and council, and valid until some months after the
+//! next election.
 
 mod rules;
 #[cfg(test)]
@@ -20,10 +21,10 @@ pub use rules::{DraftFacts, adopt, create, delete, link_tool, put_goal, remove_g
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Months of validity after the election, where the node sets no other (ST-1).
+/// Months of validity after the election, unless the node is configured otherwise (ST-1).
 pub const GRACE_MONTHS: u32 = 6;
 
-/// The free texts of a strategy, by their names in the contract.
+/// The names of the free-text fields of the strategy message.
 pub const TEXT_FIELDS: &[&str] = &[
     "title",
     "connections",
@@ -38,7 +39,7 @@ pub const TEXT_FIELDS: &[&str] = &[
     "shock_response",
 ];
 
-/// A text of the contract's message by its field's name.
+/// Returns a text of the strategy message by the name of its field.
 pub(crate) fn text_of(strategy: &proto::Strategy, field: &str) -> Vec<LocalizedText> {
     let (mut alone, mut found) = (proto::Strategy::default(), Vec::new());
     alone.copy_field(field, strategy);
@@ -46,20 +47,20 @@ pub(crate) fn text_of(strategy: &proto::Strategy, field: &str) -> Vec<LocalizedT
     found
 }
 
-/// How it was adopted.
+/// The adoption of a strategy by mayor and council.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adoption {
-    /// The mayor's day.
+    /// The day on which the mayor adopted it.
     pub mayor_date: NaiveDate,
     /// The day of the council's vote.
     pub council_date: NaiveDate,
-    /// The council's reference for it.
+    /// The council's reference of the vote.
     pub reference: String,
-    /// Votes in favour, against, abstentions; all 0 where they were not counted.
+    /// Votes in favour, votes against, and abstentions; all 0 if they were not counted.
     pub votes: [i32; 3],
-    /// The election up to which it was made.
+    /// The next municipal election at the time of the adoption.
     pub next_election: NaiveDate,
-    /// Reference to the document; may be empty.
+    /// A reference to the signed document; may be empty.
     pub document: String,
 }
 
@@ -77,7 +78,7 @@ impl Adoption {
         })
     }
 
-    /// As the contract has it.
+    /// Converts the adoption to the API message.
     #[must_use]
     pub fn to_proto(&self) -> proto::Adoption {
         let [in_favour, against, abstentions] = self.votes;
@@ -103,7 +104,7 @@ pub struct Strategy {
     tenant: TenantId,
     city: String,
     state: StrategyState,
-    /// The contract's message with its texts and nothing else.
+    /// The API message with only the free texts set.
     #[serde(with = "serde_proto")]
     texts: proto::Strategy,
     goals: BTreeMap<String, Goal>,
@@ -115,7 +116,7 @@ pub struct Strategy {
 }
 
 impl Strategy {
-    /// Its resource name.
+    /// The resource name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -127,65 +128,65 @@ impl Strategy {
         &self.city
     }
 
-    /// Where it stands.
+    /// The state of the strategy.
     #[must_use]
     pub fn state(&self) -> StrategyState {
         self.state
     }
 
-    /// Its goals, in order of their ids.
+    /// The goals, sorted by id.
     pub fn goals(&self) -> impl Iterator<Item = &Goal> {
         self.goals.values()
     }
 
-    /// One goal.
+    /// Returns a goal by its id.
     #[must_use]
     pub fn goal(&self, id: &str) -> Option<&Goal> {
         self.goals.get(id)
     }
 
-    /// Its tools, in order of their names.
+    /// The linked tools, sorted by name.
     pub fn tools(&self) -> impl Iterator<Item = &ToolLink> {
         self.tools.values()
     }
 
-    /// The link of one tool.
+    /// Returns the link of a tool.
     #[must_use]
     pub fn tool(&self, tool: &str) -> Option<&ToolLink> {
         self.tools.get(tool)
     }
 
-    /// How it was adopted.
+    /// The adoption, if the strategy was adopted.
     #[must_use]
     pub fn adoption(&self) -> Option<&Adoption> {
         self.adoption.as_ref()
     }
 
-    /// The last day on which it is valid.
+    /// The last day of validity.
     #[must_use]
     pub fn valid_until(&self) -> Option<NaiveDate> {
         self.valid_until
     }
 
-    /// Whether the text is written, in any language.
+    /// Returns whether a text is present in any language.
     #[must_use]
     pub fn describes(&self, field: &str) -> bool {
         !text_of(&self.texts, field).is_empty()
     }
 
-    /// Whether a goal is of the kind.
+    /// Returns whether any goal is of the kind.
     #[must_use]
     pub fn has_kind(&self, kind: GoalKind) -> bool {
         self.goals.values().any(|goal| goal.kind() == kind)
     }
 
-    /// The name that evidence gives to a goal.
+    /// Returns the name of a goal in the evidence of findings.
     #[must_use]
     pub fn goal_name(&self, id: &str) -> String {
         format!("{}/goals/{id}", self.name)
     }
 
-    /// As the contract has it, without `etag`: the journal knows the head.
+    /// Converts the strategy to the API message without `etag`, which depends on the journal's version.
     #[must_use]
     pub fn to_proto(&self) -> proto::Strategy {
         proto::Strategy {
@@ -202,7 +203,7 @@ impl Strategy {
         }
     }
 
-    /// A strategy that a simulation takes for adopted where the city has none in force (ST-9).
+    /// Creates the adopted strategy that a simulation uses if the city has none in force (ST-9).
     #[must_use]
     pub(crate) fn hypothetical(tenant: TenantId, city: &str, date: NaiveDate, next_election: NaiveDate) -> Self {
         let adoption = Adoption {
@@ -263,7 +264,7 @@ impl Strategy {
         self.tools.insert(link.tool.clone(), link);
     }
 
-    /// A link without goals would say nothing, so it goes with its last one.
+    /// Removes a goal, and every link that has no goals left.
     fn drop_goal(&mut self, id: &str) {
         self.goals.remove(id);
         for link in self.tools.values_mut() {
@@ -275,7 +276,7 @@ impl Strategy {
     fn apply(&mut self, change: &Change) -> Refused<()> {
         let missing = |field: &str| Refusal::field(field, "is required");
         match change {
-            Change::Created(_) => return Err(Refusal::field("created", "stands twice")),
+            Change::Created(_) => return Err(Refusal::field("created", "must be the first change only")),
             Change::Updated(c) => {
                 let (strategy, mask) =
                     (c.strategy.clone().unwrap_or_default(), c.update_mask.clone().unwrap_or_default());
@@ -301,7 +302,8 @@ impl Strategy {
         Ok(())
     }
 
-    /// Whether a change may follow in the present state; that is decided by the rules and only checked here.
+    /// Returns whether a change may follow in the present state. The rules decide this; the fold only checks the
+    /// journal.
     fn fits(&self, change: &Change) -> bool {
         match change {
             Change::Created(_) => false,
@@ -335,7 +337,7 @@ impl Record for Strategy {
         match (before, change) {
             (None, Change::Created(created)) => Self::begun(created).map_err(|e| fold_error(&e.to_string())),
             (None, _) => Err(fold_error("a strategy begins with its creation")),
-            (Some(state), _) if !state.fits(change) => Err(fold_error("it cannot follow in this state")),
+            (Some(state), _) if !state.fits(change) => Err(fold_error("the change is not possible in this state")),
             (Some(mut state), _) => {
                 state.apply(change).map_err(|e| fold_error(&e.to_string()))?;
                 Ok(state)
@@ -347,7 +349,7 @@ impl Record for Strategy {
         self.tenant
     }
 
-    /// Owner only, in every state (PL-1).
+    /// Only the owner, in every state (PL-1).
     fn audience(&self) -> Audience {
         Audience::of([self.tenant])
     }

@@ -1,4 +1,4 @@
-//! Evaluations, findings, simulations, rubrics: ST-6 to ST-9.
+//! The handlers of `EvaluationService`: evaluations, findings, simulations and rubrics (ST-6 to ST-9).
 
 use super::{city_name, watch};
 use crate::portfolio::{self, Standing};
@@ -45,7 +45,7 @@ impl EvaluationHandler {
         found.ok_or_else(|| Refusal::not_found(city))
     }
 
-    /// Returns the rubric with this name. A node has one rubric so far; the empty name stands for it.
+    /// Returns the rubric with this name. A node has one rubric so far, and the empty name refers to it.
     fn rubric(&self, name: &str) -> Refused<&Rubric> {
         if name.is_empty() || name == self.rubric.name() {
             return Ok(&self.rubric);
@@ -73,7 +73,7 @@ impl EvaluationServiceHandler for EvaluationHandler {
         let city = city_name(&query.city, "city")?;
         let name = evaluation::name_of(&city);
         if let Some(found) = self.journal.load::<Evaluations>(&name).await? {
-            // By the name that was query: a city that has an evaluation is not told from one that is not there.
+            // The refusal names the city, not the evaluation, so that a stranger cannot tell whether the city has one.
             let relation = found.state.relation(&self.queries.caller(&request)?);
             self.queries.permit(&request, relation, city.as_str())?;
             return Ok(Response::new(found.state.latest()));
@@ -89,7 +89,7 @@ impl EvaluationServiceHandler for EvaluationHandler {
         let query = request.get_ref();
         let name = parse_name::<Evaluations>("evaluation", &query.evaluation)?;
         let found = self.queries.load::<Evaluations, _>(&request, &name).await?;
-        // A page token is only valid for the same evaluation: in another one the same position is another finding.
+        // A page token is valid only for the same version, because positions differ between versions.
         let page = Page::of_version(query, found.etag.as_bytes())?;
         let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0_usize);
         let size = usize::try_from(page.size).unwrap_or(usize::MAX);
@@ -130,7 +130,7 @@ impl EvaluationServiceHandler for EvaluationHandler {
         let day = time::day_if_any("date", query.date.as_ref())?.unwrap_or_else(|| self.today());
         let standing = self.standing(&request, &city, day).await?;
         let rubric = self.rubric(&query.rubric)?;
-        // The rule refuses more steps than the limit, so their partners need not be read.
+        // The rule refuses more steps than the limit, so the handler does not read the partners of later steps.
         let named = simulate::partners_of(&query.steps).take(simulate::STEPS);
         let partners = portfolio::partners(&self.journal, named, day).await?;
         let strategy = standing.strategy.as_deref();

@@ -1,4 +1,4 @@
-//! Strategies: ST-1, ST-3, ST-4.
+//! The handlers of `StrategyService` (ST-1, ST-3, ST-4).
 
 use crate::{portfolio, views};
 use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, new_id, parse_name, rpc_handlers};
@@ -20,8 +20,8 @@ rpc_handlers!(
 );
 
 impl Strategies {
-    /// Builds the commands that supersede the city's other strategies. Drafts are among them, because one of them may be adopted at
-    /// the same moment; the rule leaves a strategy that is still a draft unchanged.
+    /// Builds the commands that supersede the city's other strategies. They include drafts, because a concurrent
+    /// request may adopt one. The rule leaves a strategy unchanged if it is still a draft.
     async fn supersede_others(
         &self,
         context: &CommandContext<AdoptStrategyRequest>,

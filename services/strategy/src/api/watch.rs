@@ -1,4 +1,4 @@
-//! The stream of a tenant's evaluations: the latest of each city, then each new one as it is recorded.
+//! The stream of a tenant's evaluations: first the latest of each city, then every new one as soon as it is recorded.
 
 use crate::views::joined_city;
 use futures::Stream;
@@ -15,17 +15,17 @@ use tokio::{sync::watch::Receiver, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// How long a stream waits before it reads the database by itself, because another replica may have committed.
+/// How often a stream reads the database, because it is not notified of the commits of other replicas.
 const READ_PERIOD: Duration = Duration::from_secs(1);
 
-/// One stream.
+/// The state of one stream.
 pub struct Watch {
     journal: Journal,
     committed: Receiver<i64>,
     tenant: TenantId,
     city: Option<RecordName>,
     drain: CancellationToken,
-    /// The records of evaluations, with the version of each that was sent last.
+    /// The last version sent per evaluations record.
     sent: BTreeMap<RecordName, u64>,
     last_read: Option<Instant>,
     ready: VecDeque<Evaluation>,
@@ -66,12 +66,13 @@ impl Watch {
         }
     }
 
-    /// Returns how long it is until the database must be read again.
+    /// Returns the time until the next read of the database.
     fn until_read(&self) -> Duration {
         self.last_read.map_or(Duration::ZERO, |read| READ_PERIOD.saturating_sub(read.elapsed()))
     }
 
-    /// Reads what is new in the database. Of a city that is read for the first time, only the latest evaluation is sent.
+    /// Reads new versions from the database. For a city that is read for the first time, only the latest version is
+    /// sent.
     async fn read_database(&mut self) -> Refused<()> {
         self.last_read = Some(Instant::now());
         for record in self.records().await? {
@@ -83,7 +84,8 @@ impl Watch {
         Ok(())
     }
 
-    /// Reads what this process has committed since, from its cache: there may be many streams, and most commits concern other records.
+    /// Reads the new commits of this process from the journal's cache. This keeps the database free of the reads of
+    /// many streams, as most commits concern other records.
     async fn read_cache(&mut self) -> Refused<()> {
         let newer = |(record, sent): (&RecordName, &u64)| {
             Some((record.clone(), self.journal.written_since::<Evaluations>(record, *sent)?))
@@ -94,7 +96,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Queues every version that was not sent yet.
+    /// Queues every version of the record that the stream has not sent.
     async fn enqueue(&mut self, record: RecordName, found: Loaded<Evaluations>) -> Refused<()> {
         if found.state.owner() != self.tenant {
             return Ok(());

@@ -1,12 +1,12 @@
-//! What the service learns from others and from itself, and which cities must be evaluated again because of it (ST-6).
+//! The subscriptions of the service: they keep the mirrors, and enqueue the cities that a change affects (ST-6).
 
 pub mod own;
 pub mod partnerships;
 pub mod register;
 
-/// The queue of cities to evaluate; its keys are cities' ids, joined or not.
+/// The work queue of cities to evaluate. The keys are ids of cities, joined or not.
 pub const EVALUATE: &str = "evaluate";
-/// The queue of countries that changed; each stands for the cities that it bears on.
+/// The work queue of changed countries. Its worker enqueues the cities that a country affects.
 pub const EVALUATE_COUNTRY: &str = "evaluate-country";
-/// The queue of cities that changed in what their partners are judged by; each stands for its partners.
+/// The work queue of cities whose change affects their partners. Its worker enqueues the partners.
 pub const EVALUATE_PARTNERS: &str = "evaluate-partners";

@@ -1,4 +1,4 @@
-//! The service's own strategies: a change of one has its city evaluated again.
+//! The mirror of the service's own strategies. A change of a strategy enqueues its city for evaluation.
 
 use super::EVALUATE;
 use hansa_journal::{Journal, QueueKey, Subscription};

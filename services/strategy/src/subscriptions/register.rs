@@ -8,8 +8,8 @@ use hansa_register_domain::reference::{CityReference, CountryReference, OfficeRe
 
 /// Returns whether a change affects the evaluations of the city's partners.
 ///
-/// A tie contains what it says of a city until the city's own entry says otherwise. So a new entry affects partners only if it has
-/// facts. An import of a whole country thus need not look for the partners of each village.
+/// A tie names the country of both cities, which is used until a city's own entry is mirrored. So a new entry affects
+/// partners only if it has facts, and the import of a whole country does not look for the partners of each city.
 fn affects_partners(before: Option<&CityReference>, after: &CityReference) -> bool {
     match before {
         None => !after.facts.is_empty(),
@@ -25,7 +25,7 @@ fn invalidates_city(record: RecordId, before: Option<&CityReference>, after: Opt
     own.into_iter().chain(partners).collect()
 }
 
-/// Enqueues a country, which stands for its cities and their partners.
+/// Enqueues the country. The worker of that queue enqueues the affected cities.
 fn invalidates_country(
     record: RecordId,
     before: Option<&CountryReference>,
@@ -34,7 +34,7 @@ fn invalidates_country(
     if before == after { Vec::new() } else { vec![(EVALUATE_COUNTRY, record.0)] }
 }
 
-/// Enqueues the city of the office. Only the evaluation of that city uses it (PL-1).
+/// Enqueues the city of the office. Offices are private, so only the evaluation of their own city uses them (PL-1).
 fn invalidates_office(
     _record: RecordId,
     before: Option<&OfficeReference>,

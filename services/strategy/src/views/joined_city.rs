@@ -1,4 +1,4 @@
-//! The view of cities that have joined. Only these are evaluated.
+//! The view of cities that have joined. The evaluator evaluates only these.
 
 use super::tie;
 use hansa_journal::{JournalError, Store, View, view_entity};
@@ -6,7 +6,7 @@ use hansa_kernel::{RecordId, TenantId};
 use hansa_register_domain::reference::CityReference;
 use sea_orm::{Condition, QueryFilter, QuerySelect, QueryTrait, Select, entity::prelude::*};
 
-/// A city that has joined.
+/// A row of the view: one city that has joined.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "joined_cities")]
 pub struct Model {

@@ -1,4 +1,4 @@
-//! The view of strategies, and the lists over it.
+//! The view of strategies, and its queries.
 
 use hansa_chassis::Page;
 use hansa_journal::{FilterExt, JournalError, PageOfIds, Store, View, is_any_of, keyset, view_entity};
@@ -7,7 +7,7 @@ use hansa_proto::strategy::{ListStrategiesRequest, StrategyState};
 use hansa_strategy_domain::Strategy;
 use sea_orm::{QueryFilter, entity::prelude::*};
 
-/// A strategy, by tenant, city and state.
+/// A row of the view: one strategy with its tenant, city and state.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "strategies")]
 pub struct Model {
@@ -20,7 +20,7 @@ pub struct Model {
     pub city: Uuid,
     /// `StrategyState`.
     pub state: i32,
-    /// Sorts the newest first: the inverted bits of the id, which starts with the time.
+    /// The sort key for newest first: the inverted bits of the id, whose first bits are the creation time.
     pub newest: String,
 }
 

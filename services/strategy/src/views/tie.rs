@@ -4,7 +4,7 @@ use hansa_journal::{JournalError, Store, View, is_any_of, view_entity};
 use hansa_partnerships_domain::{agreement::Which, ties::Tie};
 use sea_orm::{QueryFilter, entity::prelude::*};
 
-/// One city of a tie.
+/// A row of the view: one of the two cities of a tie.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "ties")]
 pub struct Model {

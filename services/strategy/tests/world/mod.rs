@@ -1,6 +1,6 @@
-//! A small world: a register, agreements, and the strategy service over them, each with a journal of its own in a temporary
-//! folder. Nothing moves but when a test says so.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of it")]
+//! The test fixture: a register, agreements, and the strategy service, each with its own journal in a temporary folder.
+//! No worker runs in the background; a test runs them by calling [`World::settle`].
+#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of the fixture")]
 
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_chassis::{Module, auth_layer::Rpc};
@@ -96,7 +96,7 @@ pub fn adoption(name: &str) -> AdoptStrategyRequest {
     }
 }
 
-/// The tables of a journal alone.
+/// The migrations of a journal without the tables of a service.
 struct Bare;
 
 impl MigratorTrait for Bare {
@@ -115,7 +115,7 @@ pub struct World {
 }
 
 impl World {
-    /// Three cities with their countries; nobody has joined.
+    /// Creates three cities with their countries. None of the cities has joined.
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::at(noon(day(2025, 6, 1)));
@@ -172,7 +172,7 @@ impl World {
         journal.submit(Command::new(name, author, rule), false).await.unwrap();
     }
 
-    /// A later regime of a country.
+    /// Imports a new regime of a country.
     pub async fn regime(&self, code: &str, class: RegimeClass) {
         let mut rows = sample::country_rows();
         rows.retain(|row| row.country_code == code);
@@ -193,7 +193,7 @@ impl World {
         .await;
     }
 
-    /// The languages of a city become known.
+    /// Records the languages of a city.
     pub async fn languages(&self, city: RecordId, by: &Caller, languages: &str) {
         let fact = proto_register::Fact {
             key: "languages".into(),
@@ -208,7 +208,7 @@ impl World {
         .await;
     }
 
-    /// A city says that it has no office.
+    /// Records that a city has no office.
     pub async fn no_office(&self, city: RecordId, by: &Caller) {
         let name = RecordName::new("offices", office::id_of(city));
         let office = proto_register::Office {
@@ -230,7 +230,7 @@ impl World {
         .await;
     }
 
-    /// Two cities have a tie that is in force.
+    /// Imports a tie in force between two cities.
     pub async fn tie(&self, cities: [(RecordId, &str); 2]) -> RecordName {
         let fact = |(city, country): (RecordId, &str)| CityFacts {
             city,
@@ -268,7 +268,7 @@ impl World {
         name
     }
 
-    /// Paris adopts a strategy.
+    /// Creates and adopts a strategy of Paris.
     pub async fn adopt(&self) {
         let (journal, mayor) = (&self.module.journal, caller(PARIS, Role::Mayor));
         let id = RecordId(Uuid::now_v7());
@@ -291,7 +291,7 @@ impl World {
         self.act(journal, &mayor, name, rule).await;
     }
 
-    /// Lets everything that has happened take its effect.
+    /// Runs subscriptions and work queues until none has work left.
     pub async fn settle(&self) {
         loop {
             let mut moved = 0;
@@ -312,7 +312,7 @@ impl World {
         }
     }
 
-    /// The service as its callers reach it, behind the auth layer.
+    /// Returns the routes of the service with its authorisation policy.
     pub fn routes(&mut self, drain: &CancellationToken) -> Routes {
         let policy = Module::policy(std::slice::from_ref(&self.module)).unwrap();
         let mut routes = RoutesBuilder::default();
@@ -320,20 +320,20 @@ impl World {
         routes.routes()
     }
 
-    /// A city's latest evaluation, and how many there were.
+    /// Returns a city's latest evaluation and the number of recorded evaluations.
     pub async fn evaluation(&self, city: RecordId) -> Option<(Evaluation, u64)> {
         let name = evaluation::name_of(&city_name(city));
         let found = self.module.journal.load::<Evaluations>(&name).await.unwrap();
         found.map(|found| (found.state.latest(), found.version))
     }
 
-    /// Paris' latest evaluation and its number, which must be there.
+    /// Returns the latest evaluation of Paris and its number. Panics if there is none.
     pub async fn judged(&self) -> (Evaluation, u64) {
         self.evaluation(paris()).await.unwrap()
     }
 }
 
-/// A call as the guard lets it through.
+/// Creates a request as the auth layer passes it on.
 pub fn call<Q>(by: &Caller, method: &str, message: Q) -> Request<Q> {
     let mut request = Request::new(message);
     request.extensions_mut().insert(by.clone());

@@ -1,4 +1,4 @@
-//! Criteria over facts (NW-2, CT-13).
+//! Tests of criteria over facts (NW-2, CT-13).
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -12,7 +12,7 @@ fn day() -> NaiveDate {
     NaiveDate::from_ymd_opt(2026, 5, 1).unwrap()
 }
 
-/// A city of which nothing is known but its country.
+/// A city with a known country and no other facts.
 fn unknown() -> CityReference {
     let mut city = CityReference::default();
     city.country = "DE".into();
@@ -80,10 +80,10 @@ fn nw_2_what_is_not_known_is_never_a_no() {
     ] {
         assert_eq!(outcome(expression, &unknown), (CriterionOutcome::Unknown, vec![shown.to_owned()]), "{expression}");
     }
-    // What is known may decide alone.
+    // Known values can decide the expression without the unknown one.
     assert_eq!(outcome("country == 'FR' && port", &unknown).0, CriterionOutcome::NotMet);
     assert_eq!(outcome("country == 'DE' || port", &unknown).0, CriterionOutcome::Met);
-    // A fact of tomorrow is not known today, and one that says anything else says nothing.
+    // A fact dated tomorrow is unknown today, and a value other than `yes` or `no` is unknown as well.
     let later = Fact { as_of: day().succ_opt().unwrap(), ..city(&[("port", "yes")]).facts[0].clone() };
     unknown.facts = vec![later];
     assert_eq!(outcome("port", &unknown).0, CriterionOutcome::Unknown);

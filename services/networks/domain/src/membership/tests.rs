@@ -1,4 +1,4 @@
-//! Rules of memberships (NW-2, NW-3), over arbitrary sequences of what may be asked.
+//! Tests of the rules of memberships (NW-2, NW-3), also over arbitrary sequences of requests.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -41,7 +41,7 @@ fn application() -> ApplyForMembershipRequest {
     ApplyForMembershipRequest { city, motivation: text("The same sea"), ..Default::default() }
 }
 
-/// A membership as it comes to be.
+/// A membership, built up by decisions.
 #[derive(Debug, Default)]
 struct Run {
     state: Option<Membership>,
@@ -92,7 +92,7 @@ fn nw_2_an_application_that_does_not_meet_a_criterion_is_refused_with_the_value(
     assert_eq!((refusal.rule, refusal.missing[0].subject.as_str()), ("NW-2", "size"));
     assert_eq!(refusal.missing[0].description, "population = 5");
     for outcome in [CriterionOutcome::Met, CriterionOutcome::Unknown] {
-        assert_eq!(ask(outcome).unwrap().len(), 1, "what is not known is never a no");
+        assert_eq!(ask(outcome).unwrap().len(), 1, "an unknown value never refuses an application");
     }
 }
 
@@ -113,7 +113,7 @@ fn nw_3_a_city_applies_for_itself_once_at_a_time() {
     .unwrap();
     run.apply().unwrap();
     assert_eq!(run.at().state(), S::Applied);
-    assert!(run.at().resource.reason.is_empty(), "the reason was of the application before");
+    assert!(run.at().resource.reason.is_empty(), "the reason belonged to the previous application");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn nw_3_a_member_leaves_by_its_own_decision_when_its_notice_is_over() {
     run.take(leave(run.at(), 6, &caller(CITY), on(2))).unwrap();
     assert_eq!(run.at().state(), S::Leaving);
     let due = run.at().due().unwrap();
-    assert_eq!(due.to_rfc3339(), "2026-07-04T12:00:00+00:00", "the day is over everywhere");
+    assert_eq!(due.to_rfc3339(), "2026-07-04T12:00:00+00:00", "the day must be over everywhere");
     let decision = Ok(run.at().on_due(due));
     run.take(decision).unwrap();
     assert_eq!((run.at().state(), run.at().due()), (S::Left, None));
@@ -158,8 +158,8 @@ fn nw_3_a_member_leaves_by_its_own_decision_when_its_notice_is_over() {
     let mut withdrawn = Run::default();
     withdrawn.apply().unwrap();
     withdrawn.take(leave(withdrawn.at(), 6, &caller(CITY), on(2))).unwrap();
-    assert_eq!(withdrawn.at().state(), S::Left, "an application is withdrawn at once");
-    assert!(!withdrawn.at().audience().public, "and nobody else ever hears of it");
+    assert_eq!(withdrawn.at().state(), S::Left, "an application is withdrawn without notice");
+    assert!(!withdrawn.at().audience().public, "a withdrawn application never becomes public");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn pl_1_everyone_sees_members_and_the_parties_alone_what_they_told_each_other() 
     assert_eq!((party.motivation.len(), party.eligibility.len(), party.reason.len()), (1, 1, 1));
     assert_eq!((public.motivation.len(), public.eligibility.len(), public.reason.len()), (0, 0, 0));
     assert_eq!((public.state(), public.city.clone()), (S::Suspended, party.city));
-    // One that was a member and applies again.
+    // A former member applies again.
     let mut again = Run::member();
     again.take(leave(again.at(), 0, &caller(CITY), on(2))).unwrap();
     again.apply().unwrap();
@@ -217,7 +217,7 @@ fn ask() -> impl Strategy<Value = Ask> {
     ]
 }
 
-/// Which states may follow which (NW-3).
+/// Returns whether a state may follow another (NW-3).
 fn may_follow(before: Option<S>, after: S) -> bool {
     match before {
         None => after == S::Applied,

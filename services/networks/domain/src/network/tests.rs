@@ -1,4 +1,4 @@
-//! Rules of networks (NW-1, NW-2).
+//! Tests of the rules of networks (NW-1, NW-2).
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -1,3 +1,4 @@
+//! Tests of evaluations (ST-5 to ST-8, AG-11).
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::{
@@ -50,7 +51,7 @@ fn link(tool: &str, goals: &[&str]) -> ToolLink {
     }
 }
 
-/// Nothing is wrong with this one.
+/// A city without any problem.
 fn whole() -> (Portfolio, Strategy) {
     let mut strategy = adopted();
     strategy.link(link(&tie(1).agreement, &["peace", "schools"]));
@@ -77,7 +78,7 @@ fn st_7_no_strategy_bears_all_that_only_a_strategy_can_settle() {
     let gain = overall(&judge(&portfolio, Some(&strategy))).basis_points - overall(&evaluation).basis_points;
     assert!((found(&evaluation, FindingCode::NoStrategy).effect_basis_points - gain).abs() <= 1);
     let draft = crate::strategy::tests::draft();
-    assert_eq!(overall(&judge(&portfolio, Some(&draft))), overall(&evaluation), "a draft counts as none");
+    assert_eq!(overall(&judge(&portfolio, Some(&draft))), overall(&evaluation), "a draft counts like no strategy");
 }
 
 #[test]
@@ -107,10 +108,10 @@ fn st_7_goals_without_a_tool_and_tools_without_a_goal_are_named() {
     assert_eq!(
         found(&evaluation, FindingCode::GoalsWithoutTool).evidence_total,
         2,
-        "a tool that is over serves nothing"
+        "a tool that has ended serves no goal"
     );
     let evaluation = judge(&portfolio([]), Some(&strategy));
-    assert_eq!(found(&evaluation, FindingCode::GoalsWithoutTool).evidence_total, 1, "an unknown tool is not over");
+    assert_eq!(found(&evaluation, FindingCode::GoalsWithoutTool).evidence_total, 1, "unknown tools count as not ended");
     let preparing = TieFact { state: TieState::Preparing, ..tie(1) };
     assert_eq!(
         found(&judge(&portfolio([preparing]), Some(&strategy)), FindingCode::GoalsWithoutTool).evidence_total,
@@ -181,14 +182,14 @@ fn st_7_missing_languages_are_found_and_unknown_ones_are_not() {
         codes(&evaluation).contains(&FindingCode::LanguagesMissing)
     };
     assert!(missing(office(), &["jpn"]));
-    assert!(!missing(office(), &["jpn", "eng"]), "the office's");
-    assert!(!missing(office(), &["fr-CA"]), "the city's");
-    assert!(!missing(office(), &[]), "not known");
-    assert!(!missing(OfficeFact { exists: Some(true), languages: None }, &["jpn"]), "the office's are not known");
+    assert!(!missing(office(), &["jpn", "eng"]), "the office speaks English");
+    assert!(!missing(office(), &["fr-CA"]), "the city speaks French");
+    assert!(!missing(office(), &[]), "the partner's languages are unknown");
+    assert!(!missing(OfficeFact { exists: Some(true), languages: None }, &["jpn"]), "its languages are unknown");
     assert!(missing(OfficeFact { exists: Some(false), languages: None }, &["jpn"]), "there is no office");
     let mute = CityFact { languages: vec![], ..city() };
     let evaluation = evaluate(&RUBRIC, &Portfolio::new(mute, office(), [speaks(&["jpn"])]), None, today());
-    assert!(!codes(&evaluation).contains(&FindingCode::LanguagesMissing), "the city's are not known");
+    assert!(!codes(&evaluation).contains(&FindingCode::LanguagesMissing), "the city's languages are unknown");
 }
 
 #[test]
@@ -221,7 +222,7 @@ fn st_6_what_is_not_known_weighs_nothing() {
     assert_eq!(of(Precondition::EconomicResources).judged_basis_points, 0);
     assert_eq!(codes(&evaluation), [FindingCode::NoStrategy]);
     assert!(overall(&evaluation).judged_basis_points < 10_000);
-    assert!(evaluation.not_judged.contains(&"tools-aimed".into()), "without ties it is not judged, strategy or not");
+    assert!(evaluation.not_judged.contains(&"tools-aimed".into()), "without ties the criterion is not judged");
 }
 
 // ST-5.
@@ -345,7 +346,7 @@ fn any_strategy() -> impl Any<Value = Option<Strategy>> {
     }))
 }
 
-/// One problem fewer, in place.
+/// Returns the ties with one problem of one tie removed.
 fn mended(ties: &[TieFact], which: usize, how: u8) -> Vec<TieFact> {
     let mut ties = ties.to_vec();
     if let Some(tie) = ties.get_mut(which) {

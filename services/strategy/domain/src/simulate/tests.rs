@@ -1,3 +1,4 @@
+//! Tests of simulations (ST-9).
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::{

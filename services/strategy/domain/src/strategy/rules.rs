@@ -1,4 +1,4 @@
-//! What may happen to a strategy, and what is refused (ST-1, ST-3, ST-4).
+//! The rules of strategies (ST-1, ST-3, ST-4).
 
 use super::{Strategy, TEXT_FIELDS, text_of};
 use crate::goal::{self, GOALS, Goal, TOOLS, ToolLink};
@@ -19,26 +19,27 @@ use hansa_proto::{
     types::Tombstone,
 };
 
-/// Who may write a draft: the office, the mayor, and programs that the city has trusted with it.
+/// The roles that may write a draft: the office, the mayor, and the city's service accounts.
 const DRAFTERS: [Role; 3] = [Role::IrOfficer, Role::Mayor, Role::ServiceAccount];
-/// Who may record the adoption: the mayor in person, or the clerk for what was done on paper.
+/// The roles that may record an adoption: the mayor in person, or the council's clerk for an adoption made on paper.
 const ADOPTERS: [Role; 2] = [Role::Mayor, Role::CouncilClerk];
-/// An election further away than this is a mistake of typing.
+/// Largest number of years to the next election. A later date is probably a typing error.
 pub const ELECTION_YEARS: u32 = 10;
 
-/// What a draft is begun on, from the service's own copies and settings.
+/// The facts that the creation of a draft needs, from the service's mirrors and settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DraftFacts {
-    /// The tenant whose city it is; `None` where no such city has joined.
+    /// The tenant of the city; `None` if the city is unknown or has not joined.
     pub city_tenant: Option<TenantId>,
     /// Months of validity after the election; `GRACE_MONTHS` by default.
     pub grace_months: u32,
 }
 
-/// Begins a draft (ST-1).
+/// Creates a draft (ST-1).
 ///
 /// # Errors
-/// Where the city is not the caller's, the caller does not draft, or a text is malformed.
+/// Refused under ST-1 if the city is not the caller's or the caller's role does not write drafts; `INVALID_FIELD` if
+/// the city or a text is malformed.
 pub fn create(command: &CreateStrategyRequest, id: RecordId, facts: DraftFacts, caller: &Caller) -> Decision<Change> {
     let given = command.strategy.as_ref().ok_or_else(|| Refusal::field("strategy", "is required"))?;
     let city = RecordName::parse(&given.city, "cities", "strategy.city")?;
@@ -46,7 +47,7 @@ pub fn create(command: &CreateStrategyRequest, id: RecordId, facts: DraftFacts, 
     if facts.city_tenant != Some(caller.tenant) {
         return Err(Refusal::not_permitted(format!("{city} is not your city"))
             .under("ST-1")
-            .help("A strategy is drafted by the city's own office. Join as that city first."));
+            .help("Only the city's own office can draft a strategy. Join as that city first."));
     }
     checked(given, TEXT_FIELDS)?;
     let name = RecordName::new(Strategy::COLLECTION, id).to_string();
@@ -61,10 +62,11 @@ pub fn create(command: &CreateStrategyRequest, id: RecordId, facts: DraftFacts, 
     })
 }
 
-/// Changes texts of a draft.
+/// Updates the masked texts of a draft.
 ///
 /// # Errors
-/// Where it is no draft, or a path of the mask is none of its texts.
+/// Refused under ST-1 if the strategy is not a draft or the caller's role does not write drafts; `INVALID_FIELD` if a
+/// path of the mask is not a text field.
 pub fn update(state: &Strategy, command: &UpdateStrategyRequest, caller: &Caller) -> Decision<Change> {
     drafts(caller)?;
     a_draft(state, "change its texts")?;
@@ -79,10 +81,11 @@ pub fn update(state: &Strategy, command: &UpdateStrategyRequest, caller: &Caller
     emit(proto::StrategyUpdated { strategy: Some(strategy), update_mask: Some(prost_types::FieldMask { paths }) })
 }
 
-/// Gives a draft up (PL-8).
+/// Deletes a draft (PL-8).
 ///
 /// # Errors
-/// ST-1 where it is no draft; PL-8 without a reason.
+/// Refused under ST-1 if the strategy is not a draft or the caller's role does not write drafts; under PL-8 if the
+/// request has no reason.
 pub fn delete(state: &Strategy, command: &DeleteStrategyRequest, caller: &Caller) -> Refused<Tombstone> {
     drafts(caller)?;
     a_draft(state, "delete it")?;
@@ -92,7 +95,8 @@ pub fn delete(state: &Strategy, command: &DeleteStrategyRequest, caller: &Caller
 /// Adds a goal to a draft, or replaces it (ST-3).
 ///
 /// # Errors
-/// Where it is no draft, the goal is not whole, or there are too many.
+/// Refused under ST-1 if the strategy is not a draft or the caller's role does not write drafts; under ST-3 if the goal
+/// is incomplete, or the strategy has `GOALS` goals already.
 pub fn put_goal(state: &Strategy, command: &PutGoalRequest, caller: &Caller) -> Decision<Change> {
     drafts(caller)?;
     a_draft(state, "change its goals")?;
@@ -107,10 +111,11 @@ pub fn put_goal(state: &Strategy, command: &PutGoalRequest, caller: &Caller) -> 
     }
 }
 
-/// Takes a goal out of a draft.
+/// Removes a goal from a draft.
 ///
 /// # Errors
-/// Where it is no draft, or there is no such goal.
+/// Refused under ST-1 if the strategy is not a draft or the caller's role does not write drafts; `NOT_FOUND` under ST-3
+/// if the draft has no such goal.
 pub fn remove_goal(state: &Strategy, command: &RemoveGoalRequest, caller: &Caller) -> Decision<Change> {
     drafts(caller)?;
     a_draft(state, "change its goals")?;
@@ -120,10 +125,11 @@ pub fn remove_goal(state: &Strategy, command: &RemoveGoalRequest, caller: &Calle
     emit(proto::GoalRemoved { goal: command.goal.clone() })
 }
 
-/// Puts a tool in the service of goals, or replaces its link, also once the strategy is adopted (ST-4).
+/// Links a tool to the goals that it serves, or replaces its link. An adopted strategy can still be linked (ST-4).
 ///
 /// # Errors
-/// Where the strategy is over, the link malformed, or a goal not there.
+/// Refused under ST-1 if the strategy is superseded or has lapsed, or the caller's role does not write drafts; under
+/// ST-4 if the link is malformed, names an unknown goal, or the strategy links `TOOLS` tools already.
 pub fn link_tool(state: &Strategy, command: &LinkToolRequest, caller: &Caller) -> Decision<Change> {
     drafts(caller)?;
     alive(state)?;
@@ -141,26 +147,29 @@ pub fn link_tool(state: &Strategy, command: &LinkToolRequest, caller: &Caller) -
     }
 }
 
-/// Takes a tool out of the service of all goals.
+/// Removes the link of a tool (ST-4).
 ///
 /// # Errors
-/// Where the strategy is over, or the tool serves nothing.
+/// Refused under ST-1 if the strategy is superseded or has lapsed, or the caller's role does not write drafts; under
+/// ST-4 if the name is malformed; `NOT_FOUND` under ST-4 if the strategy does not link the tool.
 pub fn unlink_tool(state: &Strategy, command: &UnlinkToolRequest, caller: &Caller) -> Decision<Change> {
     drafts(caller)?;
     alive(state)?;
     goal::tool("tool", &command.tool)?;
     if state.tool(&command.tool).is_none() {
         let what = format!("{} serves no goal of {}", command.tool, state.name);
-        return Err(Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy for the tools it links."));
+        return Err(Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy to see its tools."));
     }
     emit(proto::ToolUnlinked { tool: command.tool.clone() })
 }
 
-/// Adopts a draft for mayor and council (ST-1, ST-3). `election` is the next municipal election as the city's public entry
-/// has it, where it has it.
+/// Adopts a draft for mayor and council (ST-1, ST-3). `election` is the next municipal election recorded in the city's
+/// public entry, if there is one.
 ///
 /// # Errors
-/// Where it is no draft, a decision, the election or a kind of goals is missing, or the council voted no.
+/// Refused under ST-1 if the caller may not adopt, the strategy is not a draft, the council's vote, the mayor's date,
+/// the document or the election is missing, or the council did not vote in favour; under ST-3 if a kind of goals is
+/// missing.
 pub fn adopt(
     state: &Strategy,
     command: &AdoptStrategyRequest,
@@ -169,7 +178,7 @@ pub fn adopt(
     at: Moment,
 ) -> Decision<Change> {
     let Some(role) = caller.acting_as(&ADOPTERS) else {
-        return Err(Refusal::not_permitted("a strategy is adopted by the mayor")
+        return Err(Refusal::not_permitted("only the mayor or the council's clerk can adopt a strategy")
             .under("ST-1")
             .help("Ask the mayor to adopt it, or the council's clerk to record an adoption made on paper."));
     };
@@ -191,11 +200,11 @@ pub fn adopt(
     Ok(vec![Emitted::at_level(change, None, level)])
 }
 
-/// Lets a newer adopted strategy of the city take the place of this one (ST-1). Nothing happens where this one is a draft,
-/// is superseded already, or is the newer one itself.
+/// Supersedes this strategy by a newer adopted strategy of the city (ST-1). Does nothing if this strategy is a draft,
+/// is already superseded, or is the newer one itself.
 ///
 /// # Errors
-/// Where `by` is no name of a strategy.
+/// `INVALID_FIELD` if `by` is not the name of a strategy.
 pub fn supersede(state: &Strategy, by: &str) -> Decision<Change> {
     RecordName::parse(by, Strategy::COLLECTION, "by")?;
     if by == state.name || !matches!(state.state, StrategyState::Adopted | StrategyState::Lapsed) {
@@ -209,7 +218,7 @@ fn drafts(caller: &Caller) -> Refused<()> {
     if caller.acting_as(&DRAFTERS).is_some() {
         return Ok(());
     }
-    Err(Refusal::not_permitted("a strategy is drafted by the international relations office")
+    Err(Refusal::not_permitted("only the office, the mayor or a service account of the city can draft a strategy")
         .under("ST-1")
         .help("Ask an officer of the international relations office."))
 }
@@ -218,21 +227,21 @@ fn a_draft(state: &Strategy, act: &str) -> Refused<()> {
     if state.state == StrategyState::Draft {
         return Ok(());
     }
-    Err(Refusal::out_of_order("ST-1", format!("{} is {}; only a draft lets you {act}", state.name, said(state.state)))
-        .help("Draft a new strategy; once adopted it takes the place of this one."))
+    let what = format!("{} is {}; you can {act} only while it is a draft", state.name, said(state.state));
+    Err(Refusal::out_of_order("ST-1", what).help("Draft a new strategy. Once adopted, it supersedes this one."))
 }
 
 fn alive(state: &Strategy) -> Refused<()> {
     if matches!(state.state, StrategyState::Draft | StrategyState::Adopted) {
         return Ok(());
     }
-    let what = format!("{} is {}; its tools are fixed", state.name, said(state.state));
-    Err(Refusal::out_of_order("ST-1", what).help("Link the tool in the strategy that is in force, or in a new draft."))
+    let what = format!("{} is {}; its tools can no longer be changed", state.name, said(state.state));
+    Err(Refusal::out_of_order("ST-1", what).help("Link the tool in the strategy in force, or in a new draft."))
 }
 
 fn said(state: StrategyState) -> &'static str {
     match state {
-        StrategyState::Unspecified => "in no known state",
+        StrategyState::Unspecified => "in an unknown state",
         StrategyState::Draft => "a draft",
         StrategyState::Adopted => "adopted",
         StrategyState::Superseded => "superseded",
@@ -246,10 +255,10 @@ fn too_many(rule: &'static str, message: String, help: &str) -> Refusal {
 
 fn no_goal(state: &Strategy, id: &str) -> Refusal {
     let what = format!("{} has no goal `{}`", state.name, text::excerpt(id));
-    Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy for the ids of its goals.")
+    Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy to see the ids of its goals.")
 }
 
-/// Checks texts of a strategy as they are given.
+/// Checks the given text fields of a strategy.
 fn checked(given: &proto::Strategy, fields: &[&str]) -> Refused<()> {
     fields.iter().try_for_each(|field| {
         let check = if *field == "title" { text::required } else { text::optional };
@@ -257,10 +266,11 @@ fn checked(given: &proto::Strategy, fields: &[&str]) -> Refused<()> {
     })
 }
 
-/// Nowhere on Earth is it more than a day ahead of UTC, so a date of tomorrow can be a caller's today.
+/// Refuses a date later than tomorrow in UTC. No time zone is more than a day ahead of UTC, so tomorrow can be the
+/// caller's today.
 fn not_in_the_future(field: &str, day: NaiveDate, at: Moment) -> Refused<()> {
     if at.today().checked_add_days(Days::new(1)).is_some_and(|latest| day > latest) {
-        return Err(Refusal::field(field, "lies in the future").under("ST-1"));
+        return Err(Refusal::field(field, "is in the future").under("ST-1"));
     }
     Ok(())
 }
@@ -268,8 +278,8 @@ fn not_in_the_future(field: &str, day: NaiveDate, at: Moment) -> Refused<()> {
 fn vote(command: &AdoptStrategyRequest, at: Moment) -> Refused<proto::CouncilVote> {
     let vote = command.council_vote.as_ref().ok_or_else(|| {
         Refusal::rule("ST-1", "the council has not voted on this strategy")
-            .missing("council_vote", "the recorded vote of the council, with its date and reference")
-            .help("Have the council vote, and record the vote with its reference.")
+            .missing("council_vote", "the council's vote, with its date and reference")
+            .help("Record the council's vote with its date and reference.")
     })?;
     let date = time::day("council_vote.date", vote.date.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
     not_in_the_future("council_vote.date", date, at)?;
@@ -281,7 +291,7 @@ fn vote(command: &AdoptStrategyRequest, at: Moment) -> Refused<proto::CouncilVot
     if votes != [0; 3] && vote.in_favour <= vote.against {
         return Err(Refusal::rule("ST-1", "the council did not vote in favour of this strategy")
             .missing("council_vote", "more votes in favour than against")
-            .help("Change the draft and have the council vote again."));
+            .help("Change the draft, and record a new vote of the council."));
     }
     Ok(vote.clone())
 }
@@ -290,7 +300,7 @@ fn mayor_date(command: &AdoptStrategyRequest, role: Role, at: Moment) -> Refused
     if role != Role::Mayor && command.document.is_empty() {
         return Err(Refusal::rule("ST-1", "an adoption made on paper needs its document")
             .missing("document", "a reference to the signed document")
-            .help("Name the document, or have the mayor adopt the strategy in person."));
+            .help("Name the document, or ask the mayor to adopt the strategy in person."));
     }
     let day = time::day_if_any("mayor_date", command.mayor_date.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
     let day = match day {
@@ -306,37 +316,37 @@ fn next_election(command: &AdoptStrategyRequest, known: Option<NaiveDate>, at: M
     let given =
         time::day_if_any("next_election", command.next_election.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
     let election = known.or(given).ok_or_else(|| {
-        Refusal::rule("ST-1", "the next municipal election is not known, so the validity cannot be")
+        Refusal::rule("ST-1", "the end of validity depends on the next municipal election, which is unknown")
             .missing("next_election", "the date of the next municipal election")
-            .help("State it here, or record it in the city's public entry.")
+            .help("State the date here, or record it in the city's public entry.")
     })?;
     if given.is_some_and(|given| given != election) {
-        let what = format!("the city's public entry has {election} as its next election");
+        let what = format!("differs from {election}, the next election in the city's public entry");
         return Err(Refusal::field("next_election", what)
             .under("ST-1")
-            .help("Leave it out, or correct the city's entry first."));
+            .help("Leave the field out, or correct the city's entry first."));
     }
     let latest = time::months_later(at.today(), ELECTION_YEARS * 12);
     if election < at.today() || election > latest {
-        let what = format!("the next election, {election}, is over or more than {ELECTION_YEARS} years away");
+        let what = format!("the next election, {election}, is in the past or more than {ELECTION_YEARS} years away");
         return Err(Refusal::rule("ST-1", what)
-            .missing("next_election", "the date of the election that comes next")
+            .missing("next_election", "the date of the next municipal election")
             .help("Record the date of the coming election in the city's public entry."));
     }
     Ok(election)
 }
 
-/// ST-3: both kinds, each that is missing is named.
+/// Checks that the strategy has goals of both kinds (ST-3). The refusal names every missing kind.
 fn both_kinds(state: &Strategy) -> Refused<()> {
     let kinds = [
-        (GoalKind::Value, "a goal that rests on values: peace, solidarity, global challenges or regional integration"),
-        (GoalKind::Interest, "a goal that rests on interests: better services, economic or cultural attractiveness"),
+        (GoalKind::Value, "a goal based on values: peace, solidarity, global challenges or regional integration"),
+        (GoalKind::Interest, "a goal based on interests: better services, economic or cultural attractiveness"),
     ];
     let missing: Vec<_> = kinds.into_iter().filter(|(kind, _)| !state.has_kind(*kind)).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let refusal = Refusal::rule("ST-3", "a strategy holds both values and interests");
+    let refusal = Refusal::rule("ST-3", "a strategy needs goals based on values and goals based on interests");
     let refusal = missing.into_iter().fold(refusal, |refusal, (kind, what)| refusal.missing(kind.as_str_name(), what));
-    Err(refusal.help("Add what is missing to the draft, and let the council vote on the whole."))
+    Err(refusal.help("Add the missing goals to the draft, and let the council vote on all of it."))
 }

@@ -1,3 +1,4 @@
+//! Tests of the rules of strategies (ST-1, ST-3, ST-4, PL-8).
 #![allow(clippy::unwrap_used)]
 use super::Strategy;
 use super::*;
