@@ -139,7 +139,7 @@ fn ct1_cities_are_imported_from_named_columns_and_bad_rows_are_told() {
     let lines: Vec<u64> = bad.iter().map(|(line, _)| *line).collect();
     assert_eq!(lines, [4, 5, 6, 7, 8, 9], "{bad:?}");
     for ((_, reason), why) in
-        bad.iter().zip(["geonameid is no number", "population", "destroyed", "not on Earth", "display_name", "country"])
+        bad.iter().zip(["geonameid is not a number", "population", "destroyed", "latitude", "display_name", "country"])
     {
         assert!(reason.contains(why), "`{reason}` does not say {why}");
     }

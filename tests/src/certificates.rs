@@ -1,4 +1,4 @@
-//! Certificates of a test's own authority.
+//! Certificates, issued by a test's own authority.
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, date_time_ymd,
@@ -6,7 +6,7 @@ use rcgen::{
 use std::path::{Path, PathBuf};
 use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 
-/// An authority.
+/// A certificate authority.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate (PEM) and its key.
@@ -17,17 +17,17 @@ pub struct Certified {
     pub key: String,
 }
 
-/// Whether a certificate is still good.
+/// The validity of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// It is.
+    /// The certificate is valid.
     Good,
-    /// It was.
+    /// The certificate has expired.
     Expired,
 }
 
 impl Authority {
-    /// A new one.
+    /// Creates an authority.
     #[must_use]
     pub fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
@@ -38,13 +38,13 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, key).expect("a certificate"))
     }
 
-    /// Its certificate (PEM).
+    /// Returns the authority's certificate (PEM).
     #[must_use]
     pub fn pem(&self) -> String {
         self.0.as_ref().pem()
     }
 
-    /// A certificate for this machine, of a server or a client.
+    /// Issues a certificate for a server or client on this machine.
     #[must_use]
     pub fn certify(&self, age: Age) -> Certified {
         let mut params = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).expect("names");
@@ -56,7 +56,7 @@ impl Authority {
         Certified { certificate, key: key.serialize_pem() }
     }
 
-    /// A caller that trusts it, and shows a certificate where it has one.
+    /// Returns the settings of a client that trusts the authority. The client presents the certificate `own`, if any.
     #[must_use]
     pub fn trusted(&self, own: Option<&Certified>) -> ClientTlsConfig {
         let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.pem())).domain_name("localhost");
@@ -67,12 +67,12 @@ impl Authority {
     }
 }
 
-/// Writes a text to a file of a folder, for its owner alone.
+/// Writes a file that only its owner can read.
 #[must_use]
 pub fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
     use std::{fs, os::unix::fs::PermissionsExt};
     let path = folder.join(name);
     fs::write(&path, text).expect("a file can be written");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("it is ours");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("the permissions can be set");
     path
 }

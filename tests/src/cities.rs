@@ -1,4 +1,4 @@
-//! Two cities, their people, and the steps that lead to an agreement between them.
+//! Cities with their callers, and the steps that lead to an agreement between two of them.
 
 use crate::{Caller, Platform, eventually, request_id, text, today};
 use hansa_kernel::{RecordId, Role, time};
@@ -19,7 +19,7 @@ use hansa_proto::{
 };
 use tonic::Code;
 
-/// A city with its people.
+/// A city that has joined, with its callers.
 #[derive(Clone)]
 pub struct City {
     /// `cities/{city}`.
@@ -32,17 +32,17 @@ pub struct City {
     pub office: Caller,
     /// The clerk of the council.
     pub clerk: Caller,
-    /// Someone who may only look.
+    /// An observer, who can only read.
     pub observer: Caller,
 }
 
-/// The name of the city that the source calls by this key.
+/// Returns the resource name of the city with this source key.
 #[must_use]
 pub fn name(key: &str) -> String {
     format!("cities/{}", RecordId::from_source("geonames", key))
 }
 
-/// Enters cities (key, name, country) and their countries' regimes into the register.
+/// Imports cities (key, name, country) and their countries' regimes into the register.
 pub async fn enter(platform: &Platform, cities: &[(&str, &str, &str)], regimes: &[(&str, RegimeClass)]) {
     let steward = platform.steward();
     let rows = cities
@@ -77,7 +77,7 @@ pub async fn enter(platform: &Platform, cities: &[(&str, &str, &str)], regimes: 
     steward.countries().batch_import_country_facts(request).await.unwrap();
 }
 
-/// A city joins: it becomes a tenant with people.
+/// Makes a city a tenant and returns its callers.
 pub async fn join(platform: &Platform, key: &str) -> City {
     let tenant = Tenant { kind: TenantKind::City as i32, city: name(key), ..Default::default() };
     let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
@@ -93,7 +93,7 @@ pub async fn join(platform: &Platform, key: &str) -> City {
     }
 }
 
-/// What proposes a cooperation agreement of two cities.
+/// Returns the request that proposes a cooperation agreement between two cities.
 pub fn proposal(initiator: &str, partner: &str) -> CreateAgreementRequest {
     let terms = AgreementTerms {
         kind: AgreementKind::Cooperation as i32,
@@ -111,9 +111,9 @@ pub fn proposal(initiator: &str, partner: &str) -> CreateAgreementRequest {
     }
 }
 
-/// A request, as soon as the agreements have heard of the cities, and of the tenants that they have become.
+/// Retries a request until the partnerships service has mirrored the cities and their tenants.
 async fn heard(a: &City, request: CreateAgreementRequest, as_it_should: impl Fn(&Agreement) -> bool) -> Agreement {
-    eventually("the agreements hear of the cities", async || {
+    eventually("the partnerships service mirrors the cities", async || {
         match a.office.agreements().create_agreement(request.clone()).await {
             Ok(made) => Some(made.into_inner()).filter(&as_it_should),
             Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => None,
@@ -128,14 +128,15 @@ pub async fn propose_to(a: &City, partner: &str) -> Agreement {
     heard(a, proposal(&a.city, partner), |_| true).await
 }
 
-/// The same, as soon as it is heard that the partner has joined: until then it would have to claim its side.
+/// Proposes an agreement after the partnerships service knows that the partner has joined. Before that, the partner
+/// would have to claim its side.
 pub async fn propose(a: &City, b: &City) -> Agreement {
     let tried = CreateAgreementRequest { validate_only: true, ..proposal(&a.city, &b.city) };
     heard(a, tried, |made| made.partner.as_ref().is_some_and(|partner| partner.tenant == b.tenant)).await;
     propose_to(a, &b.city).await
 }
 
-/// Brings a proposal to the point at which both may sign.
+/// Takes a proposal through the steps up to the point at which both cities can sign.
 pub async fn prepare(a: &City, b: &City, name: &str) -> Agreement {
     let name = name.to_owned();
     let request = OpenDialogueRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
@@ -193,26 +194,26 @@ pub async fn guidelines(side: &City, name: &str) {
     side.office.agreements().state_guidelines(request).await.unwrap();
 }
 
-/// A signature on the platform.
+/// Returns the request that signs an agreement on the platform.
 #[must_use]
 pub fn signature(name: &str) -> SignAgreementRequest {
     SignAgreementRequest { name: name.into(), request_id: request_id(), ..Default::default() }
 }
 
-/// A day some months from now.
+/// Returns the date some months from today.
 #[must_use]
 pub fn in_months(months: u32) -> hansa_proto::google::r#type::Date {
     time::date(time::months_later(chrono::Utc::now().date_naive(), months))
 }
 
-/// Adopts a strategy with a value and an interest.
+/// Adopts a strategy with two goals: one for a value, one for an interest.
 pub async fn adopt(side: &City) -> Strategy {
     let strategy = Strategy { city: side.city.clone(), title: text("Open"), ..Default::default() };
     let request = CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), validate_only: false };
-    let name = eventually("the strategy service hears of the city", async || {
+    let name = eventually("the strategy service mirrors the city and its tenant", async || {
         match side.office.strategies().create_strategy(request.clone()).await {
             Ok(made) => Some(made.into_inner().name),
-            // Of the city, and then that it has joined.
+            // First the city is missing, then its tenant.
             Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => None,
             Err(status) => panic!("{status:?}"),
         }

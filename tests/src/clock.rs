@@ -1,5 +1,5 @@
-//! The clock of a program that runs, put forward and back while it does: a library that is loaded before the C library's own
-//! tells it another time. Linux alone.
+//! A clock that a test can shift while a program runs. A preloaded library overrides `clock_gettime` of the C library.
+//! Linux only.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-/// The library. It reads how many seconds the program's clock is ahead each time that it is asked for the time of day.
+/// The source of the library. Each call for the time of day reads the offset in seconds from a file.
 const SOURCE: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -31,7 +31,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
 }
 "#;
 
-/// Such a clock.
+/// A clock with an adjustable offset.
 #[derive(Debug)]
 pub struct Clock {
     library: PathBuf,
@@ -39,28 +39,28 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Makes one in a folder, so many seconds ahead of the machine's.
+    /// Builds the library in a folder and sets the clock `seconds` ahead of the machine's.
     #[must_use]
     pub fn ahead(folder: &Path, seconds: u32) -> Self {
         let (source, library) = (folder.join("clock.c"), folder.join("clock.so"));
         fs::write(&source, SOURCE).expect("a file can be written");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-o"]).args([&library, &source]).arg("-ldl");
-        assert!(compiler.status().expect("a C compiler is there, as Rust wants one").success());
+        assert!(compiler.status().expect("a C compiler is installed").success());
         let clock = Self { library, ahead: folder.join("clock") };
         clock.put(seconds);
         clock
     }
 
-    /// Puts it so many seconds ahead of the machine's.
+    /// Sets the clock `seconds` ahead of the machine's.
     pub fn put(&self, seconds: u32) {
-        // Always as long, and never emptied before: whoever reads it meanwhile finds a number.
+        // The file keeps its length and is not truncated, so that a concurrent reader always finds a number.
         let mut file =
             File::options().write(true).create(true).truncate(false).open(&self.ahead).expect("a file opens");
         file.write_all(format!("{seconds:010}").as_bytes()).expect("a file can be written");
     }
 
-    /// What a program needs to go by it.
+    /// Returns the environment variables for a program that uses the clock.
     #[must_use]
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let path = |path: &Path| path.display().to_string();

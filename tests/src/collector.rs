@@ -1,4 +1,4 @@
-//! A collector of telemetry: takes what processes export by OTLP, as it comes.
+//! An OTLP collector that stores the telemetry of the processes under test.
 
 use opentelemetry_proto::tonic::{
     collector::{
@@ -29,14 +29,14 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, transport::Server};
 
-/// What is known of a metric.
+/// The properties of a metric.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Instrument {
     /// `counter`, `gauge` or `histogram`.
     pub kind: String,
-    /// Its unit, where it has one.
+    /// The unit; empty if the metric has none.
     pub unit: String,
-    /// The names of its labels.
+    /// The names of the labels.
     pub labels: BTreeSet<String>,
 }
 
@@ -47,7 +47,7 @@ pub struct Collector {
     spans: Arc<Mutex<Vec<(String, Span)>>>,
     metrics: Arc<Mutex<BTreeMap<String, Instrument>>>,
     instances: Arc<Mutex<BTreeSet<(String, String)>>>,
-    /// Everything of all three kinds, byte by byte.
+    /// The encoded requests of all three kinds.
     bytes: Arc<Mutex<Vec<u8>>>,
 }
 
@@ -59,7 +59,7 @@ fn text_of(attributes: &[KeyValue], key: &str) -> String {
     }
 }
 
-/// An attribute of a span, as text.
+/// Returns an attribute of a span as text; empty if the span does not have it.
 #[must_use]
 pub fn attribute(span: &Span, key: &str) -> String {
     text_of(&span.attributes, key)
@@ -135,7 +135,7 @@ impl LogsService for Collector {
 }
 
 impl Collector {
-    /// Starts one; answers its address as well.
+    /// Starts a collector. Returns it with its address.
     pub async fn start() -> (Self, String) {
         let collector = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -148,26 +148,26 @@ impl Collector {
         (collector, address)
     }
 
-    /// The spans of one trace, each with the name of the service that exported it.
+    /// Returns the spans of one trace, each with the name of the service that exported it.
     #[must_use]
     pub fn traced(&self, trace: &str) -> Vec<(String, Span)> {
         let spans = self.spans.lock().unwrap();
         spans.iter().filter(|(_, span)| hex::encode(&span.trace_id) == trace).cloned().collect()
     }
 
-    /// The metrics that came, by name.
+    /// Returns the received metrics by name.
     #[must_use]
     pub fn metrics(&self) -> BTreeMap<String, Instrument> {
         self.metrics.lock().unwrap().clone()
     }
 
-    /// Which processes sent metrics: the name of the service, and its instance.
+    /// Returns service name and instance id of each process that sent metrics.
     #[must_use]
     pub fn instances(&self) -> BTreeSet<(String, String)> {
         self.instances.lock().unwrap().clone()
     }
 
-    /// Whether anything that came holds a text.
+    /// Returns whether any received telemetry contains a text.
     #[must_use]
     pub fn holds(&self, text: &str) -> bool {
         self.bytes.lock().unwrap().windows(text.len()).any(|window| window == text.as_bytes())

@@ -1,4 +1,4 @@
-//! Chance that can be had again, and how long a test may try its luck.
+//! Reproducible random numbers, and time budgets of randomised tests.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,19 +7,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub struct Dice(u64);
 
 impl Dice {
-    /// Dice with the seed of `TEST_SEED`, or a fresh one. Says how to run the test again with the same.
+    /// Creates dice with the seed of `TEST_SEED`, or a new one. Prints how to repeat the test with the same seed.
     #[must_use]
     pub fn new(test: &str) -> Self {
         Self(seed(test))
     }
 
-    /// Dice with a seed.
+    /// Creates dice with a seed.
     #[must_use]
     pub fn of(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Dice of their own, for a task beside.
+    /// Creates independent dice for a concurrent task.
     #[must_use]
     pub fn fork(&mut self) -> Self {
         Self(self.roll())
@@ -33,38 +33,38 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number from 0 to below `n`.
+    /// Returns a number below `n`.
     pub fn below(&mut self, n: u64) -> u64 {
         self.roll() % n.max(1)
     }
 
-    /// One of some.
+    /// Returns one element of `of`.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len() as u64) as usize]
     }
 }
 
-/// The seed of `TEST_SEED`, or a fresh one. Says how to run the test again with the same.
+/// Returns the seed of `TEST_SEED`, or a new one. Prints how to repeat the test with the same seed.
 #[must_use]
 pub fn seed(test: &str) -> u64 {
     let fresh = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64 % 1_000_000_007);
     let seed = std::env::var("TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(fresh);
-    println!("{test}: again with TEST_SEED={seed}");
+    println!("{test}: repeat with TEST_SEED={seed}");
     seed
 }
 
-/// How long a test tries: a few seconds, or with `TEST_SOAK` (`make soak`) as many as that says.
+/// Returns the time budget of a test: `seconds`, or the seconds in `TEST_SOAK` (`make soak`).
 #[must_use]
 pub fn budget(seconds: u64) -> Duration {
     Duration::from_secs(std::env::var("TEST_SOAK").ok().and_then(|soak| soak.parse().ok()).unwrap_or(seconds))
 }
 
-/// Whether a test that began at `start` goes on: until it did something as often as a variable such as `TEST_KILLS` says, or
-/// where there is none for its `budget`.
+/// Returns whether a test that began at `start` continues. If the variable `often` (such as `TEST_KILLS`) is set, the
+/// test continues until `done` reaches its value, otherwise until its [`budget`] is used up.
 #[must_use]
 pub fn goes_on(often: &str, done: u64, start: Instant, seconds: u64) -> bool {
     match std::env::var(often) {
-        Ok(wanted) => done < wanted.parse().unwrap_or_else(|_| panic!("{often} is a number")),
+        Ok(wanted) => done < wanted.parse().unwrap_or_else(|_| panic!("{often} must be a number")),
         Err(_) => start.elapsed() < budget(seconds),
     }
 }

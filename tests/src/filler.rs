@@ -1,14 +1,14 @@
-//! Requests that are well formed, made from their descriptors alone.
+//! Well-formed requests, generated from their descriptors.
 
 use crate::{request_id, text, today};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage, Value};
 use std::collections::HashMap;
 
-/// How deep messages are filled.
+/// Maximum depth of filled messages.
 const DEPTH: usize = 5;
 
-/// A request in which every field says something that may stand there. Texts of the fields named in `known` are taken from
-/// there; a command is only tried.
+/// Returns a request in which every field has a valid value. `known` supplies texts by field name. Commands only
+/// validate.
 #[must_use]
 pub fn fill(descriptor: &MessageDescriptor, known: &HashMap<&str, String>) -> DynamicMessage {
     message(descriptor, known, DEPTH)
@@ -17,7 +17,7 @@ pub fn fill(descriptor: &MessageDescriptor, known: &HashMap<&str, String>) -> Dy
 /// Sets a text by its path, such as `city.name`.
 ///
 /// # Panics
-/// Where the message has no such field.
+/// If the message has no such field.
 pub fn set(message: &mut DynamicMessage, path: &str, value: &str) {
     match path.split_once('.') {
         None => message.set_field_by_name(path, Value::String(value.to_owned())),
@@ -37,7 +37,7 @@ fn message(descriptor: &MessageDescriptor, known: &HashMap<&str, String>, depth:
     }
     let mut filled = DynamicMessage::new(descriptor.clone());
     for field in descriptor.fields() {
-        // Of a choice the first is taken.
+        // Of a oneof, only the first field is set.
         let chosen = field.containing_oneof().and_then(|choice| choice.fields().next());
         if chosen.is_some_and(|first| first != field) || (depth == 0 && field.kind().as_message().is_some()) {
             continue;

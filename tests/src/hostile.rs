@@ -1,4 +1,4 @@
-//! Messages that mean no good, made from descriptors by a seed.
+//! Hostile requests, generated from message descriptors and a seed.
 
 use crate::filler::fill;
 use prost_reflect::{
@@ -10,17 +10,17 @@ use prost_reflect::{
 };
 use std::collections::HashMap;
 
-/// Numbers from a seed (SplitMix64).
+/// A pseudo-random number generator (SplitMix64).
 pub struct Dice(u64);
 
 impl Dice {
-    /// From a seed.
+    /// Creates a generator from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -28,18 +28,18 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.roll() % bound.max(1) as u64).unwrap_or(0)
     }
 
-    /// One of these.
+    /// Returns one of `these`.
     pub fn of<'a, T>(&mut self, these: &'a [T]) -> &'a T {
         &these[self.below(these.len())]
     }
 }
 
-/// Texts that a program may stumble over.
+/// Texts that often expose defects in parsers and validators.
 const TEXTS: &[&str] = &[
     "",
     " ",
@@ -74,33 +74,33 @@ const TEXTS: &[&str] = &[
 ];
 const NUMBERS: &[i64] = &[0, 1, -1, 2, 50, 1_000, 1_001, 10_000, 9_999_999, i32::MAX as i64, i32::MIN as i64];
 const WIDE: &[i64] = &[i64::MAX, i64::MIN, 1 << 53, 1 << 32];
-/// Longest huge text.
+/// Maximum length of a huge text, in characters.
 const HUGE: usize = 300_000;
 
-/// One kind of harm.
+/// A way to damage a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Harm {
-    /// Every field is random.
+    /// A message whose fields all have random values.
     Random,
-    /// Well formed, but for a few fields.
+    /// A well-formed message, except for a few fields.
     Spoilt,
-    /// Cut short.
+    /// A well-formed message that is truncated.
     Cut,
-    /// Bytes turned.
+    /// A well-formed message with flipped bits.
     Turned,
-    /// Fields of another wire type.
+    /// Fields with the wrong wire type.
     Mistyped,
-    /// Texts that are no UTF-8.
+    /// Texts that are not UTF-8.
     Unreadable,
-    /// Groups in groups.
+    /// Deeply nested groups.
     Deep,
-    /// A text or a list that is far too long.
+    /// A well-formed message with one text or list that is far too long.
     Huge,
-    /// No message at all.
+    /// Random bytes.
     Noise,
 }
 
-/// All kinds.
+/// All kinds of harm.
 pub const HARMS: [Harm; 9] = [
     Harm::Random,
     Harm::Spoilt,
@@ -113,7 +113,7 @@ pub const HARMS: [Harm; 9] = [
     Harm::Noise,
 ];
 
-/// A request for an rpc that does harm of a kind.
+/// Returns the bytes of a request for an rpc, damaged in the given way.
 #[must_use]
 pub fn request(dice: &mut Dice, method: &MethodDescriptor, harm: Harm, known: &HashMap<&str, String>) -> Vec<u8> {
     let input = method.input();
@@ -142,7 +142,7 @@ pub fn request(dice: &mut Dice, method: &MethodDescriptor, harm: Harm, known: &H
     }
 }
 
-/// The message once for each of its texts, at any depth, with that text replaced.
+/// Returns one copy of the message for each of its texts, at any depth, with that text replaced.
 #[must_use]
 pub fn with_each_text(message: &DynamicMessage, text: &str) -> Vec<DynamicMessage> {
     let mut out = Vec::new();
@@ -188,7 +188,7 @@ fn value(dice: &mut Dice, field: &FieldDescriptor, known: &HashMap<&str, String>
     match field.kind() {
         Kind::Message(inner) => Value::Message(random(dice, &inner, known, depth.saturating_sub(1))),
         Kind::Enum(_) => Value::EnumNumber(i32::try_from(*dice.of(NUMBERS)).unwrap_or(-7)),
-        // A command that is done would change what is tried on.
+        // Always validate only: a command that takes effect would change the records under test.
         Kind::Bool => Value::Bool(field.name() == "validate_only" || dice.below(2) == 0),
         Kind::String => Value::String(text(dice, known)),
         Kind::Bytes => Value::Bytes((0..dice.below(100)).map(|_| dice.roll().to_le_bytes()[0]).collect()),
@@ -227,7 +227,7 @@ fn spoilt(dice: &mut Dice, of: &MessageDescriptor, known: &HashMap<&str, String>
     message
 }
 
-/// Spoils one field, at any depth.
+/// Replaces one field by a random value, at any depth.
 fn spoil(dice: &mut Dice, message: &mut DynamicMessage, known: &HashMap<&str, String>) {
     let fields: Vec<FieldDescriptor> = prost_reflect::ReflectMessage::descriptor(message).fields().collect();
     let Some(field) = (!fields.is_empty()).then(|| dice.of(&fields).clone()) else { return };
@@ -250,7 +250,7 @@ fn spoil(dice: &mut Dice, message: &mut DynamicMessage, known: &HashMap<&str, St
     }
 }
 
-/// Every field in the clothes of another type.
+/// Encodes every field with a random wire type.
 fn mistyped(dice: &mut Dice, of: &MessageDescriptor) -> Vec<u8> {
     let mut out = Vec::new();
     for field in of.fields() {
@@ -284,7 +284,7 @@ fn unreadable(dice: &mut Dice, of: &MessageDescriptor) -> Vec<u8> {
     out
 }
 
-/// Groups that nobody knows, one in the other, and a length that promises more than comes.
+/// Encodes nested groups of an unknown field, and a field whose length exceeds the message.
 fn deep(dice: &mut Dice, of: &MessageDescriptor) -> Vec<u8> {
     let (levels, mut out) = (1 + dice.below(20_000), Vec::new());
     for _ in 0..levels {
@@ -300,7 +300,7 @@ fn deep(dice: &mut Dice, of: &MessageDescriptor) -> Vec<u8> {
     out
 }
 
-/// One field that is far too long, in a request that is well formed otherwise.
+/// Encodes a well-formed message with one field that is far too long.
 fn huge(dice: &mut Dice, of: &MessageDescriptor, known: &HashMap<&str, String>) -> Vec<u8> {
     let mut message = fill(of, known);
     let fields: Vec<FieldDescriptor> = of.fields().filter(|f| f.is_list() || f.kind() == Kind::String).collect();

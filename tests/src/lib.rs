@@ -1,6 +1,6 @@
-//! What black-box tests share: a running platform in one of its three shapes, and callers with tokens.
+//! Shared code of the black-box tests: a running platform in one of its three shapes, and callers with tokens.
 //!
-//! Tests talk to the program as its users do: by its command line and over gRPC.
+//! Tests use the program as its users do: by its command line and over gRPC.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod certificates;
@@ -30,38 +30,38 @@ use std::time::{Duration, Instant};
 use tonic::Status;
 use tonic_types::StatusExt;
 
-/// How long anything may take that other parts must hear of first.
+/// Maximum time to wait for an effect in another service or process.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// Asks until an answer comes that is wanted, or fails loudly.
+/// Polls `ask` until it returns a value. Panics with `what` after [`SOON`].
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let deadline = Instant::now() + SOON;
     loop {
         if let Some(found) = ask().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what}: still not so after {SOON:?}");
+        assert!(Instant::now() < deadline, "not reached after {SOON:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// The rule that a refusal names.
+/// Returns the rule that a refusal names.
 pub fn rule(status: &Status) -> String {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("a refusal without ErrorInfo: {status:?}"));
     info.metadata.get("rule").cloned().unwrap_or_default()
 }
 
-/// A fresh request id.
+/// Returns a new request id.
 pub fn request_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-/// Today in UTC, as the contract writes it.
+/// Returns the current date in UTC as a message of the contract.
 pub fn today() -> hansa_proto::google::r#type::Date {
     hansa_kernel::time::date(chrono::Utc::now().date_naive())
 }
 
-/// A text in English.
+/// Returns an English text as a message of the contract.
 pub fn text(text: &str) -> Vec<hansa_proto::types::LocalizedText> {
     let text = text.to_owned();
     vec![hansa_proto::types::LocalizedText { language_code: "en".into(), text, authentic: true, seal: Vec::new() }]

@@ -1,5 +1,5 @@
-//! A world under load whose callers never give up, and the account of what they were told: what was acknowledged must be
-//! there, once.
+//! Load from callers that retry until each call is acknowledged, and a ledger of the acknowledgements. Every
+//! acknowledged command must have taken effect exactly once.
 
 use crate::{Caller, Dice, Platform, SOON, cities, eventually, request_id, text, today};
 use hansa_kernel::{RecordId, Role, envelope};
@@ -25,27 +25,28 @@ use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// How long a caller asks for the same thing before the test fails.
+/// Maximum time for which a caller retries one call before the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Cities that are renamed now and then, beside the one that everybody renames.
+/// Number of cities. At any time one of them is busy: the callers rename it more often than the others.
 const MANY: usize = 40;
-/// For how many acknowledgements one of them is the one that everybody renames.
+/// Number of acknowledgements after which another city becomes the busy one.
 const BUSY: usize = 2_000;
-/// Imports that bring new cities. What follows repeats them, so that a long test ends with a world that can be looked over.
+/// Number of imports of new cities. Later imports repeat these, so that a long test ends with a bounded number of
+/// records.
 const IMPORTS: usize = 1_000;
-/// Cities of one import.
+/// Number of cities per import.
 const ROWS: usize = 10;
 
-/// What was acknowledged.
+/// The acknowledged commands.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// City and name.
+    /// City and new name of each rename.
     renames: Vec<(String, String)>,
-    /// Titles of activities of the one agreement.
+    /// Titles of the agreement's activities.
     activities: Vec<String>,
-    /// Source keys.
+    /// Source keys of imported cities.
     imports: Vec<String>,
-    /// How often a call failed and was made again.
+    /// Number of retries.
     again: u64,
 }
 
@@ -63,7 +64,7 @@ impl Shared {
     }
 }
 
-/// Two cities with an agreement in force, many other cities, and callers.
+/// The test data and the running callers: two cities with an agreement in force, and many other cities.
 pub struct Load {
     cities: [cities::City; 2],
     many: Vec<String>,
@@ -78,17 +79,17 @@ impl std::fmt::Debug for Load {
     }
 }
 
-/// Whether a failure is one after which a caller sends the same request again: something was away, or others were faster.
+/// Returns whether a caller retries after this failure: a server was unavailable, or another command won a conflict.
 fn passes(status: &Status) -> bool {
     match status.code() {
         Code::Unavailable | Code::DeadlineExceeded | Code::Aborted | Code::ResourceExhausted | Code::Cancelled => true,
-        // The connection broke under the call: the client library says so, the program would have given a reason.
+        // The client library reports a broken connection. A status of the program would carry an ErrorInfo.
         Code::Unknown | Code::Internal => status.get_details_error_info().is_none(),
         _ => false,
     }
 }
 
-/// Makes a call until it is acknowledged.
+/// Retries a call until it is acknowledged.
 async fn insist<T, F>(shared: Arc<Shared>, what: &'static str, call: impl Fn() -> F) -> T
 where
     F: Future<Output = Result<T, Status>>,
@@ -98,7 +99,7 @@ where
         match call().await {
             Ok(answer) => return answer,
             Err(status) if passes(&status) => {
-                assert!(Instant::now() < deadline, "{what}: never acknowledged, at last {status:?}");
+                assert!(Instant::now() < deadline, "{what}: not acknowledged; last status {status:?}");
                 shared.ledger.lock().unwrap().again += 1;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -108,7 +109,7 @@ where
 }
 
 impl Load {
-    /// Makes the world. Nobody calls yet.
+    /// Creates the records. The callers start with [`Self::begin`].
     pub async fn on(platform: &Platform) -> Self {
         let keys: Vec<String> = (1..=MANY).map(|n| n.to_string()).collect();
         let entered: Vec<(&str, &str, &str)> = keys
@@ -119,19 +120,19 @@ impl Load {
         let regimes = [("DE", RegimeClass::LiberalDemocracy), ("FR", RegimeClass::LiberalDemocracy)];
         cities::enter(platform, &entered, &regimes).await;
         let sides = [cities::join(platform, "1").await, cities::join(platform, "2").await];
-        // The agreements must have heard that both have joined, or the partner could not answer.
+        // The partnerships service must know that both cities have joined. Otherwise the partner could not answer.
         mirrored(platform, "register", "cities", "partnerships").await;
         let agreement = cities::propose(&sides[0], &sides[1]).await.name;
         cities::prepare(&sides[0], &sides[1], &agreement).await;
         for side in &sides {
             side.mayor.agreements().sign_agreement(cities::signature(&agreement)).await.unwrap();
         }
-        // Those that have joined rename themselves.
+        // The steward cannot rename a city that has joined.
         let many = keys.iter().skip(2).map(|key| cities::name(key)).collect();
         Self { cities: sides, many, agreement, shared: Arc::default(), callers: JoinSet::new() }
     }
 
-    /// Lets callers begin: two rename one city each in turn with many others, one records activities, one imports.
+    /// Starts the callers: three rename cities, one records activities, one imports cities.
     pub fn begin(&mut self, platform: &Platform, dice: &mut Dice) {
         self.shared.stop.store(false, Ordering::Relaxed);
         let steward = platform.steward();
@@ -145,39 +146,39 @@ impl Load {
         self.callers.spawn(import(self.shared.clone(), steward));
     }
 
-    /// How much was acknowledged so far.
+    /// Returns the number of acknowledgements so far.
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.shared.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Waits until so much more was acknowledged.
+    /// Waits for this many more acknowledgements.
     pub async fn more(&mut self, acknowledged: u64) {
         let wanted = self.acknowledged() + acknowledged;
         let deadline = Instant::now() + PATIENCE;
         while self.acknowledged() < wanted {
             if let Some(ended) = self.callers.try_join_next() {
-                ended.expect("a caller goes on");
+                ended.expect("a caller does not panic");
             }
-            assert!(Instant::now() < deadline, "the callers get no answers");
+            assert!(Instant::now() < deadline, "the callers receive no acknowledgements");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Lets every caller finish what it has begun.
+    /// Stops the callers after their current calls.
     pub async fn end(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         while let Some(ended) = self.callers.join_next().await {
-            ended.expect("a caller goes on");
+            ended.expect("a caller does not panic");
         }
     }
 
-    /// What was acknowledged, in words.
+    /// Describes the acknowledged commands.
     #[must_use]
     pub fn account(&self) -> String {
         let ledger = self.shared.ledger.lock().unwrap();
         format!(
-            "{} renames, {} activities, {} imported cities acknowledged; {} calls made again",
+            "{} renames, {} activities, {} imported cities acknowledged; {} retries",
             ledger.renames.len(),
             ledger.activities.len(),
             ledger.imports.len(),
@@ -185,7 +186,8 @@ impl Load {
         )
     }
 
-    /// Everything acknowledged is there once, histories hold, and the other services have heard of all of it.
+    /// Checks that every acknowledged command took effect once, that histories verify, and that the other services have
+    /// applied every change.
     pub async fn check(&self, platform: &Platform) {
         let ledger = std::mem::take(&mut *self.shared.ledger.lock().unwrap());
         let steward = platform.steward();
@@ -200,36 +202,36 @@ impl Load {
             }
         }
         for rename in &ledger.renames {
-            assert_eq!(renames.get(rename), Some(&1), "{rename:?} was acknowledged");
+            assert_eq!(renames.get(rename), Some(&1), "{rename:?} was acknowledged and must be in the history once");
         }
-        assert_eq!(renames.len(), ledger.renames.len(), "and nothing else was done");
+        assert_eq!(renames.len(), ledger.renames.len(), "the histories contain a rename that was not acknowledged");
         let cities = pairs(platform, "register", "SELECT record, version FROM records").await;
         for key in &ledger.imports {
             let id = RecordId::from_source("geonames", key).0;
-            assert_eq!(cities.get(&id), Some(&1), "{key} was imported once");
+            assert_eq!(cities.get(&id), Some(&1), "{key} must be imported once");
         }
         let office = platform.caller(Some(&self.cities[0].tenant), &[Role::IrOfficer]);
         let past = history(&office, "partnerships", &self.agreement, platform).await;
         let recorded = past.iter().filter(|change| change.r#type.ends_with("ActivityRecorded")).count();
-        assert_eq!(recorded, ledger.activities.len(), "each activity once");
+        assert_eq!(recorded, ledger.activities.len(), "each activity must be recorded once");
         let mut titles = activities(&office, &self.agreement).await;
         let mut expected = ledger.activities.clone();
         titles.sort();
         expected.sort();
         assert_eq!(titles, expected);
         let kept = count(platform, "register", "SELECT COUNT(*) AS n FROM requests WHERE version > 1").await;
-        assert!(kept as usize >= ledger.renames.len(), "{kept} request ids of {} renames", ledger.renames.len());
+        assert!(kept as usize >= ledger.renames.len(), "{kept} idempotency keys for {} renames", ledger.renames.len());
         self.converge(platform).await;
         for side in &self.cities {
             let observer = platform.caller(Some(&side.tenant), &[Role::Observer]);
             let request = GetEvaluationRequest { city: side.city.clone(), ..Default::default() };
             let evaluation = observer.evaluations().get_evaluation(request).await.unwrap().into_inner();
-            assert!(!evaluation.findings.is_empty(), "an evaluation can be read");
+            assert!(!evaluation.findings.is_empty(), "the evaluation has no findings");
         }
         *self.shared.ledger.lock().unwrap() = ledger;
     }
 
-    /// Every mirror is as far as its record, no queue holds anything, and nothing is in quarantine.
+    /// Waits until every mirror has its record's version and every work queue is empty. Nothing may be in quarantine.
     pub async fn converge(&self, platform: &Platform) {
         for (owner, collection, readers) in [
             ("register", "cities", &["partnerships", "networks", "strategy"][..]),
@@ -241,7 +243,7 @@ impl Load {
             }
         }
         for service in ["partnerships", "networks", "strategy"] {
-            eventually("the queues are worked off", async || {
+            eventually("the work queues are empty", async || {
                 (count(platform, service, "SELECT COUNT(*) AS n FROM dirty").await == 0).then_some(())
             })
             .await;
@@ -249,7 +251,7 @@ impl Load {
         }
     }
 
-    /// The stopped platform is well by its own word: nothing differs from what the journal says.
+    /// Runs `hansa rebuild` and `hansa doctor` on the stopped platform. Both must succeed.
     pub fn examine(&self, platform: &Platform) {
         for command in ["rebuild", "doctor"] {
             let output = platform.hansa(&[command]).output().expect("the program runs");
@@ -261,7 +263,8 @@ impl Load {
 
 async fn rename(shared: Arc<Shared>, steward: Caller, many: Vec<String>, mut dice: Dice) {
     while !shared.stop.load(Ordering::Relaxed) {
-        // Every other time the same city: many callers on one record, and another one before its history is full.
+        // Half of the calls rename the busy city, so that callers conflict. The busy city changes before its history
+        // is full.
         let busy = shared.acknowledged.load(Ordering::Relaxed) as usize / BUSY % many.len();
         let city = if dice.below(2) == 0 { many[busy].clone() } else { dice.pick(&many).clone() };
         let display_name = format!("City {}", request_id());
@@ -281,7 +284,7 @@ async fn rename(shared: Arc<Shared>, steward: Caller, many: Vec<String>, mut dic
     }
 }
 
-/// An agreement takes 1,000 activities, however long the test may run.
+/// Maximum number of recorded activities. The limit per agreement is 1,000, regardless of the test's duration.
 const ACTIVITIES: usize = 300;
 
 async fn record(shared: Arc<Shared>, office: Caller, agreement: String) {
@@ -343,7 +346,7 @@ async fn import(shared: Arc<Shared>, steward: Caller) {
                 let done = |outcome| matches!(outcome, ImportOutcome::Created | ImportOutcome::Unchanged);
                 match answer.rows.iter().find(|row| !done(row.outcome())) {
                     None => Ok(()),
-                    // A row may fail for itself while the call succeeds.
+                    // A single row may fail although the call succeeds.
                     Some(row) if row.reason.contains("is unavailable") => Err(Status::unavailable(row.reason.clone())),
                     Some(row) => Err(Status::failed_precondition(format!("{row:?}"))),
                 }
@@ -357,7 +360,7 @@ async fn import(shared: Arc<Shared>, steward: Caller) {
     }
 }
 
-/// A whole history, whose chain and signatures hold.
+/// Returns the whole history of a record. Checks its chain and signatures.
 async fn history(caller: &Caller, service: &str, record: &str, platform: &Platform) -> Vec<Change> {
     let mut changes: Vec<Change> = Vec::new();
     let mut page_token = String::new();
@@ -391,7 +394,7 @@ async fn activities(caller: &Caller, agreement: &str) -> Vec<String> {
     }
 }
 
-/// Waits until a service keeps every record of a collection as it is now.
+/// Waits until a service mirrors the current version of every record of a collection.
 async fn mirrored(platform: &Platform, owner: &'static str, collection: &str, reader: &'static str) {
     let records = format!("SELECT record, version FROM records WHERE name LIKE '{collection}/%'");
     let records = pairs(platform, owner, &records).await;
@@ -400,13 +403,13 @@ async fn mirrored(platform: &Platform, owner: &'static str, collection: &str, re
     let (mut heard, mut deadline) = (BTreeMap::new(), Instant::now() + SOON);
     while heard != records {
         let now = pairs(platform, reader, &mirrors).await;
-        // However much there is to hear of: it goes on.
+        // The deadline restarts with every progress.
         if now != heard {
             (heard, deadline) = (now, Instant::now() + SOON);
             continue;
         }
         let (most, all) = (heard.len(), records.len());
-        assert!(Instant::now() < deadline, "{reader} has heard of {most} of {all} {collection}, and hears of no more");
+        assert!(Instant::now() < deadline, "{reader} mirrors {most} of {all} {collection} and makes no progress");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -420,7 +423,7 @@ async fn pairs(platform: &Platform, service: &'static str, sql: &str) -> BTreeMa
     pairs
 }
 
-/// A number out of a service's database.
+/// Returns a number that a query selects from a service's database, in the column `n`.
 pub async fn count(platform: &Platform, service: &'static str, sql: &str) -> i64 {
     let db = platform.database(service).await;
     let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap().unwrap();

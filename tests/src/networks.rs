@@ -1,4 +1,4 @@
-//! A network, and cities that want to be its members.
+//! Steps to found a network and to join it.
 
 use crate::{Caller, cities::City, eventually, request_id, text};
 use hansa_proto::networks::{
@@ -7,13 +7,13 @@ use hansa_proto::networks::{
 };
 use tonic::Code;
 
-/// A criterion by its id and expression.
+/// Returns a membership criterion with an id and an expression.
 #[must_use]
 pub fn criterion(id: &str, expression: &str) -> MembershipCriterion {
     MembershipCriterion { id: id.into(), title: format!("By {id}"), expression: expression.into() }
 }
 
-/// A network of the caller's tenant, with what it asks of its members.
+/// Founds a network of the caller's tenant with the given membership criteria.
 pub async fn found(director: &Caller, criteria: Vec<MembershipCriterion>) -> Network {
     let network = Network {
         display_name: "Cities of the Hanse".into(),
@@ -28,7 +28,7 @@ pub async fn found(director: &Caller, criteria: Vec<MembershipCriterion>) -> Net
     director.networks().create_network(request).await.unwrap().into_inner()
 }
 
-/// A city's application.
+/// Returns a city's application.
 #[must_use]
 pub fn application(city: &City, network: &str) -> ApplyForMembershipRequest {
     ApplyForMembershipRequest {
@@ -40,10 +40,10 @@ pub fn application(city: &City, network: &str) -> ApplyForMembershipRequest {
     }
 }
 
-/// A city applies, as soon as the networks have heard that it is its own tenant.
+/// Submits a city's application. Retries until the networks service knows that the city has joined.
 pub async fn apply(city: &City, network: &str) -> Membership {
     let request = application(city, network);
-    eventually("the networks know the city", async || {
+    eventually("the networks service mirrors the city", async || {
         match city.office.memberships().apply_for_membership(request.clone()).await {
             Ok(applied) => Some(applied.into_inner()),
             Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => None,
@@ -53,7 +53,7 @@ pub async fn apply(city: &City, network: &str) -> Membership {
     .await
 }
 
-/// The secretariat accepts an application.
+/// Approves an application in the name of the secretariat.
 pub async fn approve(director: &Caller, membership: &str) -> Membership {
     let request = ApproveMembershipRequest { name: membership.into(), request_id: request_id(), ..Default::default() };
     director.memberships().approve_membership(request).await.unwrap().into_inner()

@@ -1,4 +1,4 @@
-//! Callers: a token, and the services as its holder sees them.
+//! Callers: a token with clients for all services.
 
 use hansa_proto::{
     changes::change_service_client::ChangeServiceClient,
@@ -21,7 +21,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Puts a token on each call.
+/// Adds the token to each call.
 #[derive(Clone)]
 pub struct Bearer(Option<MetadataValue<Ascii>>);
 
@@ -37,7 +37,7 @@ impl Interceptor for Bearer {
 /// A channel on which each call carries the token.
 pub type Client = InterceptedService<Channel, Bearer>;
 
-/// Someone who calls.
+/// A caller: channels to all services, and a token.
 #[derive(Clone)]
 pub struct Caller {
     channels: HashMap<&'static str, Channel>,
@@ -48,7 +48,7 @@ macro_rules! services {
     ($($name:ident: $client:ident at $service:literal),* $(,)?) => {
         impl Caller {
             $(
-                /// A client of the service.
+                /// Returns a client of the service.
                 #[must_use]
                 pub fn $name(&self) -> $client<Client> {
                     $client::with_interceptor(self.channels[$service].clone(), self.bearer.clone())
@@ -73,28 +73,29 @@ services! {
 }
 
 impl Caller {
-    /// The holder of a token; of none, where it is empty.
+    /// Creates a caller with a token, or without one if `token` is empty.
     #[must_use]
     pub fn new(channels: HashMap<&'static str, Channel>, token: &str) -> Self {
         let bearer = (!token.is_empty()).then(|| format!("Bearer {token}").parse().expect("a token is ASCII"));
         Self { channels, bearer: Bearer(bearer) }
     }
 
-    /// The same, who calls all services by one channel.
+    /// Returns the same caller with one channel for all services.
     #[must_use]
     pub fn through(&self, channel: &Channel) -> Self {
         let channels = self.channels.keys().map(|service| (*service, channel.clone())).collect();
         Self { channels, bearer: self.bearer.clone() }
     }
 
-    /// A client of the service that has an rpc; for what every service has, the agreements'.
+    /// Returns a client of the service that has the rpc. The rpcs that every service has go to the partnerships
+    /// service.
     pub(crate) fn client(&self, method: &prost_reflect::MethodDescriptor) -> Client {
         let service = method.parent_service().package_name().split('.').nth(1).unwrap_or_default().to_owned();
         let channel = self.channels.get(service.as_str()).unwrap_or_else(|| &self.channels["partnerships"]).clone();
         InterceptedService::new(channel, self.bearer.clone())
     }
 
-    /// The changes of a service.
+    /// Returns a client for the changes of a service.
     #[must_use]
     pub fn changes(&self, service: &str) -> ChangeServiceClient<Client> {
         ChangeServiceClient::with_interceptor(self.channels[service].clone(), self.bearer.clone())

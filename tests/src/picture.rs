@@ -1,4 +1,4 @@
-//! A picture of one trace: a band a service, a bar a span, a line from each span to what it led to.
+//! A drawing of one trace: one band per service, one bar per span, and a line from each span to its children.
 
 use crate::collector::attribute;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -10,11 +10,11 @@ const RIGHT: f64 = 30.0;
 const ROW: f64 = 26.0;
 const BAR: f64 = 14.0;
 const TOP: f64 = 64.0;
-/// Between two bands.
+/// Space between two bands.
 const GAP: f64 = 14.0;
 const COLOURS: [&str; 4] = ["#2f6f9f", "#8a5a00", "#3a7d44", "#6b4c9a"];
 
-/// A span's place.
+/// A span with its position.
 struct Bar<'a> {
     span: &'a Span,
     band: usize,
@@ -101,7 +101,7 @@ fn head(title: &str, height: f64) -> String {
     )
 }
 
-/// Lines at round numbers of milliseconds.
+/// Draws grid lines at round numbers of milliseconds.
 fn axis(svg: &mut String, scale: &Scale, bottom: f64) {
     let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0, 60_000.0]
         .into_iter()
@@ -126,7 +126,7 @@ fn bar_of(bar: &Bar<'_>, scale: &Scale) -> String {
     let took = milliseconds(bar.span.end_time_unix_nano.saturating_sub(bar.span.start_time_unix_nano));
     let took = if took < 1.0 { format!("{:.0} µs", took * 1e3) } else { format!("{took:.1} ms") };
     let label = format!("{} · {took}", said(bar.span));
-    // Beside the bar where there is room, before it otherwise.
+    // The label is to the right of the bar if there is room, otherwise to its left.
     let fits = x + width + 8.0 + label.chars().count() as f64 * 6.3 < WIDTH;
     let (at, anchor) = if fits { (x + width + 6.0, "start") } else { (x - 6.0, "end") };
     format!(
@@ -139,7 +139,7 @@ fn bar_of(bar: &Bar<'_>, scale: &Scale) -> String {
     )
 }
 
-/// What a span is about, in a few words.
+/// Returns the label of a span.
 fn said(span: &Span) -> String {
     let kind = |record: String| record.split('/').next().unwrap_or_default().to_owned();
     match span.name.as_str() {

@@ -1,4 +1,4 @@
-//! A running platform: processes of the real program on real databases and a real broker.
+//! A running platform: processes of the real program, with real databases and a real broker.
 
 use crate::{Caller, SOON, servers::ComposeServers};
 use ed25519_dalek::{SigningKey, VerifyingKey};
@@ -16,46 +16,46 @@ use std::{
 use tempfile::TempDir;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-/// The shapes in which the program runs.
+/// The deployment shapes of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// One process, files, changes in process.
+    /// One process with SQLite files and no broker.
     Embedded,
     /// One process on PostgreSQL and NATS.
     OneProcess,
-    /// A process a service on PostgreSQL and NATS.
+    /// One process per service on PostgreSQL and NATS.
     ProcessAService,
 }
 
-/// Longest that a caller waits for an answer.
+/// Maximum time that a caller waits for an answer.
 const CALL: Duration = Duration::from_secs(20);
 
 /// The services of the platform.
 pub const SERVICES: [&str; 4] = ["register", "partnerships", "networks", "strategy"];
 
-/// Processes that make up a platform. They end with it.
+/// The processes of a platform. They are killed when this value is dropped.
 pub struct Platform {
     binary: PathBuf,
     data: PathBuf,
     settings: Vec<String>,
-    /// What its processes say, where it shall not mix with what the test says.
+    /// The file for the processes' log, if it must not mix with the test's output.
     log: Option<PathBuf>,
-    /// What each process serves, and where: the same after a restart, so that callers find it again.
+    /// The services and the address of each process. Restarts keep the address, so that callers can reconnect.
     groups: Vec<(Vec<&'static str>, String)>,
     environment: Vec<(&'static str, String)>,
-    /// How each service is started, where a file says so and not the test.
+    /// The start command of each service, if a compose file defines it.
     commands: HashMap<&'static str, Start>,
-    /// What looks after all services, where a file says so.
+    /// The command that administers all services, if a compose file defines it.
     caretaker: Option<Start>,
-    /// How its callers speak TLS, where it does.
+    /// The TLS settings of the callers, if the platform uses TLS.
     tls: Option<ClientTlsConfig>,
     processes: Vec<Process>,
-    /// Removed with the platform, where it is its own.
+    /// The data folder, if the platform owns it. It is removed with the platform.
     own: Option<TempDir>,
     channels: HashMap<&'static str, Channel>,
 }
 
-/// How to start a service, as `tests/deploy/compose.py` reads it from the compose file.
+/// The start command of a service, as `tests/deploy/compose.py` reads it from the compose file.
 #[derive(Clone, Debug, serde::Deserialize)]
 struct Start {
     service: String,
@@ -64,7 +64,7 @@ struct Start {
     address: String,
 }
 
-/// What the compose file starts.
+/// The services of the compose file.
 #[derive(Debug, serde::Deserialize)]
 struct Composed {
     processes: Vec<Start>,
@@ -91,21 +91,21 @@ impl Drop for Process {
     }
 }
 
-/// A process that says where it listens, and of which no more is known.
+/// A process of which only the address is known.
 pub struct Listening {
-    /// Where it does.
+    /// The address on which the process listens.
     pub address: String,
     _process: Process,
 }
 
 impl Listening {
-    /// Starts it, and waits until it serves.
+    /// Starts the command and waits until it prints its address.
     pub fn start(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
-        let mut output = BufReader::new(child.stdout.take().expect("its output is piped")).lines();
+        let mut output = BufReader::new(child.stdout.take().expect("the output is piped")).lines();
         let process = Process { child };
-        let first = output.next().expect("it says where it listens").expect("in words");
-        // It says more, and must find someone who reads.
+        let first = output.next().expect("the process prints its address").expect("the line is UTF-8");
+        // Keep reading: the process would block on a full pipe.
         std::thread::spawn(move || output.map_while(Result::ok).for_each(drop));
         let address = first.rsplit(' ').next().unwrap_or_default().to_owned();
         Self { address, _process: process }
@@ -121,21 +121,21 @@ impl Drop for Platform {
 }
 
 fn variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("these tests need real servers: run them with `make test` ({name})"))
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run these tests with `make test`"))
 }
 
-/// An address that nobody listens on, below the ports that systems hand out to clients.
+/// Returns an unused address. Its port lies below the range that systems assign to clients.
 fn free_address() -> String {
     let from = 10_000 + uuid::Uuid::new_v4().as_u128() as u16 % 9_000;
     let free = (from..20_000).map(|port| format!("127.0.0.1:{port}"));
     free.into_iter().find(|address| TcpListener::bind(address).is_ok()).expect("a port is free")
 }
 
-/// A database of the test's own, on the server of a URL.
+/// Creates a database for one test on the server of a URL.
 pub async fn database_on(url: &str) -> String {
     let name = format!("hansa_{}", uuid::Uuid::now_v7().simple());
     let server = Database::connect(url).await.expect("PostgreSQL answers");
-    server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database can be made");
+    server.execute_unprepared(&format!("CREATE DATABASE {name}")).await.expect("a database can be created");
     let (base, _) = url.rsplit_once('/').expect("the URL names a database");
     format!("{base}/{name}")
 }
@@ -146,7 +146,7 @@ impl Platform {
         Self::start_with(binary, shape, Vec::new()).await
     }
 
-    /// The same, with variables for the servers.
+    /// Starts the program in the same way, with environment variables for its processes.
     pub async fn start_with(binary: &str, shape: Shape, environment: Vec<(&'static str, String)>) -> Self {
         let settings = match shape {
             Shape::Embedded => Vec::new(),
@@ -157,7 +157,7 @@ impl Platform {
                 variable("NATS_URL"),
             ],
         };
-        let own = tempfile::tempdir().expect("a folder can be made");
+        let own = tempfile::tempdir().expect("a folder can be created");
         let mut platform = Self::at(binary, own.path(), settings);
         platform.own = Some(own);
         platform.environment = environment;
@@ -189,12 +189,12 @@ impl Platform {
         }
     }
 
-    /// Starts one process in a folder and with settings that are the test's. What it says goes to a file beside the folder.
+    /// Starts one process with a data folder and settings of the test. The log goes to a file next to the folder.
     pub async fn on(binary: &str, data: &Path, settings: &[String]) -> Self {
         Self::on_with(binary, data, settings, Vec::new()).await
     }
 
-    /// The same, with variables for the process.
+    /// Starts one process in the same way, with environment variables.
     pub async fn on_with(
         binary: &str,
         data: &Path,
@@ -207,17 +207,17 @@ impl Platform {
         platform
     }
 
-    /// Starts one process on files that speaks TLS, as its variables say. Its callers do so as `tls` says.
+    /// Starts one embedded process that uses TLS as configured by its environment. Callers connect with `tls`.
     pub async fn secured(binary: &str, environment: Vec<(&'static str, String)>, tls: ClientTlsConfig) -> Self {
-        let own = tempfile::tempdir().expect("a folder can be made");
+        let own = tempfile::tempdir().expect("a folder can be created");
         let mut platform = Self::at(binary, own.path(), Vec::new());
         (platform.own, platform.environment, platform.tls) = (Some(own), environment, Some(tls));
         platform.first(&SERVICES).await;
         platform
     }
 
-    /// Starts the services of `deploy/compose/compose.yaml` in its order, with its arguments, variables and files, on servers
-    /// that are set up as it says. They end with `servers`.
+    /// Starts the services of `deploy/compose/compose.yaml`, with the file's order, arguments, variables and files,
+    /// on the servers that the file defines.
     pub async fn composed(binary: &str, servers: &ComposeServers) -> Self {
         let plan: Composed = serde_json::from_str(&servers.plan).expect("the plan can be read");
         let mut platform = Self::at(binary, &plan.data, Vec::new());
@@ -233,47 +233,47 @@ impl Platform {
         platform
     }
 
-    /// What looks after all services, as the compose file runs it.
+    /// Returns the command that administers all services, as the compose file defines it.
     #[must_use]
     pub fn caretaker(&self) -> Command {
-        self.caretaker.as_ref().expect("a platform of the compose file").command(&self.binary)
+        self.caretaker.as_ref().expect("the platform was started from the compose file").command(&self.binary)
     }
 
-    /// Its data folder.
+    /// Returns the data folder.
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// Where the first process serves.
+    /// Returns the address of the first process.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.groups[0].1
     }
 
-    /// The first process, as the operating system numbers it.
+    /// Returns the process id of the first process.
     #[must_use]
     pub fn process_id(&self) -> u32 {
         self.processes[0].child.id()
     }
 
-    /// The numbers of its processes.
+    /// Returns the process ids of all processes.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
         self.processes.iter().map(|process| process.child.id()).collect()
     }
 
-    /// The name of the node's key, and the key.
+    /// Returns the name of the node's key, and the key.
     #[must_use]
     pub fn key(&self) -> (String, VerifyingKey) {
         let text = std::fs::read_to_string(self.data.join("node.key")).expect("the node has a key");
-        let secret = hex::decode(text.trim()).expect("it is hex").try_into().expect("it has 32 bytes");
+        let secret = hex::decode(text.trim()).expect("the key is hex").try_into().expect("the key has 32 bytes");
         let key = SigningKey::from_bytes(&secret).verifying_key();
         let node = TenantId::from_key(key.as_bytes());
         (format!("nodes/{node}/keys/{}", envelope::fingerprint(&key)), key)
     }
 
-    /// The database of a service, as it lies there.
+    /// Connects to the database of a service.
     pub async fn database(&self, service: &'static str) -> DatabaseConnection {
         let options = match self.settings.iter().position(|setting| setting == "--database") {
             Some(at) => {
@@ -286,7 +286,7 @@ impl Platform {
         Database::connect(options).await.expect("the database can be read")
     }
 
-    /// A command of the program, on this platform's data.
+    /// Returns a command of the program on this platform's data.
     #[must_use]
     pub fn hansa(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
@@ -295,20 +295,20 @@ impl Platform {
         command
     }
 
-    /// Starts a process at an address that is free.
+    /// Starts a process at an unused address.
     async fn first(&mut self, services: &[&'static str]) {
         let deadline = Instant::now() + SOON;
         loop {
             let address = free_address();
             match self.launch(services, &address).await {
                 Ok(()) => return self.groups.push((services.to_vec(), address)),
-                // Another test may have taken the address.
-                Err(ended) => assert!(Instant::now() < deadline, "it does not start: {ended}\n{}", self.log()),
+                // Retry: another test may have taken the address.
+                Err(ended) => assert!(Instant::now() < deadline, "the process does not start: {ended}\n{}", self.log()),
             }
         }
     }
 
-    /// Starts a process. Fails where it ends instead of serving.
+    /// Starts a process. Fails if the process ends before it serves.
     async fn launch(&mut self, services: &[&'static str], address: &str) -> Result<(), String> {
         let only = services.join(",");
         let mut arguments = vec!["serve", "--listen", address];
@@ -325,7 +325,7 @@ impl Platform {
         }
         command.envs(self.environment.iter().cloned()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the program starts");
-        let output = child.stdout.take().expect("its output is piped");
+        let output = child.stdout.take().expect("the output is piped");
         let process = Process { child };
         let (send, lines) = mpsc::channel();
         std::thread::spawn(move || {
@@ -333,7 +333,7 @@ impl Platform {
                 let _ = send.send(line);
             }
         });
-        lines.recv_timeout(SOON).map_err(|_| format!("{services:?} ended, or said nothing"))?;
+        lines.recv_timeout(SOON).map_err(|_| format!("{services:?} ended or printed nothing"))?;
         let mut endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
         if let Some(tls) = &self.tls {
             endpoint = Endpoint::from_shared(format!("https://{address}")).expect("an address");
@@ -348,35 +348,35 @@ impl Platform {
         Ok(())
     }
 
-    /// Ends all processes as a crash would.
+    /// Kills all processes, as a crash would.
     pub fn kill(&mut self) {
         self.processes.clear();
     }
 
-    /// Starts the processes that were killed or stopped, again and again where they end because a server is away: as what
-    /// supervises them would.
+    /// Restarts the processes that were killed or stopped. Retries, as a supervisor would, while a server is
+    /// unavailable.
     pub async fn revive(&mut self) {
         for (services, address) in self.groups.clone() {
             let deadline = Instant::now() + SOON;
             while let Err(ended) = self.launch(&services, &address).await {
-                assert!(Instant::now() < deadline, "it does not come back: {ended}\n{}", self.log());
+                assert!(Instant::now() < deadline, "the process does not restart: {ended}\n{}", self.log());
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 
-    /// Says which program its processes are from now on, as they are started.
+    /// Sets the program that later starts run.
     pub fn become_program(&mut self, binary: &str) {
         self.binary = binary.into();
     }
 
-    /// Ends all processes as a crash would, and starts them again.
+    /// Kills all processes, as a crash would, and restarts them.
     pub async fn crash_and_restart(&mut self) {
         self.kill();
         self.revive().await;
     }
 
-    /// The end of what its processes have said.
+    /// Returns the last lines of the log.
     #[must_use]
     pub fn log(&self) -> String {
         let text = self.log.as_ref().and_then(|log| std::fs::read_to_string(log).ok()).unwrap_or_default();
@@ -384,18 +384,18 @@ impl Platform {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// Asks all processes to end, and waits until they have; each must end well.
+    /// Stops all processes with SIGTERM and waits. Each must exit successfully.
     pub fn stop(&mut self) {
         for mut process in self.processes.drain(..) {
             let id = process.child.id().to_string();
             let sent = Command::new("kill").args(["-TERM", &id]).status().expect("kill runs");
             assert!(sent.success());
-            let ended = process.child.wait().expect("it ends");
-            assert!(ended.success(), "it drains cleanly: {ended}");
+            let ended = process.child.wait().expect("the process can be waited for");
+            assert!(ended.success(), "the process did not drain cleanly: {ended}");
         }
     }
 
-    /// A token, as the program issues it.
+    /// Issues a token with the program.
     #[must_use]
     pub fn token(&self, tenant: Option<&str>, roles: &[Role]) -> String {
         let mut arguments = vec!["token", "--subject", "test"];
@@ -412,7 +412,7 @@ impl Platform {
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
     }
 
-    /// A token for a role by its name, with a program's scopes.
+    /// Issues a token for a role by its name, with the scopes of a program.
     #[must_use]
     pub fn token_for(&self, tenant: Option<&str>, role: &str, scopes: &[&str]) -> String {
         let mut arguments = vec!["token", "--subject", "test", "--role", role];
@@ -423,19 +423,19 @@ impl Platform {
         String::from_utf8(output.stdout).expect("a token is text").trim().to_owned()
     }
 
-    /// Someone with these roles.
+    /// Returns a caller with these roles.
     #[must_use]
     pub fn caller(&self, tenant: Option<&str>, roles: &[Role]) -> Caller {
         Caller::new(self.channels.clone(), &self.token(tenant, roles))
     }
 
-    /// Someone with a token of the test's own making.
+    /// Returns a caller with a given token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Caller {
         Caller::new(self.channels.clone(), token)
     }
 
-    /// The steward of the node.
+    /// Returns the steward of the node.
     #[must_use]
     pub fn steward(&self) -> Caller {
         self.caller(None, &[Role::Steward])

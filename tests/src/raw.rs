@@ -1,4 +1,4 @@
-//! Calls of any rpc of the contract by its descriptor, with bytes that need not be a message.
+//! Calls to any rpc of the contract by its descriptor, with arbitrary bytes as the request.
 
 use crate::Caller;
 use bytes::{Buf, BufMut};
@@ -11,32 +11,32 @@ use tonic::{
     codegen::http::uri::PathAndQuery,
 };
 
-/// The contract.
+/// The descriptors of the contract.
 pub static CONTRACT: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(hansa_proto::DESCRIPTORS).expect("the build encoded the contract"));
 
-/// Longest that a test waits for one answer: the server's own deadline is shorter.
+/// Maximum time that a test waits for an answer. The server's own deadline is shorter.
 pub const DEADLINE: Duration = Duration::from_secs(45);
 
-/// All rpcs of the contract.
+/// Returns all rpcs of the contract.
 #[must_use]
 pub fn methods() -> Vec<MethodDescriptor> {
     CONTRACT.services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
 }
 
-/// An rpc as tables call it, such as `CityService.GetCity`.
+/// Returns the short name of an rpc, such as `CityService.GetCity`.
 #[must_use]
 pub fn short(method: &MethodDescriptor) -> String {
     format!("{}.{}", method.parent_service().name(), method.name())
 }
 
-/// The path of an rpc.
+/// Returns the HTTP path of an rpc.
 #[must_use]
 pub fn path(method: &MethodDescriptor) -> String {
     format!("/{}/{}", method.parent_service().full_name(), method.name())
 }
 
-/// The scope that a program's token needs for an rpc.
+/// Returns the scope that a program's token needs for an rpc.
 #[must_use]
 pub fn scope(method: &MethodDescriptor) -> String {
     let area = method.parent_service().package_name().split('.').nth(1).unwrap_or_default().to_owned();
@@ -44,7 +44,7 @@ pub fn scope(method: &MethodDescriptor) -> String {
     format!("{area}.{}", if writes { "write" } else { "read" })
 }
 
-/// Bytes in, bytes out.
+/// A codec that passes bytes through unchanged.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
 
@@ -85,13 +85,13 @@ impl Decoder for Raw {
 }
 
 impl Caller {
-    /// Calls an rpc with these bytes as its request. Of a stream it is asked whether it begins; it is then hung up on.
+    /// Calls an rpc with these bytes as its request. A stream is closed as soon as it has opened.
     ///
     /// # Errors
-    /// As the rpc answers.
+    /// The status of the rpc; `UNAVAILABLE` if the connection fails.
     ///
     /// # Panics
-    /// Where no answer comes in time.
+    /// If no answer arrives in time.
     pub async fn call(&self, method: &MethodDescriptor, message: Vec<u8>) -> Result<Vec<u8>, Status> {
         let mut grpc = Grpc::new(self.client(method)).max_decoding_message_size(64 * 1024 * 1024);
         let at: PathAndQuery = path(method).parse().expect("a path");
@@ -104,6 +104,6 @@ impl Caller {
             Ok(grpc.unary(Request::new(message), at, Raw).await?.into_inner())
         };
         let answered = tokio::time::timeout(DEADLINE, asked).await;
-        answered.unwrap_or_else(|_| panic!("{} hangs", short(method)))
+        answered.unwrap_or_else(|_| panic!("{} does not answer", short(method)))
     }
 }

@@ -1,10 +1,10 @@
-//! Refusals, and what tells one from another.
+//! Comparison and description of refusals.
 
 use std::collections::{BTreeMap, HashMap};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-/// A text without the ids in it.
+/// Replaces the ids in a text by `*`.
 fn masked(text: &str) -> String {
     let parted: Vec<&str> = text.split('/').collect();
     let mask = |part: &&str| {
@@ -14,7 +14,7 @@ fn masked(text: &str) -> String {
     parted.iter().map(mask).collect::<Vec<_>>().join("/")
 }
 
-/// An answer without the ids in it: what tells one refusal from another.
+/// Returns the parts of a refusal that distinguish it from others, without ids.
 #[must_use]
 pub fn shape(status: &Status) -> (i32, String, BTreeMap<String, String>, String) {
     let mut details = status.get_error_details();
@@ -24,7 +24,7 @@ pub fn shape(status: &Status) -> (i32, String, BTreeMap<String, String>, String)
     (status.code().into(), masked(status.message()), metadata, masked(&format!("{details:?}")))
 }
 
-/// A refusal in a line.
+/// Describes an answer in one line.
 #[must_use]
 pub fn brief(answer: &Result<Vec<u8>, Status>) -> String {
     match answer {
@@ -36,7 +36,7 @@ pub fn brief(answer: &Result<Vec<u8>, Status>) -> String {
     }
 }
 
-/// Whether a role or a relation was what the call was refused for, rather than a rule about the record.
+/// Returns whether the policies refused the call because of role or relation, and not a rule about the record.
 #[must_use]
 pub fn denied(status: &Status) -> bool {
     status.code() == Code::PermissionDenied

@@ -1,4 +1,4 @@
-//! A PostgreSQL and a nats-server of a test's own, which it may kill.
+//! A PostgreSQL and a nats-server for one test, which the test may kill.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,7 +11,7 @@ fn servers(arguments: &[&str]) -> Output {
     python("servers.py", arguments)
 }
 
-/// Runs a script of the tests.
+/// Runs a Python script of the tests.
 fn python(script: &str, arguments: &[&str]) -> Output {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let output = Command::new("python3").arg(path).args(arguments).output().expect("python3 runs");
@@ -19,26 +19,27 @@ fn python(script: &str, arguments: &[&str]) -> Output {
     output
 }
 
-/// A folder below those that the tests run with, which end what is below them where a test is cut off.
+/// Creates a folder below the folder of the shared test servers. `servers.py` also stops the servers in its subfolders,
+/// so that an aborted test leaves no processes.
 fn folder() -> TempDir {
     let below = std::env::var_os("TEST_SERVERS").map_or_else(std::env::temp_dir, PathBuf::from);
-    tempfile::Builder::new().prefix("own-").tempdir_in(below).expect("a folder can be made")
+    tempfile::Builder::new().prefix("own-").tempdir_in(below).expect("a folder can be created")
 }
 
-/// The path of a program that comes with the servers, such as `pg_dump`.
+/// Returns the path of a program that belongs to the servers, such as `pg_dump`.
 #[must_use]
 pub fn tool(name: &str) -> PathBuf {
     String::from_utf8_lossy(&servers(&["tool", name]).stdout).trim().into()
 }
 
-/// Both servers. They end with it.
+/// Both servers. They are stopped when this value is dropped.
 #[derive(Debug)]
 pub struct Servers {
     folder: TempDir,
 }
 
 impl Servers {
-    /// Starts both.
+    /// Starts both servers.
     #[must_use]
     pub fn start() -> Self {
         let own = Self { folder: folder() };
@@ -51,12 +52,12 @@ impl Servers {
         servers(&[&["--at", &at], what].concat());
     }
 
-    /// Ends `postgres` or `nats` as a crash would.
+    /// Kills `postgres` or `nats`, as a crash would.
     pub fn kill(&self, name: &str) {
         self.say(&["kill", name]);
     }
 
-    /// Starts it again with the data that it had.
+    /// Restarts `postgres` or `nats` with its previous data.
     pub fn revive(&self, name: &str) {
         self.say(&["revive", name]);
     }
@@ -67,25 +68,25 @@ impl Servers {
         found.unwrap_or_else(|| panic!("no {name} in\n{text}")).to_owned()
     }
 
-    /// The database's URL.
+    /// Returns the URL of the database.
     #[must_use]
     pub fn database(&self) -> String {
         self.variable("DATABASE_URL")
     }
 
-    /// The broker's URL.
+    /// Returns the URL of the broker.
     #[must_use]
     pub fn nats(&self) -> String {
         self.variable("NATS_URL")
     }
 
-    /// The settings of a program that uses both.
+    /// Returns the command line settings for a program that uses both servers.
     #[must_use]
     pub fn settings(&self) -> Vec<String> {
         vec!["--database".into(), self.database(), "--nats".into(), self.nats()]
     }
 
-    /// Where nats-server keeps its streams.
+    /// Returns the folder in which nats-server stores its streams.
     #[must_use]
     pub fn nats_store(&self) -> PathBuf {
         self.folder.path().join("nats")
@@ -99,22 +100,23 @@ impl Drop for Servers {
     }
 }
 
-/// PostgreSQL and nats-server as the compose file sets them up, and how it starts the services on them. Both end with it.
+/// PostgreSQL and nats-server as the compose file configures them, and the file's start commands of the services. Both
+/// servers are stopped when this value is dropped.
 #[derive(Debug)]
 pub struct ComposeServers {
     folder: TempDir,
-    /// What is to be started, as JSON.
+    /// The start commands, as JSON.
     pub(crate) plan: String,
 }
 
 impl ComposeServers {
-    /// Starts both; telemetry is to go to a collector's address.
+    /// Starts both servers. The services send their telemetry to the address `collector`.
     #[must_use]
     pub fn start(collector: &str) -> Self {
         let folder = folder();
         let at = folder.path().display().to_string();
         let output = python("deploy/compose.py", &["up", "--at", &at, "--otlp", collector]);
-        Self { folder, plan: String::from_utf8(output.stdout).expect("a plan is text") }
+        Self { folder, plan: String::from_utf8(output.stdout).expect("the plan is UTF-8") }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small world to try things on: three cities that have joined, two that have not, and a record of each kind.
+//! Test data: three cities that have joined, two that have not, and a record of each kind.
 
 use crate::{
     Platform,
@@ -14,46 +14,46 @@ use hansa_proto::{
 };
 use std::collections::HashMap;
 
-/// Keys, names and countries of its cities; the last two have not joined.
+/// Keys, names and countries of the cities. The last two have not joined.
 const CITIES: [(&str, &str, &str); 5] =
     [("1", "Dresden", "DE"), ("2", "Tunis", "TN"), ("3", "Lyon", "FR"), ("4", "Oslo", "NO"), ("5", "Quito", "EC")];
 
-/// What is in it.
+/// The callers and record names of the test data.
 pub struct World {
-    /// Has the office, the strategy and the evaluation, and proposed both agreements.
+    /// The city that has the office, the strategy and the evaluation, and that proposed both agreements.
     pub a: City,
-    /// Is the partner in both.
+    /// The partner in both agreements.
     pub b: City,
-    /// Has nothing to do with them.
+    /// A city that is not a party to the agreements.
     pub c: City,
-    /// A city that has not joined: its entry is the steward's.
+    /// A city that has not joined. The steward owns its record.
     pub unjoined: String,
-    /// Another one.
+    /// Another city that has not joined.
     pub another: String,
-    /// An agreement of `a` and `b` that was proposed.
+    /// An agreement between `a` and `b` in the state proposed.
     pub proposed: String,
-    /// One that is in force.
+    /// An agreement between `a` and `b` that is in force.
     pub active: String,
-    /// One of the two that have not joined, imported by the steward.
+    /// An agreement between the two cities that have not joined, imported by the steward.
     pub imported: String,
-    /// Of `a`.
+    /// The office of `a`.
     pub office: String,
-    /// Of `a`, adopted.
+    /// The adopted strategy of `a`.
     pub strategy: String,
-    /// Of `a`.
+    /// The evaluation of `a`.
     pub evaluation: String,
-    /// A country of which facts are known.
+    /// A country with known facts.
     pub country: String,
     /// A network whose secretariat is `a`.
     pub network: String,
-    /// Its membership of `b`, which has applied.
+    /// The membership of `b` in the network, in the state applied.
     pub applied: String,
-    /// Its membership of `c`, which is a member.
+    /// The membership of `c` in the network, in force.
     pub member: String,
 }
 
 impl World {
-    /// Sets it up.
+    /// Creates the test data on a platform.
     pub async fn on(platform: &Platform) -> Self {
         cities::enter(platform, &CITIES, &[("FR", RegimeClass::LiberalDemocracy)]).await;
         let [a, b, c] = ["1", "2", "3"].map(|key| cities::join(platform, key));
@@ -64,8 +64,8 @@ impl World {
             let signed = side.mayor.agreements().sign_agreement(cities::signature(&active)).await.unwrap().into_inner();
             assert!(matches!(signed.state(), AgreementState::Signed | AgreementState::Active));
         }
-        // Time brings it into force, a moment after the second signature, and tells of the first anniversary, a year ahead.
-        eventually("nothing more comes by time", async || {
+        // Timers bring the agreement into force after the second signature, and announce its first anniversary.
+        eventually("all timers of the agreement have fired", async || {
             let request = ListRecordChangesRequest { record: active.clone(), ..Default::default() };
             let changes = a.mayor.changes("partnerships").list_record_changes(request).await.ok()?.into_inner().changes;
             changes.last()?.r#type.ends_with("AnniversaryApproached").then_some(())
@@ -106,7 +106,7 @@ impl World {
         }
     }
 
-    /// What requests may name: texts for the fields that bear these names.
+    /// Returns valid texts for the request fields with these names.
     #[must_use]
     pub fn known(&self) -> HashMap<&'static str, String> {
         HashMap::from([
@@ -160,8 +160,8 @@ async fn import(platform: &Platform, a: &str, b: &str) -> String {
         request_id: request_id(),
         ..Default::default()
     };
-    // The agreements hear of a city a moment after it was entered.
-    eventually("both cities of the tie are known", async || {
+    // The partnerships service mirrors a city some time after its import.
+    eventually("the partnerships service mirrors both cities of the tie", async || {
         match platform.steward().attestations().import_agreement(request.clone()).await {
             Ok(imported) => Some(imported.into_inner().name),
             Err(status) if status.code() == tonic::Code::NotFound => None,

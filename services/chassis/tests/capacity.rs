@@ -1,5 +1,4 @@
-//! How much may be open at once, what a panic does, and how the server drains: the real server with a service
-//! behind it that does as it is told.
+//! Load shedding, panics and draining of the real server, in front of a service that the test controls.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
@@ -44,12 +43,12 @@ use tonic::{
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-/// Longest that anything may take here.
+/// Maximum time for each step.
 const SOON: Duration = Duration::from_secs(30);
-/// An empty message as gRPC frames it.
+/// An empty message in its gRPC frame.
 const EMPTY: Bytes = Bytes::from_static(&[0; 5]);
 
-/// A service that does what the header `act` says.
+/// A service whose behaviour the request header `act` selects.
 #[derive(Clone)]
 struct Obedient {
     inside: watch::Sender<usize>,
@@ -151,7 +150,7 @@ impl Running {
     ) -> impl Future<Output = Result<ListChangesResponse, Status>> + use<> {
         let request = self.request(n, act, ListChangesRequest::default());
         let mut client = ChangeServiceClient::new(on.clone());
-        async move { Ok(tokio::time::timeout(SOON, client.list_changes(request)).await.expect("it answers")?.into_inner()) }
+        async move { Ok(tokio::time::timeout(SOON, client.list_changes(request)).await.expect("an answer")?.into_inner()) }
     }
 
     async fn follow(&self, on: &Channel, n: usize, act: &str) -> Result<Streaming<WatchChangesResponse>, Status> {
@@ -159,14 +158,14 @@ impl Running {
         Ok(ChangeServiceClient::new(on.clone()).watch_changes(request).await?.into_inner())
     }
 
-    /// Waits until so many calls have reached the service.
+    /// Waits until `count` calls have reached the service.
     async fn have_come(&mut self, count: usize) {
         let all = self.inside.wait_for(|inside| *inside >= count);
-        tokio::time::timeout(SOON, all).await.expect("they come in").unwrap();
+        tokio::time::timeout(SOON, all).await.expect("the calls reach the service").unwrap();
     }
 }
 
-/// What is said by a limit.
+/// Returns code, rule, limit name and retry delay of a refusal by a limit.
 fn limited(status: &Status) -> (Code, String, String, Option<Duration>) {
     let info = status.get_details_error_info().unwrap();
     assert_eq!((info.reason.as_str(), info.metadata["help"].is_empty()), ("LIMIT", false), "{status:?}");
@@ -193,7 +192,7 @@ async fn q_15_a_call_over_its_tenants_part_is_refused_at_once_and_others_get_in(
         answered.unwrap().unwrap();
     }
     for _ in 0..2 * TENANT_CALLS {
-        server.call(&channel, 0, "answer").await.expect("a place is free before its holder has its answer");
+        server.call(&channel, 0, "answer").await.expect("a permit is released before the caller receives its answer");
     }
 }
 
@@ -219,11 +218,11 @@ async fn streams_are_counted_apart_from_calls() {
     assert_eq!(limited(&over), limit("TENANT_STREAMS"));
     server.call(&channel, 0, "answer").await.unwrap();
     server.follow(&channel, 1, "stream").await.unwrap();
-    // Who hangs up has room again.
+    // Closing a stream releases its permit.
     open.pop();
     let deadline = Instant::now() + SOON;
     while server.follow(&channel, 0, "stream").await.is_err() {
-        assert!(Instant::now() < deadline, "the place becomes free");
+        assert!(Instant::now() < deadline, "the permit is not released");
         tokio::task::yield_now().await;
     }
 }
@@ -232,7 +231,7 @@ fn mistake(status: &Status) {
     assert_eq!(status.code(), Code::Internal, "{status:?}");
     let info = status.get_details_error_info().unwrap();
     assert_eq!((info.reason.as_str(), info.metadata["rule"].as_str()), ("INTERNAL", "PL-4"));
-    assert!(!format!("{status:?}").contains("that panics"), "what was said goes to the log alone");
+    assert!(!format!("{status:?}").contains("that panics"), "the panic message must only be logged");
 }
 
 #[tokio::test]
@@ -241,7 +240,7 @@ async fn a_panic_is_an_answer_and_everything_else_goes_on() {
     let channel = server.channel().await;
     let held = tokio::spawn(server.call(&channel, 0, "hold"));
     server.have_come(1).await;
-    // More often than there are places: none is lost.
+    // More panics than permits: a panic must release its permit.
     for _ in 0..2 * TENANT_CALLS {
         mistake(&server.call(&channel, 0, "panic").await.unwrap_err());
         let mut stream = server.follow(&channel, 0, "stream and panic").await.unwrap();
@@ -256,7 +255,7 @@ async fn a_panic_is_an_answer_and_everything_else_goes_on() {
 #[tokio::test]
 async fn the_server_drains_soon_whoever_is_still_connected() {
     let mut server = Running::start().await;
-    // One says nothing at all; one begins to speak HTTP/2 and never answers.
+    // The first client sends nothing; the second sends the HTTP/2 preface and then stops.
     let _silent = TcpStream::connect(server.address).await.unwrap();
     let mut half = TcpStream::connect(server.address).await.unwrap();
     half.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
@@ -267,7 +266,7 @@ async fn the_server_drains_soon_whoever_is_still_connected() {
     server.stop.cancel();
     assert!(!server.serving.is_finished());
     server.release.send_replace(true);
-    held.await.unwrap().expect("what runs is ended first");
-    tokio::time::timeout(SOON, server.serving).await.expect("it ends").unwrap().unwrap();
+    held.await.unwrap().expect("the open call completes first");
+    tokio::time::timeout(SOON, server.serving).await.expect("the server ends").unwrap().unwrap();
     assert!(began.elapsed() < DRAIN / 2, "{:?}", began.elapsed());
 }

@@ -1,4 +1,5 @@
-//! Tokens of an issuer that is found by its address alone (PL-2): a real one, on this machine.
+//! Tokens of an OpenID Connect issuer that is configured only by its address (PL-2). The tests run a real issuer
+//! locally.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod issuer;
@@ -15,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest that anything may take here.
+/// Maximum time for each step.
 const SOON: Duration = Duration::from_secs(30);
 
 fn start() -> DateTime<Utc> {
@@ -131,11 +132,11 @@ async fn what_is_for_others_or_for_another_time_is_refused() {
     ] {
         assert!(!node.accepts(&key.sign(&with(&server.address, &wrong))).await, "{wrong}");
     }
-    // The node's own offices, even for the node's own tenant, are taken from an issuer that is told to speak for it alone.
+    // A role of the node itself needs an issuer that is configured for the node's tenant.
     let steward = with(&server.address, &json!({"roles": ["steward"], "tenant": node_tenant()}));
-    assert!(!node.accepts(&key.sign(&steward)).await, "the node's own office, by an issuer that may not name it");
+    assert!(!node.accepts(&key.sign(&steward)).await, "the issuer may not grant roles of the node");
     let trusted = IssuerConfig { tenants: vec![node_tenant()], ..IssuerConfig::new(&server.address) };
-    assert!(Node::accepting(&trusted).accepts(&key.sign(&steward)).await, "by one that may");
+    assert!(Node::accepting(&trusted).accepts(&key.sign(&steward)).await, "the issuer may grant roles of the node");
 }
 
 fn node_tenant() -> String {
@@ -162,8 +163,8 @@ async fn claims_are_mapped_and_an_issuer_speaks_for_its_tenants_alone() {
     let caller = node.caller(&key.sign(&own)).await.unwrap();
     assert_eq!((caller.tenant, caller.roles.as_slice()), (city(), &[Role::CouncilClerk][..]));
     own["https://example.org/tenant"] = node_tenant().into();
-    assert!(!node.accepts(&key.sign(&own)).await, "another's tenant");
-    assert!(!node.accepts(&key.sign(&claims(&server.address))).await, "the default claims and audience");
+    assert!(!node.accepts(&key.sign(&own)).await, "the issuer does not speak for this tenant");
+    assert!(!node.accepts(&key.sign(&claims(&server.address))).await, "the token has the default claims and audience");
 }
 
 #[tokio::test]
@@ -174,16 +175,16 @@ async fn keys_rotate_and_what_is_withdrawn_ends() {
     assert!(node.accepts(&old.sign(&claims(&server.address))).await);
     server.publish(key_set(&[&new]));
     node.wait(61);
-    assert!(node.accepts(&new.sign(&claims(&server.address))).await, "an unknown key is asked for");
+    assert!(node.accepts(&new.sign(&claims(&server.address))).await, "an unknown key id causes a fetch of the keys");
     assert_eq!(server.asked(), 2);
     let again = with(&server.address, &json!({"sub": "bo"}));
-    assert!(!node.accepts(&old.sign(&again)).await, "a key that was withdrawn");
+    assert!(!node.accepts(&old.sign(&again)).await, "the key was withdrawn");
     server.publish(key_set(&[&old]));
-    assert!(node.accepts(&new.sign(&again)).await, "not yet an hour");
+    assert!(node.accepts(&new.sign(&again)).await, "the keys are cached for an hour");
     node.wait(3_601);
     assert!(
         !node.accepts(&new.sign(&with(&server.address, &json!({"sub": "cy"})))).await,
-        "each hour it is asked again"
+        "after an hour the keys are fetched again"
     );
     assert!(node.accepts(&old.sign(&again)).await);
 }
@@ -214,7 +215,7 @@ async fn a_key_serves_its_own_algorithm_alone() {
     let server = Server::start(&[&rsa, &ec]).await;
     let node = Node::accepting(&IssuerConfig::new(&server.address));
     assert!(node.accepts(&rsa.sign(&claims(&server.address))).await);
-    // What is public of a key, in every form in which it could be taken for a secret.
+    // Use the public key, in several encodings, as an HMAC secret.
     let (n, public) = (rsa.public()["n"].as_str().unwrap().to_owned(), rsa.public().to_string());
     let decoded = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &n).unwrap();
     for secret in [n.as_bytes(), public.as_bytes(), &decoded] {
@@ -223,11 +224,11 @@ async fn a_key_serves_its_own_algorithm_alone() {
         assert!(!node.accepts(&jsonwebtoken::encode(&header, &claims(&server.address), &secret).unwrap()).await);
     }
     let swapped = Key { kid: "e", ..rsa.clone() };
-    assert!(!node.accepts(&swapped.sign(&claims(&server.address))).await, "RS256 by a key for ES256");
+    assert!(!node.accepts(&swapped.sign(&claims(&server.address))).await, "RS256 with the id of an ES256 key");
     let swapped = Key { kid: "r", ..ec.clone() };
-    assert!(!node.accepts(&swapped.sign(&claims(&server.address))).await, "ES256 by a key for RS256");
+    assert!(!node.accepts(&swapped.sign(&claims(&server.address))).await, "ES256 with the id of an RS256 key");
     let stronger = Key { algorithm: Algorithm::RS512, ..rsa.clone() };
-    assert!(!node.accepts(&stronger.sign(&claims(&server.address))).await, "an algorithm that is not on the list");
+    assert!(!node.accepts(&stronger.sign(&claims(&server.address))).await, "the algorithm is not on the list");
     let good = ec.sign(&claims(&server.address));
     let parts: Vec<&str> = good.split('.').collect();
     let encode = |text: &str| base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, text);
@@ -255,7 +256,7 @@ async fn an_issuer_that_is_away_is_waited_for() {
     assert!(!node.accepts(&token).await);
     let deadline = Instant::now() + SOON;
     let back = loop {
-        // The port may be held a moment longer by what was closed.
+        // The closed server may hold the port for a short time.
         let host = address.trim_start_matches("http://").to_owned();
         if tokio::net::TcpListener::bind(&host).await.is_ok() {
             break Server::at(&host, &[&key]).await;
@@ -267,9 +268,9 @@ async fn an_issuer_that_is_away_is_waited_for() {
     assert!(node.accepts(&token).await);
     drop(back);
     node.wait(7_200);
-    assert!(node.accepts(&key.sign(&with(&address, &json!({"sub": "bo"})))).await, "its keys are known");
+    assert!(node.accepts(&key.sign(&with(&address, &json!({"sub": "bo"})))).await, "cached keys remain valid");
     node.wait(24 * 3_600);
-    assert!(!node.accepts(&key.sign(&with(&address, &json!({"sub": "cy"})))).await, "but not for ever");
+    assert!(!node.accepts(&key.sign(&with(&address, &json!({"sub": "cy"})))).await, "cached keys expire after a day");
 }
 
 #[tokio::test]
@@ -293,7 +294,7 @@ async fn an_issuer_that_misbehaves_is_not_believed() {
     server.describe(&json!({"issuer": server.address, "jwks_uri": keys}));
     let good = key_set(&[&key]);
     server.publish(format!("{good}{}", " ".repeat(ISSUER_ANSWER_BYTES)));
-    assert!(!node.accepts(&token).await, "a key set without end");
+    assert!(!node.accepts(&token).await, "the key set exceeds the size limit");
     server.publish(good);
     node.wait(6);
     assert!(node.accepts(&token).await);

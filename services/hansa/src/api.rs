@@ -1,4 +1,4 @@
-//! The services as a client sees them, with a token on every call.
+//! Clients of all services, which send a token with every call.
 
 use anyhow::Context;
 use hansa_proto::{
@@ -19,7 +19,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// Puts a token on each call.
+/// Adds a bearer token to each call.
 #[derive(Clone, Debug)]
 pub struct Bearer(MetadataValue<Ascii>);
 
@@ -32,21 +32,21 @@ impl Interceptor for Bearer {
 
 type Line = InterceptedService<Channel, Bearer>;
 
-/// All services, as one caller.
+/// The clients of all services for one caller.
 #[derive(Clone, Debug)]
 pub struct Api {
     channel: Channel,
     bearer: Bearer,
 }
 
-/// Largest answer that is read.
+/// Maximum size of a response, in bytes.
 const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 macro_rules! services {
     ($($name:ident: $client:ident),* $(,)?) => {
         impl Api {
             $(
-                /// A client of the service.
+                /// Returns a client of the service.
                 pub fn $name(&self) -> $client<Line> {
                     $client::with_interceptor(self.channel.clone(), self.bearer.clone())
                         .max_decoding_message_size(ANSWER_BYTES)
@@ -69,19 +69,25 @@ services! {
 }
 
 impl Api {
-    /// As the holder of a token.
+    /// Creates the clients for the holder of a token.
+    ///
+    /// # Errors
+    /// If the token contains characters that a header cannot contain.
     pub fn new(channel: Channel, token: &str) -> anyhow::Result<Self> {
         let bearer = format!("Bearer {token}").parse().context("the token is malformed")?;
         Ok(Self { channel, bearer: Bearer(bearer) })
     }
 
-    /// The same server, as the holder of another token.
+    /// Returns clients of the same server for the holder of another token.
+    ///
+    /// # Errors
+    /// If the token contains characters that a header cannot contain.
     pub fn with(&self, token: &str) -> anyhow::Result<Self> {
         Self::new(self.channel.clone(), token)
     }
 }
 
-/// A fresh request id.
+/// Returns a new random request id.
 pub fn request_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }

@@ -1,4 +1,4 @@
-//! What can be said on the command line.
+//! The command line: options, commands and their help texts.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -6,68 +6,69 @@ use std::{net::SocketAddr, path::PathBuf};
 
 const FIRST_STEPS: &str = "\
 First steps, after `hansa demo`:
-  hansa serve --data FOLDER                      run an empty node; leave it running
+  hansa serve --data FOLDER                      run an empty node, and keep it running
   export HANSA_DATA=FOLDER HANSA_SERVER=http://127.0.0.1:7400
-  hansa import cities FILE                       fill the register
-  hansa tenant join cities/UUID                  a city joins and becomes a tenant
+  hansa import cities FILE                       import cities into the register
+  hansa tenant join cities/UUID                  let a city join: it becomes a tenant
   hansa token --tenant tenants/UUID --role mayor --subject NAME";
 
 /// Hansa: the platform on which city networks and cities run their diplomacy.
 ///
-/// Nothing has to be installed: without any option it keeps everything in one data folder. `hansa demo` shows what it
-/// does; `hansa serve` runs it. Most other commands talk to a running server (--server), or open the data folder for
-/// themselves while no server has it.
+/// The program needs no other server: by default, one data folder holds everything. `hansa demo` shows what the
+/// platform does; `hansa serve` runs it. Most other commands call a running server (--server). Without --server they
+/// open the data folder themselves, which no running server may use at the same time.
 ///
-/// Exit codes: 0 done; 1 failed; 2 a wrong command line; 3 refused by the platform; 4 the server that was called is away.
+/// Exit codes: 0 success; 1 failure; 2 invalid command line; 3 refused by the platform; 4 server or database
+/// unavailable.
 #[derive(Debug, Parser)]
 #[command(name = "hansa", version, max_term_width = 100, after_help = FIRST_STEPS)]
 pub struct Cli {
     /// Settings of the node, shared by all commands.
     #[command(flatten)]
     pub node: NodeOptions,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Where the node keeps its data and where it is reached. Each can also stand in the configuration file, or in a variable
-/// such as `HANSA_DATA`.
+/// The options that all commands share: where the node keeps its data, and how to reach a server. The node's settings
+/// can also be given in the configuration file or in a variable such as `HANSA_DATA`.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Node")]
 pub struct NodeOptions {
-    /// Configuration file (TOML); every setting can also be a variable such as HANSA_LISTEN
+    /// Configuration file (TOML); each setting can also be given in a variable such as HANSA_LISTEN
     #[arg(long, global = true, env = "HANSA_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Data folder: the node's key and, without --database, all its data [default: data]
+    /// Data folder: it holds the node's key and, without --database, all data [default: data]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
-    /// PostgreSQL instead of files: postgres://user:password@host/database (needs --nats)
+    /// PostgreSQL database, instead of SQLite files: postgres://user:password@host/database (needs --nats)
     #[arg(long, global = true, value_name = "URL")]
     pub database: Option<String>,
-    /// NATS with JetStream: nats://host:4222
+    /// NATS server with JetStream: nats://host:4222
     #[arg(long, global = true, value_name = "URL")]
     pub nats: Option<String>,
-    /// A running server to talk to, such as http://127.0.0.1:7400, instead of opening the data folder
+    /// Running server to call, such as http://127.0.0.1:7400, instead of opening the data folder
     #[arg(long, global = true, env = "HANSA_SERVER", value_name = "URL")]
     pub server: Option<String>,
-    /// Certificates (PEM) of who may have signed the server's own, for https://
+    /// Certificates (PEM) of the authorities that may sign the server's certificate, for https://
     #[arg(long, global = true, env = "HANSA_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Certificate (PEM) to show to a server that asks for one
+    /// Client certificate (PEM), for a server that requires one
     #[arg(long, global = true, env = "HANSA_CLIENT_CERTIFICATE", value_name = "FILE", requires = "client_key")]
     pub client_certificate: Option<PathBuf>,
-    /// Its private key (PEM)
+    /// Private key (PEM) of the client certificate
     #[arg(long, global = true, env = "HANSA_CLIENT_KEY", value_name = "FILE", requires = "client_certificate")]
     pub client_key: Option<PathBuf>,
-    /// The token to talk with [default: one of the steward's, where the node's key is at hand]
+    /// Token of the caller [default: a steward's token, if the node's key file is on this machine]
     #[arg(long, global = true, env = "HANSA_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// Answer in JSON, for programs
+    /// Print JSON, for programs
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// What the command line adds to the configuration.
+/// The settings that the command line overrides.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,7 +82,7 @@ pub struct Overrides {
 }
 
 impl NodeOptions {
-    /// As an override of the configuration.
+    /// Returns the settings that override the configuration.
     pub fn overrides(&self, listen: Option<SocketAddr>) -> Overrides {
         Overrides { data: self.data.clone(), database: self.database.clone(), nats: self.nats.clone(), listen }
     }
@@ -89,7 +90,7 @@ impl NodeOptions {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the platform, until Ctrl-C or SIGTERM
+    /// Run the platform until Ctrl-C or SIGTERM
     Serve {
         /// Address to listen on [default: 127.0.0.1:7400]
         #[arg(long, value_name = "ADDRESS")]
@@ -98,37 +99,37 @@ pub enum Command {
         #[arg(long, value_delimiter = ',', value_name = "SERVICES")]
         only: Vec<String>,
     },
-    /// Show what the platform does: a sample of real cities, and two of them making an agreement
+    /// Show what the platform does: load a sample of real cities, and let two of them conclude an agreement
     ///
-    /// It is embedded, in a fresh folder of its own: it heeds neither --data nor --database.
+    /// The demo runs embedded in a new temporary folder. It ignores --data and --database.
     Demo {
-        /// Address to listen on afterwards
+        /// Address to listen on
         #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDRESS")]
         listen: SocketAddr,
-        /// Stop at the end instead of leaving the server up
+        /// Stop at the end instead of keeping the server running
         #[arg(long)]
         once: bool,
     },
-    /// Bring published data into the register and the agreements
+    /// Import published data: cities, country facts, town twinnings
     ///
-    /// Rows that cannot be used are told with line and reason, and the rest goes in: that counts as done. A second import
-    /// of the same file changes nothing, and one that was interrupted can be run again.
+    /// The command lists each row that cannot be imported with its line and the reason, imports the other rows, and
+    /// succeeds. A second import of the same file changes nothing. An interrupted import can be run again.
     #[command(subcommand)]
     Import(Import),
-    /// Make and list tenants: cities that join, secretariats, organisers
+    /// Create and list tenants: cities that join, secretariats, organisers
     #[command(subcommand)]
     Tenant(Tenant),
-    /// Issue a token of the node's own issuer (needs the node's key, and no server)
+    /// Issue a token of the embedded issuer (needs the node's key, but no server)
     Token {
-        /// The tenant, tenants/{uuid} [default: the node's own]
+        /// The tenant, tenants/{uuid} [default: the node's own tenant]
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
         /// A role; repeat for more. In a city: mayor, delegate, council_clerk, ir_officer, observer; in a secretariat:
-        /// director, officer, treasurer; for an organiser: officer, juror; for a program: service_account; in the node's
-        /// own tenant alone: steward, auditor, operator
+        /// director, officer, treasurer; in an organiser: officer, juror; for a program: service_account; only in the
+        /// node's own tenant: steward, auditor, operator
         #[arg(long = "role", required = true, value_name = "ROLE")]
         roles: Vec<String>,
-        /// Who it is for, as your directory calls them; changes show no more than a number derived from it
+        /// The holder's name in your directory; changes contain only a pseudonym that is derived from it
         #[arg(long, value_name = "SUBJECT")]
         subject: String,
         /// Scopes of a service account, such as partnerships.read; repeat for more
@@ -138,23 +139,23 @@ pub enum Command {
         #[arg(long, default_value_t = 30)]
         days: i64,
     },
-    /// Show what happened to a record: who, when, what
+    /// Show the history of a record: who changed what, and when
     History {
         /// The record, such as agreements/{uuid} or cities/{uuid}
         record: String,
     },
-    /// Erase the texts that your tenant has put into a record, for good
+    /// Erase texts that your tenant wrote into a record, permanently
     Erase {
         /// The record, such as agreements/{uuid}
         record: String,
-        /// One text by its seal (hex); repeat for more [default: all of your tenant's in the record]
+        /// Seal of one text (hex); repeat for more [default: all texts of your tenant in the record]
         #[arg(long = "seal", value_name = "HEX")]
         seals: Vec<String>,
-        /// Say how many it would be, and erase nothing
+        /// Print how many texts would be erased, and erase nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Write a signed agreement as a document that anyone can check offline (needs --token of one of its parties)
+    /// Export an agreement as a document that anyone can check offline (needs a token of one of its parties)
     Export {
         /// The agreement, agreements/{uuid}
         agreement: String,
@@ -162,71 +163,71 @@ pub enum Command {
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
-    /// Check an exported document offline, and say what it proves
+    /// Check an exported document offline, and print what it proves
     Verify {
-        /// The file
+        /// The exported document
         file: PathBuf,
-        /// The node's public key that you were told by another way (64 hex digits), to compare with the document's
+        /// The node's public key (64 hex digits), received through another channel; it must have signed the document
         #[arg(long, value_name = "HEX")]
         key: Option<String>,
     },
-    /// Make every record's state and rows again from the journal, and compare (opens the data folder: stop the server first,
-    /// but on PostgreSQL)
+    /// Fold every state and view row again from the journal, and compare (opens the data folder: stop the server first,
+    /// unless the data is in PostgreSQL)
     Rebuild,
-    /// List what subscriptions could not apply, or try it again (opens the data folder, as rebuild does)
+    /// List changes that a service could not apply, or apply them again (opens the data folder, like rebuild)
     Replay {
-        /// Try again
+        /// Apply all of them again
         #[arg(long)]
         all: bool,
     },
-    /// Look whether the node is well (opens the data folder, as rebuild does)
+    /// Check the node: key, NATS, frozen records, overdue timers, quarantine (opens the data folder, like rebuild)
     Doctor,
-    /// Bring the database up to what this version needs, and end: before a new version serves
+    /// Apply the pending migrations of the database, before this version serves
     ///
-    /// `serve` does the same at its start. Replicas that do it at once take turns. The steps only add, so that the version
-    /// before goes on meanwhile.
+    /// `serve` also applies them when it starts. Replicas that migrate concurrently wait for each other. Migrations
+    /// only add to the schema, so the previous version can serve meanwhile.
     Migrate {
-        /// For these services alone, by commas
+        /// Migrate only these services, separated by commas
         #[arg(long, value_delimiter = ',', value_name = "SERVICES")]
         only: Vec<String>,
     },
-    /// Ask a running server whether it serves; for probes [default server: the configured address on this machine]
+    /// Ask a running server whether it serves, for probes [default server: the configured address on this machine]
     Health {
-        /// Ask whether it lives, though it may wait for its database
+        /// Ask only whether the process is alive, even if it waits for its database
         #[arg(long)]
         live: bool,
     },
-    /// Print the settings in force, and where each is from
+    /// Print all settings, and where each comes from
     Config,
-    /// Print who may call what: each rpc, by how the caller's tenant stands to the record, with the roles
+    /// Print the permissions: for each rpc and each relation of the caller to the record, the permitted roles
     Policy,
-    /// Import a folder of real data into a fresh node, and play the demo's journey on it
+    /// Import a folder of real data into a new node, and run the demo's journey on it
     CheckReal {
-        /// The folder
+        /// The folder with the data
         folder: PathBuf,
     },
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Import {
-    /// Cities: a CSV with named columns (may be gzipped), or GeoNames' own dump
+    /// Cities: a CSV file with named columns (may be gzipped), or a dump of GeoNames
     ///
-    /// Columns, in any order: geonameid, name, country, admin1, population, lat, lon, timezone, feature_code. All must be
-    /// there; geonameid, name and country must be filled.
+    /// Columns, in any order: geonameid, name, country, admin1, population, lat, lon, timezone, feature_code. All
+    /// columns are required; geonameid, name and country must not be empty.
     Cities {
         /// The file
         file: PathBuf,
-        /// How the file is written [default: by its ending: .txt is GeoNames' dump]
+        /// The format of the file [default: geonames if the name ends in .txt, else csv]
         #[arg(long, value_enum)]
         format: Option<CityFormat>,
-        /// Where the data is from, as the register will name it
+        /// The source of the data, which the register will name
         #[arg(long, default_value = "GeoNames (CC BY 4.0)")]
         source: String,
     },
-    /// Country facts: a folder with countries.csv, country_regime.csv and the like
+    /// Country facts: a folder with countries.csv and further files
     ///
-    /// countries.csv must be there: iso2, iso3, name, official_name, un_since, region, subregion, languages_iso639_3.
-    /// Then, where they are: country_regime.csv (iso3, year, scheme, value, class), country_income_group.csv (iso3,
+    /// countries.csv is required: iso2, iso3, name, official_name, un_since, region, subregion, languages_iso639_3.
+    /// Optional files: country_regime.csv (iso3, year, scheme, value, class), country_income_group.csv (iso3,
     /// fiscal_year, income_group), country_memberships.csv (iso3, organisation, joined, left, status),
     /// country_state_structure.csv (iso3, structure, certainty).
     Countries {
@@ -235,14 +236,14 @@ pub enum Import {
     },
     /// Town twinnings, as attested agreements; import the cities first
     ///
-    /// Columns: tie_id, then for both ends (a_ and b_) id, name, country, tier, lat, lon; claimed_by may be left out. An id
-    /// is `g` and GeoNames' number, or `x` and the list's own for a city that no register knows. A tier is MUNICIPALITY,
-    /// REGION or SUB_MUNICIPAL. It calls the register and the agreements: with a process a service, run it without
-    /// --server.
+    /// Columns: tie_id, then for both cities (with the prefix a_ or b_) id, name, country, tier, lat, lon; claimed_by
+    /// is optional. An id is `g` and a GeoNames id, or `x` and an id of the list for a city that no register contains.
+    /// A tier is MUNICIPALITY, REGION or SUB_MUNICIPAL. The import calls both register and partnerships: if each
+    /// service runs in its own process, run the import without --server.
     Ties {
         /// The file (CSV)
         file: PathBuf,
-        /// Where the data is from, as the agreements will name it
+        /// The source of the data, which the agreements will name
         #[arg(long, default_value = "Wikidata (CC0) and Wikipedia (CC BY-SA 4.0)")]
         source: String,
     },
@@ -250,24 +251,24 @@ pub enum Import {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CityFormat {
-    /// Named columns
+    /// Comma-separated, with a header of named columns
     Csv,
-    /// 19 columns by tabs
+    /// A dump of GeoNames: 19 tab-separated columns without a header
     Geonames,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Tenant {
-    /// A city of the register joins
+    /// Create the tenant of a city that joins
     Join {
-        /// The city, cities/{uuid}: an import derives it from GeoNames' number, and ListCities finds it by name
+        /// The city, cities/{uuid}. An import derives it from the GeoNames id; ListCities finds it by display name
         city: String,
     },
-    /// A secretariat or an organiser begins
+    /// Create the tenant of a secretariat or an organiser
     Create {
-        /// What it is called
+        /// Display name of the tenant
         name: String,
-        /// secretariat or organiser
+        /// Kind of the tenant: secretariat or organiser
         #[arg(long, default_value = "secretariat")]
         kind: String,
     },

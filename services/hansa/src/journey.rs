@@ -1,5 +1,5 @@
-//! The first journey: two cities make an agreement, and each city's strategy is evaluated anew. It is told as it happens,
-//! and plays over gRPC alone, as any client would.
+//! The journey of the demo: two cities conclude an agreement, and the platform evaluates both strategies again. The
+//! journey uses only the gRPC API, like any client, and prints each step.
 
 use crate::{
     api::{Api, request_id},
@@ -26,10 +26,10 @@ use hansa_proto::{
 use std::time::Duration;
 use tonic::Streaming;
 
-/// Longest wait for an evaluation to move.
+/// Maximum wait for a new evaluation, or for a service to receive the changes of another.
 const EVALUATION: Duration = Duration::from_secs(60);
 
-/// A city that takes part, with its people.
+/// A city that takes part, with the API clients of its people.
 struct Side {
     name: String,
     city: String,
@@ -41,11 +41,11 @@ struct Side {
     latest: Option<Evaluation>,
 }
 
-/// What came of it.
+/// The outcome of the journey.
 pub struct Played {
-    /// The agreement.
+    /// The signed agreement.
     pub agreement: Agreement,
-    /// Each city's overall score in basis points, before and after.
+    /// The overall score of each city in basis points, before and after the agreement.
     pub scores: [(i32, i32); 2],
 }
 
@@ -57,7 +57,10 @@ fn today() -> NaiveDate {
     Utc::now().date_naive()
 }
 
-/// Plays the journey between two cities of the register.
+/// Runs the journey between two cities of the register.
+///
+/// # Errors
+/// If a call is refused or an evaluation does not arrive in time.
 pub async fn play(steward: &Api, keys: &NodeKeys, cities: [&register::City; 2]) -> anyhow::Result<Played> {
     println!("\n1. Two cities join. Each gets its own tenant, its own key, and tokens for its people.");
     let mut a = join(steward, keys, cities[0]).await?;
@@ -67,7 +70,7 @@ pub async fn play(steward: &Api, keys: &NodeKeys, cities: [&register::City; 2]) 
         println!("   {} is evaluated for the first time: {}", side.name, score(evaluation));
     }
 
-    println!("\n2. Each says that it has an office, and adopts a strategy with a value and an interest.");
+    println!("\n2. Each city registers its office, and adopts a strategy with a value and an interest.");
     let (ours, before) = open_and_adopt(&mut a).await?;
     let (_, theirs) = open_and_adopt(&mut b).await?;
 
@@ -76,13 +79,13 @@ pub async fn play(steward: &Api, keys: &NodeKeys, cities: [&register::City; 2]) 
     let agreement = sign(&a, &b, agreement).await?;
     println!("   {} is {}", agreement.name, state(&agreement));
 
-    println!("\n4. Both cities' evaluations move because of it: it serves no goal of either yet.");
+    println!("\n4. The agreement changes both evaluations: it serves no goal of either city yet.");
     let unserved = |e: &Evaluation| names(e).contains(&agreement.name);
     for (side, before) in [(&mut a, &before), (&mut b, &theirs)] {
         let moved = side.until(unserved).await?;
         println!("   {}: {} -> {}", side.name, score(before), score(&moved));
     }
-    println!("   The office of {} links it to the goal that it serves.", a.name);
+    println!("   The office of {} links the agreement to the goal that it serves.", a.name);
     let link = ToolLink {
         tool: agreement.name.clone(),
         goals: vec!["climate".into()],
@@ -99,12 +102,12 @@ pub async fn play(steward: &Api, keys: &NodeKeys, cities: [&register::City; 2]) 
     Ok(Played { agreement, scores: [(points(&before), points(&after)), (points(&theirs), points(&partner))] })
 }
 
-/// A city's office and strategy, and the evaluation that follows.
+/// Registers a city's office and adopts its strategy. Returns the strategy and its first evaluation.
 async fn open_and_adopt(side: &mut Side) -> anyhow::Result<(Strategy, Evaluation)> {
     office(side).await?;
     let strategy = adopt(side).await?;
     let evaluation = side.until(|e| e.strategy == strategy.name).await?;
-    println!("   {} is evaluated anew: {}", side.name, score(&evaluation));
+    println!("   {} is evaluated again: {}", side.name, score(&evaluation));
     findings(&evaluation);
     Ok((strategy, evaluation))
 }
@@ -121,7 +124,7 @@ async fn join(steward: &Api, keys: &NodeKeys, city: &register::City) -> anyhow::
     };
     let office = as_role(Role::IrOfficer)?;
     let watch = WatchEvaluationsRequest { city: city.name.clone() };
-    // The strategy service may hear of the new tenant a moment after the register does.
+    // The strategy service may receive the new tenant a moment after the register created it.
     let evaluations = retry(async || office.evaluations().watch_evaluations(watch.clone()).await).await?.into_inner();
     Ok(Side {
         name: city.display_name.clone(),
@@ -135,7 +138,8 @@ async fn join(steward: &Api, keys: &NodeKeys, city: &register::City) -> anyhow::
     })
 }
 
-/// Asks again while the answer is NOT_FOUND: what one service has just entered, another learns a moment later.
+/// Retries a call while it fails with NOT_FOUND or FAILED_PRECONDITION, because a service receives the changes of
+/// another service with a delay.
 async fn retry<T>(call: impl AsyncFn() -> Result<T, tonic::Status>) -> anyhow::Result<T> {
     let deadline = tokio::time::Instant::now() + EVALUATION;
     loop {
@@ -152,16 +156,16 @@ async fn retry<T>(call: impl AsyncFn() -> Result<T, tonic::Status>) -> anyhow::R
 }
 
 impl Side {
-    /// The next evaluation.
+    /// Waits for the next evaluation.
     async fn moved(&mut self) -> anyhow::Result<Evaluation> {
         let next = tokio::time::timeout(EVALUATION, self.evaluations.message()).await;
-        let next = next.with_context(|| format!("the evaluation of {} does not move", self.name))??;
+        let next = next.with_context(|| format!("no new evaluation of {} arrived in time", self.name))??;
         let evaluation = next.and_then(|next| next.evaluation).context("the stream of evaluations ended")?;
         self.latest = Some(evaluation.clone());
         Ok(evaluation)
     }
 
-    /// The first evaluation, from the latest on, for which something holds.
+    /// Waits for the first evaluation that fulfils the condition, beginning with the latest one received.
     async fn until(&mut self, holds: impl Fn(&Evaluation) -> bool) -> anyhow::Result<Evaluation> {
         if let Some(latest) = self.latest.clone().filter(|latest| holds(latest)) {
             return Ok(latest);
@@ -202,7 +206,7 @@ async fn adopt(side: &Side) -> anyhow::Result<Strategy> {
         ..Default::default()
     };
     let request = CreateStrategyRequest { strategy: Some(strategy), request_id: request_id(), validate_only: false };
-    // The strategy service learns of a new tenant a moment after the register.
+    // The strategy service may receive the new tenant a moment after the register created it.
     let made = retry(async || side.office.strategies().create_strategy(request.clone()).await).await?.into_inner();
     let goals = [
         (
@@ -252,7 +256,7 @@ async fn adopt(side: &Side) -> anyhow::Result<Strategy> {
     Ok(side.mayor.strategies().adopt_strategy(request).await?.into_inner())
 }
 
-/// From the proposal to both councils' votes.
+/// Takes an agreement from the proposal to both councils' votes.
 async fn prepare(a: &Side, b: &Side) -> anyhow::Result<Agreement> {
     let terms = AgreementTerms {
         kind: AgreementKind::Cooperation as i32,
@@ -269,7 +273,8 @@ async fn prepare(a: &Side, b: &Side) -> anyhow::Result<Agreement> {
         request_id: request_id(),
         ..Default::default()
     };
-    // Until the agreements have heard that both have joined, the partner would have to claim its side.
+    // If the partnerships service has not yet received that both cities joined, the partner must claim its side first.
+    // A trial call shows whether it has.
     let tried = CreateAgreementRequest { validate_only: true, request_id: String::new(), ..request.clone() };
     retry(async || {
         let made = a.office.agreements().create_agreement(tried.clone()).await?.into_inner();
@@ -320,9 +325,9 @@ async fn sign(a: &Side, b: &Side, agreement: Agreement) -> anyhow::Result<Agreem
         let need = party.map(|party| party.guidelines_need()).unwrap_or_default();
         if need == GuidelinesNeed::Required {
             match side.mayor.agreements().sign_agreement(request()).await {
-                Ok(_) => bail!("AG-11 let {} sign without guidelines", side.name),
+                Ok(_) => bail!("{} could sign without guidelines, against AG-11", side.name),
                 Err(status) => {
-                    println!("   The mayor of {} wants to sign, and is refused:", side.name);
+                    println!("   The mayor of {} tries to sign, and is refused:", side.name);
                     println!("     {}", output::explain(&status.into()).replace('\n', "\n     "));
                 }
             }
@@ -332,7 +337,7 @@ async fn sign(a: &Side, b: &Side, agreement: Agreement) -> anyhow::Result<Agreem
         signed = Some(side.mayor.agreements().sign_agreement(request()).await?.into_inner());
         println!("   The mayor of {} signs.", side.name);
     }
-    let signed = signed.context("nobody signed")?;
+    let signed = signed.context("the agreement has no parties")?;
     if signed.state() != AgreementState::Active {
         bail!("the agreement is {} after both signatures", state(&signed));
     }
@@ -366,7 +371,7 @@ fn score(evaluation: &Evaluation) -> String {
     format!("{}.{:02} of 100, {} findings", points / 100, points % 100, evaluation.findings.len())
 }
 
-/// The evidence of tools that serve no goal.
+/// Returns the names of the tools that serve no goal, as the evaluation found them.
 fn names(evaluation: &Evaluation) -> Vec<String> {
     let code = hansa_proto::strategy::FindingCode::ToolsWithoutGoal;
     evaluation.findings.iter().filter(|f| f.code() == code).flat_map(|f| f.evidence.clone()).collect()

@@ -1,3 +1,3 @@
-//! A node: its services, opened and connected. The program runs it; a simulation moves it step by step.
+//! A node: its open and connected services. The binary runs it; the simulation test executes it step by step.
 
 pub mod node;

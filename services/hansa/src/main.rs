@@ -1,4 +1,4 @@
-//! `hansa`: the one binary. It serves, imports, issues tokens, shows histories, checks exports, and looks after a node.
+//! The binary `hansa`: server, client and maintenance commands of a node.
 
 mod api;
 mod cli;
@@ -12,18 +12,18 @@ use clap::Parser;
 use hansa::node;
 use std::process::ExitCode;
 
-/// Under load the system's allocator takes a fifth of the program's CPU time.
+/// Replaces the system's allocator, which takes a fifth of the program's CPU time under load.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// What the exit code says; also in `--help`.
+/// The exit codes. `--help` lists them too (`cli::Cli`).
 mod exit {
-    /// Anything else went wrong.
+    /// Any other failure.
     pub const FAILED: u8 = 1;
-    /// The platform refused: a rule, a missing permission, a malformed field.
+    /// The platform refused the call, because of a rule, a missing permission or a malformed field.
     pub const REFUSED: u8 = 3;
-    /// The server or a part that it stands on is away.
+    /// The server or its database is unavailable.
     pub const AWAY: u8 = 4;
 }
 
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("hansa: cannot start: {error}");
+            eprintln!("hansa: cannot start the runtime: {error}");
             return ExitCode::from(exit::FAILED);
         }
     };
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A reader that has seen enough (`| head`) is no failure.
+/// Installs a panic hook that ends the program with success if the reader of its output closes the pipe (`| head`).
 fn end_quietly_when_nobody_reads() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

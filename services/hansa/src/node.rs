@@ -1,4 +1,4 @@
-//! A node: its key, its data folder, its services in this process, and how they are connected.
+//! A node: its key, its data folder, the services in this process, and the connections between them.
 
 use anyhow::{Context, bail};
 use hansa_chassis::{
@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
-/// All services. "All" is only this list.
+/// All services of the platform.
 pub const SERVICES: [ServiceType; 4] =
     [hansa_register::SERVICE, hansa_partnerships::SERVICE, hansa_networks::SERVICE, hansa_strategy::SERVICE];
 
@@ -31,18 +31,21 @@ fn service_names() -> String {
 
 /// An opened node.
 pub struct Node {
-    /// Its configuration.
+    /// The configuration.
     pub config: Config,
-    /// Its keys.
+    /// The node's keys.
     pub keys: NodeKeys,
-    /// Its open services.
+    /// The open services.
     pub modules: Vec<Module>,
     clock: Arc<dyn Clock>,
-    /// Held while the data folder is in use, because only one process may write a file.
+    /// The lock of the data folder, because only one process may write an SQLite file.
     lock: Option<fs::File>,
 }
 
 /// Reads the node's key, or generates it at the first start.
+///
+/// # Errors
+/// If the file cannot be read or written, or is not a valid key.
 pub fn keys(config: &Config) -> anyhow::Result<NodeKeys> {
     let file = config.node_key.clone().unwrap_or_else(|| config.data.join("node.key"));
     if let Some(folder) = file.parent() {
@@ -51,7 +54,7 @@ pub fn keys(config: &Config) -> anyhow::Result<NodeKeys> {
     NodeKeys::open(&file).with_context(|| format!("cannot use the node's key {}", file.display()))
 }
 
-/// Locks the data folder in the embedded shape.
+/// Locks the data folder in the embedded shape. Returns `None` if the data is in PostgreSQL.
 fn lock(config: &Config) -> anyhow::Result<Option<fs::File>> {
     if config.database.is_some() {
         return Ok(None);
@@ -67,7 +70,7 @@ fn lock(config: &Config) -> anyhow::Result<Option<fs::File>> {
         .with_context(|| format!("cannot write to {}", config.data.display()))?;
     if lock.try_lock().is_err() {
         let holder = fs::read_to_string(&file).unwrap_or_default();
-        bail!("{} is in use by another hansa {holder}. Talk to it instead: --server URL.", config.data.display());
+        bail!("{} is in use by another hansa {holder}. Call that server instead: --server URL.", config.data.display());
     }
     // The next process that finds the folder locked reads the holder from this file.
     lock.set_len(0)?;
@@ -76,18 +79,19 @@ fn lock(config: &Config) -> anyhow::Result<Option<fs::File>> {
 }
 
 impl Node {
-    /// Opens the services named in `only`, or all if it is empty.
+    /// Opens the services named in `only`, or all services if the list is empty.
+    ///
+    /// # Errors
+    /// If a service is unknown, the data folder is locked, the key cannot be used, or a database cannot be opened.
     pub async fn open(config: Config, only: &[String], clock: Arc<dyn Clock>) -> anyhow::Result<Self> {
         let is_known = |name: &String| SERVICES.iter().any(|service| service.name == name);
         if let Some(other) = only.iter().find(|name| !is_known(name)) {
-            bail!("there is no service `{other}`. There are: {}", service_names());
+            bail!("there is no service `{other}`. The services are: {}", service_names());
         }
         let is_wanted = |service: &ServiceType| only.is_empty() || only.iter().any(|name| name == service.name);
         let services: Vec<ServiceType> = SERVICES.into_iter().filter(is_wanted).collect();
         if config.nats.is_none() && services.len() < SERVICES.len() {
-            bail!(
-                "a process with some of the services needs NATS to follow the others. Add --database and --nats, or leave --only out."
-            );
+            bail!("a process with only some services needs NATS. Add --database and --nats, or omit --only.");
         }
         let lock = lock(&config)?;
         let keys = keys(&config)?;
@@ -99,7 +103,7 @@ impl Node {
         Ok(Self { config, keys, modules, clock, lock })
     }
 
-    /// Returns the journal of a service that is open.
+    /// Returns the journal of a service, or `None` if this process has not opened the service.
     pub fn journal(&self, service: &str) -> Option<&Journal> {
         self.modules.iter().find(|module| module.name == service).map(|module| &module.journal)
     }
@@ -112,8 +116,8 @@ impl Node {
         Ok(verifier)
     }
 
-    /// Takes the node apart into its routes and its background workers. `source` returns the source of a subscription's changes,
-    /// given the subscription and the service that it follows.
+    /// Splits the node into its routes and its background workers. `source` creates the source of a subscription's
+    /// changes, given the subscription and the name of the service that it follows.
     ///
     /// # Errors
     /// If a source cannot be created.
@@ -140,7 +144,7 @@ impl Node {
         Ok(Parts { routes, workers, lock: self.lock })
     }
 
-    /// Serves until `stop` is cancelled, then drains: first the calls, then the background tasks.
+    /// Serves until `stop` is cancelled. Then first the calls end, and after them the background tasks.
     ///
     /// # Errors
     /// If the node cannot start, or a background task fails.
@@ -183,8 +187,8 @@ impl Node {
     }
 }
 
-/// Serves as long as all background tasks run. A task that ends before it is told to has panicked. The process then drains and fails,
-/// so that its supervisor restarts it: a node without one of its tasks would go unnoticed.
+/// Serves while all background tasks run. A task that ends early has panicked: the process then drains and fails, so
+/// that its supervisor restarts it. Otherwise a node could run without one of its tasks unnoticed.
 async fn supervise(
     tasks: &mut JoinSet<()>,
     serving: impl Future<Output = anyhow::Result<()>>,
@@ -207,18 +211,18 @@ async fn bus(config: &Config, keys: &NodeKeys) -> anyhow::Result<Option<Bus>> {
     let Some(url) = &config.nats else { return Ok(None) };
     let bus = Bus::connect(url, keys, config.nats_replicas).await.context("cannot use NATS")?;
     if let Err(error) = bus.answers().await {
-        tracing::warn!(error, "NATS is unavailable; the services start, and follow each other once it is back");
+        tracing::warn!(error, "NATS is unavailable; the services start, and follow each other once NATS returns");
     }
     Ok(Some(bus))
 }
 
-/// The parts of a node.
+/// The routes and background workers of a node.
 pub struct Parts {
     /// The routes of the server.
     pub routes: RoutesBuilder,
     /// The background workers: timers, work queues, subscriptions.
     pub workers: Vec<Box<dyn Worker>>,
-    /// Held while the data folder is in use.
+    /// The lock of the data folder; keep it while the node runs.
     pub lock: Option<fs::File>,
 }
 
@@ -248,8 +252,8 @@ mod tests {
             draining.cancelled().await;
             Ok(())
         };
-        assert!(supervise(&mut tasks, serving, stop).await.is_err(), "the supervisor learns of it");
-        // Without a failure it serves until it is told to stop, and succeeds.
+        assert!(supervise(&mut tasks, serving, stop).await.is_err(), "the process must fail with its task");
+        // Without a failure, the server runs until it stops, and succeeds.
         let mut tasks = JoinSet::new();
         tasks.spawn(std::future::pending());
         assert!(supervise(&mut tasks, async { Ok(()) }, CancellationToken::new()).await.is_ok());

@@ -1,4 +1,4 @@
-//! What people and programs get to see: tables, JSON, and errors that say what to do.
+//! Output of the commands: tables, JSON, and errors that say what to do.
 
 use comfy_table::{ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
 use hansa_chassis::policy::CONTRACT;
@@ -6,7 +6,7 @@ use prost::{Message, Name};
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use tonic_types::StatusExt;
 
-/// A table with a header.
+/// Returns a table with a header as text.
 pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
@@ -16,11 +16,14 @@ pub fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> St
     table.to_string()
 }
 
-/// A message of the contract as JSON, with the names of the contract.
+/// Returns a message of the contract as JSON with the field names of the contract.
+///
+/// # Errors
+/// If the message is not in the contract or cannot be converted.
 pub fn json<M: Message + Name>(message: &M) -> anyhow::Result<serde_json::Value> {
     let descriptor = CONTRACT
         .get_message_by_name(&M::full_name())
-        .ok_or_else(|| anyhow::anyhow!("{} is not in the contract", M::full_name()))?;
+        .ok_or_else(|| anyhow::anyhow!("the message {} is not in the contract", M::full_name()))?;
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())?;
     let options = SerializeOptions::new().stringify_64_bit_integers(true).use_proto_field_name(true);
     Ok(dynamic.serialize_with_options(serde_json::value::Serializer, &options)?)
@@ -32,7 +35,7 @@ pub fn print_json(value: &serde_json::Value) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// An error in the words of the one who has to act on it.
+/// Returns an error as text for the user: message, rule, help and violations if the platform refused, else the causes.
 pub fn explain(error: &anyhow::Error) -> String {
     let Some(status) = error.downcast_ref::<tonic::Status>() else {
         return format!("{error:#}");

@@ -1,4 +1,4 @@
-//! Connections that are kept for statements: how many, and what becomes of one that did not do what was asked.
+//! The connections kept for single statements: their number, and their fate after an abandoned or failed statement.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fixture;
@@ -13,24 +13,24 @@ use hansa_tests::{SOON, eventually};
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, Statement};
 use std::time::Instant;
 
-/// A lock of one test's own: they share a database.
+/// An advisory lock of one test. The tests share a database.
 #[derive(Clone, Copy)]
 struct Lock(i32);
 
 impl Lock {
-    /// Waits for whoever holds it.
+    /// Returns a statement that waits for the lock.
     fn wait(self) -> Statement {
         say(&format!("SELECT pg_advisory_xact_lock_shared({})", self.0))
     }
 
-    /// A transaction that lets nobody through.
+    /// Begins a transaction that holds the lock.
     async fn held(self, store: &Store) -> DatabaseTransaction {
         let tx = store.begin().await.unwrap();
         tx.execute_raw(say(&format!("SELECT pg_advisory_xact_lock({})", self.0))).await.unwrap();
         tx
     }
 
-    /// Waits until so many statements wait for it.
+    /// Waits until `expected` statements wait for the lock.
     async fn awaited(self, tx: &DatabaseTransaction, expected: u32) {
         let count = format!(
             "SELECT count(*)::int FROM pg_locks WHERE locktype = 'advisory' AND objid = {} AND NOT granted \
@@ -38,7 +38,7 @@ impl Lock {
             self.0
         );
         let all = async || (number(tx, &count).await.unwrap() == expected.cast_signed()).then_some(());
-        eventually("the statements wait", all).await;
+        eventually("the statements wait for the lock", all).await;
     }
 }
 
@@ -67,7 +67,7 @@ async fn statements_leave_connections_to_transactions() {
     }
     lock.awaited(&tx, POSTGRES_READS).await;
     tx.commit().await.unwrap();
-    assert_eq!(all.await.unwrap().unwrap().len(), POSTGRES_READS as usize + 1, "each has its turn");
+    assert_eq!(all.await.unwrap().unwrap().len(), POSTGRES_READS as usize + 1, "every statement gets a connection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +109,7 @@ async fn what_nobody_waits_for_any_more_keeps_its_place_until_it_is_done() {
     for n in 0..50 {
         assert_eq!(number(&tx, &format!("SELECT {n}")).await.unwrap(), n);
     }
-    assert!(!next.is_finished(), "it waits for a place");
+    assert!(!next.is_finished(), "the statement waits for a free connection");
     tx.commit().await.unwrap();
     assert_eq!(next.await.unwrap().unwrap(), 7);
 }
@@ -130,7 +130,7 @@ async fn a_connection_that_the_server_ended_is_replaced() {
     let f = Fixture::postgres().await;
     let (store, pid) = (f.journal.store(), "SELECT pg_backend_pid()");
     let before = number(store.reader(), pid).await.unwrap();
-    assert_eq!(number(store.reader(), pid).await.unwrap(), before, "it is kept");
+    assert_eq!(number(store.reader(), pid).await.unwrap(), before, "the connection is kept");
     let tx = store.begin().await.unwrap();
     tx.execute_raw(say(&format!("SELECT pg_terminate_backend({before}, 5000)"))).await.unwrap();
     tx.commit().await.unwrap();
@@ -140,7 +140,7 @@ async fn a_connection_that_the_server_ended_is_replaced() {
             Ok(now) => return assert_ne!(now, before),
             Err(error) => assert!(is_away(&error), "{error}"),
         }
-        assert!(Instant::now() < deadline, "a new connection is made");
+        assert!(Instant::now() < deadline, "the connection is not replaced");
     }
 }
 
@@ -151,7 +151,7 @@ async fn of_a_file_so_many_pages_are_kept() {
     for connection in [store.reader(), store.writer()] {
         let asked = Statement::from_string(DbBackend::Sqlite, "PRAGMA cache_size");
         let row = connection.query_one_raw(asked).await.unwrap().unwrap();
-        // SQLite counts pages where it is positive, and KiB where it is not.
+        // SQLite counts pages if the value is positive, and KiB if it is negative.
         assert_eq!(row.try_get_by_index::<i32>(0).unwrap(), -SQLITE_CACHE_KIB.cast_signed());
     }
 }

@@ -1,4 +1,4 @@
-//! Texts lie apart from the changes and can be erased for good, on SQLite and on PostgreSQL alike (PL-7, PL-8).
+//! Texts are stored outside the changes and can be erased permanently, on SQLite and on PostgreSQL (PL-7, PL-8).
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -33,7 +33,7 @@ fn contact(text: &str) -> LocalizedText {
     LocalizedText { text: text.into(), seal: vec![1; 32], ..Default::default() }
 }
 
-/// The command that writes an office's contacts for a tenant, and the office as it then is.
+/// Returns the command that writes an office's contacts for a tenant, the resulting office, and its seals.
 fn write(key: &str, tenant: TenantId, texts: &[&str]) -> (Command<Office>, OfficeResource, Vec<Sealed>) {
     let contact = texts.iter().map(|text| contact(text)).collect();
     let mut shown = OfficeResource { city: name(key).to_string(), contact, ..Default::default() };
@@ -52,7 +52,7 @@ async fn put(journal: &Journal, key: &str, tenant: TenantId, texts: &[&str]) -> 
     shown
 }
 
-/// What readers see of it.
+/// Returns the office's contacts as readers see them.
 async fn contacts(journal: &Journal, shown: &OfficeResource) -> Vec<String> {
     let mut shown = [shown.clone()];
     journal.resolve_texts(&mut shown, &[]).await.unwrap();
@@ -88,7 +88,7 @@ async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
     assert_eq!(contacts(journal, &shown).await, ["Ana Müller, +33 1 23", "Bo"]);
 
     let nothing = what(journal, "a", tenant(99), &[]).await.unwrap();
-    assert!(nothing.seals.is_empty() && erase(journal, nothing, None).await.is_none(), "a tenant erases its own alone");
+    assert!(nothing.seals.is_empty() && erase(journal, nothing, None).await.is_none(), "a tenant erases only its own");
     let foreign = vec![theirs.contact[0].seal.clone()];
     assert_eq!(what(journal, "a", mine, &foreign).await, Err(Reason::NotFound));
     assert_eq!(what(journal, "a", mine, &[vec![1; 31]]).await, Err(Reason::InvalidField));
@@ -106,7 +106,7 @@ async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
     assert_eq!(openings.iter().map(|one| one.value.as_slice()).collect::<Vec<_>>(), [b"Cy"]);
     let history = journal.history(office("a").id, 0, 10).await.unwrap();
     let signed: Vec<_> = history.iter().map(|change| change.signed.clone()).collect();
-    assert!(envelope::verify_chain(&signed, |_| Some(f.node.verifying())).is_ok(), "what remains still verifies");
+    assert!(envelope::verify_chain(&signed, |_| Some(f.node.verifying())).is_ok(), "the history still verifies");
     let mut long = OfficeResource { contact: vec![contact(&"x".repeat(10_001))], ..Default::default() };
     assert!(seal_texts(&mut long).is_err());
 }
@@ -116,16 +116,16 @@ async fn pl_7_an_erasure_is_on_record(f: Fixture) {
     let shown = put(journal, "a", mine, &["Ana Müller"]).await;
     let once = |n| request(n, 1);
     let all = what(journal, "a", mine, &[]).await.unwrap();
-    assert!(all.public_seals.is_empty(), "an office is nobody else's");
+    assert!(all.public_seals.is_empty(), "an office is not public");
     let first = erase(journal, all.clone(), once(1)).await.unwrap();
     let none = what(journal, "a", mine, &[]).await.unwrap();
     let again = erase(journal, none.clone(), once(1)).await.unwrap();
     assert!(again.replayed && !first.replayed);
-    assert_eq!((&again.name, again.state.count()), (&first.name, 1), "a repetition gets its first answer");
+    assert_eq!((&again.name, again.state.count()), (&first.name, 1), "a retry receives the first answer");
     assert!(erase(journal, none.clone(), once(2)).await.is_none());
     put(journal, "a", mine, &["Bo"]).await;
     let later = what(journal, "a", mine, &[]).await.unwrap();
-    assert!(erase(journal, later, once(2)).await.is_none(), "also where there was nothing to erase");
+    assert!(erase(journal, later, once(2)).await.is_none(), "a retry also repeats an answer that erased nothing");
 
     journal.number_feed().await.unwrap();
     let feed = journal.feed(mine, 0, 100).await.unwrap();
@@ -134,7 +134,7 @@ async fn pl_7_an_erasure_is_on_record(f: Fixture) {
     let told = TextsErased::decode(erasures[0].change.envelope.payload.as_slice()).unwrap();
     assert_eq!((&told.record, &told.seals), (&office("a").to_string(), &vec![shown.contact[0].seal.clone()]));
     assert!(!String::from_utf8_lossy(&erasures[0].change.signed.envelope).contains("Ana"));
-    assert!(journal.feed(tenant(9), 0, 100).await.unwrap().is_empty(), "who could not see the record learns nothing");
+    assert!(journal.feed(tenant(9), 0, 100).await.unwrap().is_empty(), "tenants outside the audience learn nothing");
     let clean = journal.rebuild(|_| ()).await.unwrap();
     assert_eq!((clean.differing.len(), clean.broken.len(), clean.erased), (0, 0, 0));
 }
@@ -169,14 +169,14 @@ async fn pl_7_a_text_of_two_records_is_kept_once(f: Fixture) {
     let (first, shown, one) = write("a", mine, &["Ana Müller"]);
     let (second, other, two) = write("b", mine, &["Bo"]);
     let values = [("Ana Müller", &shown), ("Bo", &other)];
-    // As a desk does: the commands of one request all bear the seals of the whole.
+    // As a command handler does: every command of a request carries the seals of the whole request.
     let seals = [one, two].concat();
     let (first, second) = (first.sealed(seals.clone(), [0; 32]), second.sealed(seals, [0; 32]));
     journal.submit_atomically(first, vec![second.into()], false).await.unwrap();
     for (key, (value, shown)) in ["a", "b"].into_iter().zip(values) {
         assert_eq!(contacts(journal, shown).await, [value]);
         let openings = journal.openings(office(key).id).await.unwrap();
-        assert_eq!(openings.len(), 1, "each text lies with the record in whose change it stands");
+        assert_eq!(openings.len(), 1, "each text is stored with the record whose change contains its seal");
         assert_eq!(openings[0].value, value.as_bytes());
     }
 }
@@ -191,11 +191,11 @@ async fn pl_8_what_a_restore_brings_back_is_erased_again(f: Fixture) {
     journal.store().reader().execute_unprepared(restore).await.unwrap();
     assert_eq!(journal.rebuild(|_| ()).await.unwrap().erased, 1);
     assert_eq!(contacts(journal, &shown).await, [""]);
-    assert_eq!(journal.openings(office("a").id).await.unwrap().len(), 1, "what was not erased stays");
+    assert_eq!(journal.openings(office("a").id).await.unwrap().len(), 1, "texts that were not erased remain");
     assert_eq!(journal.rebuild(|_| ()).await.unwrap().erased, 0);
 }
 
-/// Whether any file of a folder holds the text.
+/// Returns whether any file of a folder contains the text.
 fn holds(folder: &std::path::Path, text: &str) -> bool {
     std::fs::read_dir(folder).unwrap().any(|entry| {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
@@ -208,7 +208,7 @@ async fn pl_7_what_is_erased_is_in_no_file_any_more() {
     let f = Fixture::sqlite().await;
     let (journal, folder) = (&f.journal, f.folder().unwrap());
     let mine = steward().tenant;
-    // Of all lengths, in pages that split and in pages of their own.
+    // Texts of many lengths: some share a page, some force page splits, some need overflow pages.
     for n in 0..60 {
         let texts: Vec<String> =
             (0..5).map(|i| format!("xERASEMEx {n} {}", "y".repeat((n * i * 37) % 9_000))).collect();
@@ -221,7 +221,7 @@ async fn pl_7_what_is_erased_is_in_no_file_any_more() {
         let all = what(journal, &format!("c{n}"), mine, &[]).await.unwrap();
         assert_eq!(erase(journal, all, None).await.unwrap().state.count(), 5);
     }
-    // At once, while the journal is open and its log is in use.
+    // The texts must be gone immediately, while the journal is open and its write-ahead log is in use.
     assert!(!holds(folder, "xERASEMEx"));
     assert!(holds(folder, "xKEEPMEx"));
 }

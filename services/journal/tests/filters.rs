@@ -1,4 +1,5 @@
-//! What a subscription gets of a stream: the collections that it keeps, whoever published them, and nothing else.
+//! The filters of a subscription: it receives the collections that it mirrors, from every replica's relay, and
+//! nothing else.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -29,8 +30,9 @@ impl Published {
         let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
         let stop = CancellationToken::new();
         let relay = tokio::spawn(Relay::new(&f.journal, &bus).run(stop.clone()));
-        // What was published before the relay has taken note of the stream would be published again, and consumers made anew.
-        eventually("the stream is known", async || {
+        // Wait until the relay has recorded the stream. Otherwise it would republish the changes and recreate the
+        // consumers.
+        eventually("the relay has recorded the stream", async || {
             let cursor = hansa_journal::tables::cursor::Entity::find_by_id("relay-stream-created");
             cursor.one(f.journal.store().reader()).await.unwrap()
         })
@@ -47,7 +49,7 @@ impl Published {
         JetStreamSource::new(&self.bus, "register", subscription)
     }
 
-    /// Applies what comes until a city is called so.
+    /// Applies changes until a city has the expected name.
     async fn called(&self, subscription: &Subscription, source: &mut JetStreamSource, key: &str, expected: &str) {
         let (mirrors, deadline) = (Mirrors::<CityReference>::new(&self.f.journal), Instant::now() + SOON);
         while mirrors.get(name(key).id).await.unwrap().is_none_or(|city| city.name != expected) {
@@ -61,7 +63,7 @@ async fn context(servers: &Servers) -> jetstream::Context {
     jetstream::new(async_nats::connect(servers.nats()).await.unwrap())
 }
 
-/// The stream as it stands, and what a consumer has had of it.
+/// Returns the state of the stream and of a consumer.
 async fn state(servers: &Servers, prefix: &str, durable: &str) -> (stream::State, consumer::Info) {
     let stream = context(servers).await.get_stream(format!("{prefix}-register")).await.unwrap();
     let state = stream.cached_info().state.clone();
@@ -85,17 +87,18 @@ async fn a_subscription_gets_what_it_keeps_and_the_pulse() {
     let deadline = Instant::now() + SOON;
     loop {
         let (stream, consumer) = state(&published.servers, &prefix, of_offices.durable()).await;
-        assert!(consumer.delivered.consumer_sequence <= 1, "nothing but the pulse: {consumer:?}");
+        assert!(consumer.delivered.consumer_sequence <= 1, "only the pulse is delivered: {consumer:?}");
         if stream.messages == 21 && consumer.num_pending == 0 && consumer.num_ack_pending == 0 {
             break;
         }
-        assert!(Instant::now() < deadline, "the pulse is acknowledged as well: {consumer:?}");
+        assert!(Instant::now() < deadline, "the pulse is not acknowledged: {consumer:?}");
         offices.step(&mut of_offices).await.unwrap();
     }
     published.end().await;
 }
 
-/// What the stream keeps no more was nothing for who follows a collection in which nothing happened: the pulse tells.
+/// A subscription to a quiet collection must not ask for a replay when the stream drops old changes of other
+/// collections. The pulse shows that it is up to date.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_got_nothing_for_long_has_missed_nothing() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
@@ -107,7 +110,7 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
         (Subscription::new("cities", &published.f.journal).mirror::<CityReference>(), offices("offices"));
     published.f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     published.called(&cities, &mut published.source(&cities), "a", "Lyon").await;
-    // A week later somebody else begins to publish, and what was there before is gone.
+    // A week later another replica begins to publish, and the stream has dropped the old changes.
     published.f.clock.set(fixture::start() + STREAM_AGE + STREAM_AGE);
     let last = state(&published.servers, &prefix, published.source(&cities).durable()).await.0.last_sequence;
     let stop = CancellationToken::new();
@@ -120,32 +123,30 @@ async fn who_got_nothing_for_long_has_missed_nothing() {
         if consumer.delivered.stream_sequence > last && stream.last_sequence > last {
             break;
         }
-        assert!(Instant::now() < deadline, "the second pulse comes");
+        assert!(Instant::now() < deadline, "the second pulse does not arrive");
     }
     let stream = context(&published.servers).await.get_stream(format!("{prefix}-register")).await.unwrap();
     stream.purge().sequence(last + 1).await.unwrap();
     let (opened, mut source) = (offices("offices"), published.source(&seen));
     let durable = source.durable().to_owned();
     let waiting = tokio::spawn(async move { opened.step(&mut source).await });
-    eventually("it waits for messages, beside the source that it had before", async || {
+    eventually("the new source waits for messages next to the old one", async || {
         let (_, consumer) = state(&published.servers, &prefix, &durable).await;
         (consumer.num_waiting > 1).then_some(())
     })
     .await;
     waiting.abort();
-    assert!(asked.next().now_or_never().is_none(), "nothing was missed");
+    assert!(asked.next().now_or_never().is_none(), "the subscription missed nothing and must not ask for a replay");
     let late = offices("late");
     late.step(&mut published.source(&late)).await.unwrap();
-    assert!(
-        tokio::time::timeout(SOON, asked.next()).await.unwrap().is_some(),
-        "who was never there asks for everything"
-    );
+    assert!(tokio::time::timeout(SOON, asked.next()).await.unwrap().is_some(), "a new subscription asks for a replay");
     stop.cancel();
     other.await.unwrap();
     published.end().await;
 }
 
-/// Who is new asks the owner for what the stream keeps no more, until the owner hears it.
+/// A new subscription asks the owner to replay changes that the stream has dropped. It repeats the request until the
+/// owner answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asked_in_vain_asks_again() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
@@ -159,7 +160,7 @@ async fn who_asked_in_vain_asks_again() {
     relay.await.unwrap();
     let late = Subscription::new("late", &f.journal).mirror::<OfficeReference>();
     let mut source = JetStreamSource::new(&bus, "register", &late);
-    late.step(&mut source).await.expect_err("nobody answers");
+    late.step(&mut source).await.expect_err("the owner does not run");
     let client = async_nats::connect(servers.nats()).await.unwrap();
     let mut asked = client.subscribe(format!("{prefix}.register.replay")).await.unwrap();
     client.flush().await.unwrap();
@@ -168,7 +169,8 @@ async fn who_asked_in_vain_asks_again() {
     asking.abort();
 }
 
-/// Replicas of two versions: what the older one takes, and keeps nothing of, the newer one gets all the same.
+/// Replicas of two versions share a subscription. The newer one mirrors a collection that the older one ignores. It
+/// must receive that collection's changes although the older one reads the stream too.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_keeps_more_misses_nothing_beside_who_keeps_less() {
     let published = Published::begin(Fixture::sqlite().await, Servers::start()).await;
@@ -184,12 +186,12 @@ async fn who_keeps_more_misses_nothing_beside_who_keeps_less() {
     for (source, kept) in [(&less, 1), (&more, 2)] {
         let (_, consumer) = state(&published.servers, &prefix, source.durable()).await;
         assert_eq!(consumer.config.filter_subjects.len(), 1 + kept, "{:?}", consumer.config.filter_subjects);
-        assert_eq!(consumer.config.inactive_threshold, STREAM_AGE, "it goes when nobody asks any more");
+        assert_eq!(consumer.config.inactive_threshold, STREAM_AGE, "the broker removes an unused consumer");
     }
     published.end().await;
 }
 
-/// A stream, a consumer and messages of a version that had no collections in its subjects.
+/// An earlier version, whose subjects did not contain the collection, left a stream, a consumer and messages.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_earlier_version_left_is_read_and_taken_over() {
     let (f, servers) = (Fixture::sqlite().await, Servers::start());
@@ -202,7 +204,7 @@ async fn what_an_earlier_version_left_is_read_and_taken_over() {
     let stream = context.create_stream(config).await.unwrap();
     let durable = consumer::pull::Config { durable_name: Some("cities".into()), ..Default::default() };
     stream.create_consumer(durable).await.unwrap();
-    // The owner's first change comes on the old subject, from a replica of that version; the next on the new one.
+    // The first change arrives on the old subject, from a replica of the earlier version; the next on the new subject.
     f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     let first = f.journal.history(name("a").id, 0, 1).await.unwrap().remove(0).signed;
     let old = format!("{prefix}.register.changes.7");
@@ -216,6 +218,6 @@ async fn what_an_earlier_version_left_is_read_and_taken_over() {
     let (_, consumer) = state(&published.servers, &prefix, source.durable()).await;
     assert_eq!(consumer.config.filter_subjects.len(), 2, "{:?}", consumer.config.filter_subjects);
     let consumers: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
-    assert_eq!(consumers, [source.durable()], "that of the earlier version is gone");
+    assert_eq!(consumers, [source.durable()], "the consumer of the earlier version is removed");
     published.end().await;
 }

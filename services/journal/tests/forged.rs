@@ -1,4 +1,5 @@
-//! Whoever may write to the broker can put a message there. What the node has not signed is no change of it (PL-3).
+//! Forged messages: a client of the broker can publish any message, but a subscription applies only changes that the
+//! node has signed (PL-3).
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -41,7 +42,7 @@ async fn what_the_node_has_not_signed_is_not_applied() {
     f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     called("Lyon").await;
 
-    // What would be the next change of the city, by somebody else's key, and with the signature of the first change.
+    // Forge the city's next change twice: signed with a foreign key, and with the signature of the first change.
     let first = f.journal.history(name("a").id, 0, 1).await.unwrap().remove(0);
     let change = Change::from(CityRenamed { display_name: "Forged".into(), ..Default::default() });
     let next = ChangeEnvelope {
@@ -62,7 +63,7 @@ async fn what_the_node_has_not_signed_is_not_applied() {
     }
     f.journal.submit(rename("a", "Lugdunum"), false).await.unwrap();
     called("Lugdunum").await;
-    assert!(subscription.quarantined().await.unwrap().is_empty(), "the record is not at fault");
+    assert!(subscription.quarantined().await.unwrap().is_empty(), "a forged message must not quarantine the record");
     stop.cancel();
     relay.await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The journal's promises, on SQLite and on PostgreSQL alike (PL-3, PL-4).
+//! The journal's guarantees, on SQLite and on PostgreSQL (PL-3, PL-4).
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -32,14 +32,14 @@ async fn pl_4_a_request_sent_twice_has_effect_once(f: Fixture) {
     assert!(!first.replayed);
     journal.submit(rename("a", "Lyon"), false).await.unwrap();
     let again = journal.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
-    assert!(again.replayed, "the repetition is told");
-    assert_eq!((again.version, &again.etag), (first.version, &first.etag), "and gets its first answer");
+    assert!(again.replayed, "the receipt says that it is replayed");
+    assert_eq!((again.version, &again.etag), (first.version, &first.etag), "a retry receives the first answer");
     assert_eq!(again.state.display_name(), "Lugdunum");
     let now = journal.load::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!((now.state.display_name(), now.version), ("Lyon", 3));
     let other = journal.submit(rename("a", "Paris").idempotent(request(1, 2)), false).await.unwrap_err();
     assert_eq!(other.reason, Reason::RequestIdReused);
-    // Within one batch, too.
+    // Idempotency also holds within one batch.
     let same: Vec<_> = (0..20).map(|_| rename("a", "Twice").idempotent(request(2, 1))).collect();
     let answers = journal.submit_each(same, false).await;
     assert_eq!(answers.iter().filter(|a| !a.as_ref().unwrap().replayed).count(), 1);
@@ -52,8 +52,8 @@ async fn pl_4_a_command_can_be_tried_without_effect(f: Fixture) {
     assert!(f.journal.load::<City>(&name("a")).await.unwrap().is_none());
     assert!(rows(&f.journal).await.is_empty());
     let done = f.journal.submit(enter("a", "Lyon").idempotent(request(1, 1)), false).await.unwrap();
-    assert!(!done.replayed, "the trial did not use up the request id");
-    assert!(f.journal.submit(rename("b", "x"), true).await.is_err(), "a trial refuses as the real one would");
+    assert!(!done.replayed, "a validate-only command does not use up the idempotency key");
+    assert!(f.journal.submit(rename("b", "x"), true).await.is_err(), "validation refuses in the same way");
 }
 
 async fn pl_4_request_ids_are_forgotten_after_their_time(f: Fixture) {
@@ -101,7 +101,7 @@ async fn pl_4_many_writers_lose_nothing(f: Fixture) {
     let alone = f.journal.store().backend() == hansa_journal::Backend::Sqlite;
     f.journal.submit(enter("a", "start"), false).await.unwrap();
     let writers = (0..40u128).map(|n| {
-        // One file has one writing process; a server has several.
+        // A SQLite file has one writing process; PostgreSQL has several.
         let journal = if n % 2 == 0 || alone { f.journal.clone() } else { other.clone() };
         tokio::spawn(async move {
             loop {
@@ -114,7 +114,7 @@ async fn pl_4_many_writers_lose_nothing(f: Fixture) {
         })
     });
     let versions: BTreeSet<u64> = futures::future::join_all(writers).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(versions, (2..=41).collect(), "each command got a version of its own");
+    assert_eq!(versions, (2..=41).collect(), "each command has its own version");
     let history = f.journal.history(name("a").id, 0, 100).await.unwrap();
     let last = f.journal.load::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!((history.len(), last.version), (41, 41));
@@ -171,7 +171,8 @@ async fn what_a_rebuild_mended_is_not_undone_by_who_remembers_it(f: Fixture) {
     f.journal.store().reader().execute_unprepared(&spoil).await.unwrap();
     let writer = f.again().await;
     writer.submit(rename("a", "Lugdunum"), false).await.unwrap();
-    // Another process than the one that rebuilds: a file has one, but what stops it must do so there as well.
+    // The writer's cache is in another process than the rebuild. A SQLite file has only one process, but the
+    // mechanism that invalidates the cache must work there as well.
     let mender = &f.journal;
     assert_eq!(mender.rebuild(|_| ()).await.unwrap().differing, [name("a").to_string()]);
     for called in ["Lyon", "Lugdunum", "Lyon"] {
@@ -197,10 +198,10 @@ async fn pl_1_a_feed_can_be_followed_without_gaps(f: Fixture) {
         seen.extend(page.into_iter().map(|entry| entry.change.envelope.record));
     }
     let expected: Vec<String> = (0..10).map(|i| name(&format!("c{i}")).to_string()).collect();
-    assert_eq!(seen, expected, "in the order of commit, each once");
+    assert_eq!(seen, expected, "each change once, in commit order");
 }
 
-/// On one thread both are asked before the writer sees the first.
+/// On one thread, all commands are submitted before the writer takes the first.
 #[tokio::test(flavor = "current_thread")]
 async fn who_calls_a_record_by_another_name_spoils_nothing_for_others() {
     let f = Fixture::sqlite().await;
@@ -221,7 +222,7 @@ async fn who_calls_a_record_by_another_name_spoils_nothing_for_others() {
         assert!(refused.is_err());
         assert_eq!(again.unwrap().state.display_name(), "Paris");
     }
-    // One that is at odds with itself is refused, and the writer goes on.
+    // A request whose commands disagree about the record's name is refused, and the writer continues.
     assert!(f.journal.submit_atomically(rename("a", "Lyon"), vec![bogus(wrong).into()], false).await.is_err());
     assert_eq!(f.journal.submit(rename("a", "Lyon"), false).await.unwrap().state.display_name(), "Lyon");
 }

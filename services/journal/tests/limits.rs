@@ -1,4 +1,4 @@
-//! Each limit of the journal holds, and says so (PL-4).
+//! The journal enforces each of its limits, and refusals name the limit (PL-4).
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -8,7 +8,7 @@ use hansa_journal::limits::{CHANGE_BYTES, COMMAND_RECORDS, PAGE_MAX, PULSE_PERIO
 use hansa_kernel::{Reason, limits::RECORD_CHANGES};
 use sea_orm::ConnectionTrait;
 
-/// A pulse may fail, and the next one too.
+/// Two pulses in succession may fail.
 #[test]
 fn a_stream_keeps_more_than_two_pulses() {
     assert!(PULSE_PERIOD * 3 <= STREAM_AGE);
@@ -61,7 +61,7 @@ async fn a_page_has_a_bounded_number_of_changes() {
     assert_eq!(f.journal.feed(tenant(1), PAGE_MAX, u64::MAX).await.unwrap().len(), 10);
 }
 
-/// On one thread all of these are asked before the writer sees the first.
+/// On one thread, all commands are submitted before the writer takes the first.
 #[tokio::test(flavor = "current_thread")]
 async fn waiting_commands_are_bounded_and_the_rest_is_refused_at_once() {
     let f = Fixture::sqlite().await;

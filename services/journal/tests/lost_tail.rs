@@ -1,5 +1,7 @@
-//! R-2, what chance does not bring about: a stream that lost its end and grew past it again before anyone looked (no account
-//! of the stream shows that; one sequence that two changes claim does), and one that was emptied before anyone had read it.
+//! losses of the stream that random faults do not produce. In the first test, the stream loses its tail and
+//! grows beyond its old length before the relay checks it. The stream's state does not show this loss; the relay
+//! detects it because two changes claim the same sequence. In the second test, the stream is emptied before a
+//! subscription reads it.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -46,7 +48,7 @@ async fn r_2_a_lost_end_is_noticed_although_the_stream_is_long_again() {
     let bus = Bus::connect(&servers.nats(), &f.node, 1).await.unwrap();
     let stop = CancellationToken::new();
     let relay = tokio::spawn(Relay::new(&f.journal, &bus).run(stop.clone()));
-    // From here on the clock stands an hour later than what the first changes say, so that the sweep takes what waits.
+    // Set the clock an hour ahead of the first changes, so that the sweep publishes everything that is still waiting.
     submit(&f, 0, 5).await;
     f.clock.set(fixture::start() + Duration::from_secs(3_600));
     all_published(&f).await;
@@ -60,7 +62,8 @@ async fn r_2_a_lost_end_is_noticed_although_the_stream_is_long_again() {
     servers.kill("nats");
     fs::remove_dir_all(&store).unwrap();
     copy(older.path(), &store);
-    // These are on their way before the relay can look at the stream, and take the places of the fifteen that it lost.
+    // These changes are published before the relay can check the stream. They take the sequences of the 15 lost
+    // changes.
     submit(&f, 20, 220).await;
     servers.revive("nats");
     f.clock.set(fixture::start() + Duration::from_secs(7_200));

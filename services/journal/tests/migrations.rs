@@ -1,5 +1,5 @@
-//! The schema's steps: replicas that start at once, a version that meets the next one's schema, and a user with no more rights
-//! than its own schema's.
+//! Migrations: replicas that start concurrently, a version that runs on the next version's schema, and a database user
+//! with rights only to its own schema.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 const REPLICAS: usize = 8;
 
-/// A step of a version to come: it only adds.
+/// A migration of the next version. It only adds a column.
 struct Added;
 
 impl MigrationName for Added {
@@ -30,7 +30,7 @@ impl MigrationTrait for Added {
     }
 }
 
-/// The version to come.
+/// The migrations of the next version.
 struct Next;
 
 impl MigratorTrait for Next {
@@ -41,7 +41,7 @@ impl MigratorTrait for Next {
     }
 }
 
-/// Another line altogether.
+/// The migrations of an unrelated program.
 struct Foreign;
 
 impl MigratorTrait for Foreign {
@@ -51,14 +51,14 @@ impl MigratorTrait for Foreign {
 }
 
 fn database_url() -> String {
-    std::env::var("DATABASE_URL").expect("these tests need a PostgreSQL: run them with `make test`")
+    std::env::var("DATABASE_URL").expect("DATABASE_URL is not set: run these tests with `make test`")
 }
 
 fn fresh(prefix: &str) -> &'static str {
     format!("{prefix}_{}", Uuid::now_v7().simple()).leak()
 }
 
-/// The steps that a database says were taken, in order.
+/// Returns the applied migrations, in order.
 async fn taken(store: &Store) -> Vec<String> {
     let db = store.reader();
     let sql =
@@ -84,7 +84,8 @@ async fn a_version_goes_on_where_the_next_one_has_added_to_the_schema() {
     for old in [Fixture::sqlite().await, Fixture::postgres().await] {
         old.journal.submit(enter("1", "City").idempotent(request(1, 1)), false).await.unwrap();
         old.migrate::<Next>().await.unwrap();
-        // The replica that runs already, and one that starts only now: a restart, or the new version taken back.
+        // Two replicas of the old version: one that already runs, and one that starts now, after a restart or a
+        // rollback.
         old.journal.submit(enter("2", "City").idempotent(request(2, 1)), false).await.unwrap();
         let again = old.again().await;
         again.submit(enter("3", "City").idempotent(request(3, 1)), false).await.unwrap();
@@ -103,10 +104,10 @@ async fn a_database_of_another_line_is_refused() {
     db.execute_unprepared("DELETE FROM seaql_migrations WHERE version = 'fixture_0001'").await.unwrap();
     let refused = fixture.migrate::<Migrator>().await.unwrap_err().to_string();
     assert!(refused.contains("fixture_0002") && refused.contains("fixture_0001"), "{refused}");
-    assert!(fixture.migrate::<Foreign>().await.is_ok(), "what is all there lacks nothing");
+    assert!(fixture.migrate::<Foreign>().await.is_ok(), "a program whose migrations are all applied is accepted");
 }
 
-/// The address of the tests' database, as a user of its own.
+/// Returns the URL of the tests' database for another user.
 fn url_of(user: &str) -> String {
     let url = database_url();
     let (_, place) = url.split_once('@').unwrap();
@@ -132,8 +133,8 @@ async fn a_user_needs_no_right_but_to_its_own_schema() {
     let url = url_of(own);
     let store = Store::postgres::<Migrator>(&url, own).await.unwrap();
     assert_eq!(taken(&store).await.len(), Migrator::migrations().len());
-    assert!(Store::postgres::<Migrator>(&url, other).await.is_err(), "another service's schema is not its own");
-    assert!(Store::postgres::<Migrator>(&url, fresh("new")).await.is_err(), "it makes no schemas");
+    assert!(Store::postgres::<Migrator>(&url, other).await.is_err(), "the user has no rights to another schema");
+    assert!(Store::postgres::<Migrator>(&url, fresh("new")).await.is_err(), "the user cannot create schemas");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +149,6 @@ async fn what_a_caretaker_makes_belongs_to_the_service() {
     let looked_after = Store::postgres::<Migrator>(&url_of(caretaker), own).await.unwrap();
     assert_eq!(taken(&looked_after).await.len(), Migrator::migrations().len());
     let store = Store::postgres::<Next>(&url_of(own), own).await.unwrap();
-    assert_eq!(taken(&store).await.len(), Next::migrations().len(), "the service alters what was made");
+    assert_eq!(taken(&store).await.len(), Next::migrations().len(), "the service owns the created tables");
     looked_after.reader().execute_unprepared("SELECT nickname FROM named").await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A mistake in the program ends no writer: what panics is refused, what stands beside it is done (PL-4).
+//! A panic does not end the writer: the command that panics is refused, the other commands of its batch succeed (PL-4).
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -17,14 +17,14 @@ fn broken(key: &str) -> Command<City> {
 async fn a_rule_that_panics_spoils_nobody_elses_command(f: Fixture) {
     let entered = f.journal.submit_each(vec![enter("a", "Lyon"), enter("b", "Tunis")], false).await;
     assert!(entered.iter().all(Result::is_ok));
-    // On every round some of them are in one batch.
+    // Repeat, so that in some rounds the commands share a batch.
     for round in 0..20 {
         let commands = vec![rename("a", &format!("Lyon {round}")), broken("b"), rename("b", &format!("Tunis {round}"))];
         let answers = f.journal.submit_each(commands, false).await;
         assert!(answers[0].is_ok() && answers[2].is_ok());
         let refusal = answers[1].as_ref().unwrap_err();
         assert_eq!((refusal.reason, refusal.rule), (Reason::Internal, "PL-4"));
-        assert!(!refusal.to_string().contains("that panics"), "what was said goes to the log alone");
+        assert!(!refusal.to_string().contains("that panics"), "the panic message must only be logged");
     }
     assert_eq!(rows(&f.journal).await, ["Lyon 19", "Tunis 19"]);
 }
@@ -38,7 +38,7 @@ async fn a_panic_while_it_is_written_leaves_nothing_and_ends_nothing(f: Fixture)
         assert!(refusal.help.contains("request_id"), "{}", refusal.help);
     }
     let city = f.journal.load::<City>(&name("a")).await.unwrap().unwrap();
-    assert_eq!((city.state.display_name(), city.version), ("Lyon", 1), "nothing of it stands");
+    assert_eq!((city.state.display_name(), city.version), ("Lyon", 1), "the command leaves nothing behind");
     let done = f.journal.submit(rename("a", "Lugdunum").idempotent(request(2, 1)), false).await.unwrap();
     assert_eq!((done.version, done.replayed), (2, false));
     assert_eq!(rows(&f.journal).await, ["Lugdunum"]);

@@ -1,4 +1,4 @@
-//! What is looked up by its key is read by an index, also where PostgreSQL planned that while its tables were empty.
+//! Look-ups by key use an index, even if PostgreSQL planned the statement while its tables were empty.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fixture;
@@ -13,16 +13,16 @@ use hansa_register_domain::{City, reference::CityReference};
 use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use std::collections::BTreeMap;
 
-/// So many that reading all of them is no look-up.
+/// Number of records: enough to tell a sequential scan from look-ups.
 const RECORDS: usize = 2_000;
-/// Records that are looked up together. PostgreSQL takes ten for usual, and plans anew for fewer.
+/// Number of records per look-up. PostgreSQL assumes ten array elements, and replans for fewer.
 const TOGETHER: usize = 30;
 
-/// Rows that were read by going through a whole table, for each table, so far.
+/// Returns the number of rows that sequential scans have read so far, per table.
 async fn read_whole(journal: &Journal) -> BTreeMap<String, i64> {
     let say = |sql: &str| Statement::from_string(DbBackend::Postgres, sql);
-    // Each connection tells what it did only now and then, unless it is asked.
-    // They all rest a little, so that none does the statement of two.
+    // Each connection reports its statistics with a delay unless it is forced to. The sleep keeps every connection
+    // busy, so that none runs the statement twice in place of another.
     let flush = "SELECT pg_stat_force_next_flush(), pg_sleep(0.1)";
     let reads = (0..POSTGRES_READS).map(|_| journal.store().reader().execute_raw(say(flush)));
     let writes = (0..POSTGRES_WRITES).map(|_| journal.store().writer().execute_raw(say(flush)));
@@ -41,7 +41,7 @@ async fn read_whole(journal: &Journal) -> BTreeMap<String, i64> {
     rows.iter().map(|row| (row.try_get("", "name").unwrap(), row.try_get("", "read").unwrap())).collect()
 }
 
-/// Renames cities, asks for the same once more, and has a subscriber hear of it.
+/// Renames cities, repeats the requests, applies the changes to the mirrors, and looks everything up.
 async fn act(journal: &Journal, (subscription, source): (&Subscription, &mut Brought), turn: usize) {
     for repeated in [false, true] {
         let again = |n| {
@@ -79,7 +79,7 @@ async fn no_look_up_reads_a_whole_table() {
     let subscription = Subscription::new("plans", journal).mirror::<CityReference>();
     let mut source = Brought::of(journal);
     enter_all(journal, 0..TOGETHER).await;
-    // PostgreSQL settles on a plan after a few rounds.
+    // PostgreSQL chooses a generic plan after a few executions.
     for turn in 1..20 {
         act(journal, (&subscription, &mut source), turn).await;
     }
@@ -89,13 +89,13 @@ async fn no_look_up_reads_a_whole_table() {
     for turn in 20..30 {
         act(journal, (&subscription, &mut source), turn).await;
     }
-    // Together with what others ask for, and by a statement of their own.
+    // The first look-up is batched with others, the second is too large and has its own statement.
     for few in [LOOKUP_BATCH_MAX, LOOKUP_BATCH_MAX + 1] {
         let ids: Vec<_> = (0..few).map(|n| name(&format!("c{n}")).id.0).collect();
         assert_eq!(Mirrors::<CityReference>::new(journal).get_each(&ids).await.unwrap().len(), few);
     }
     for (table, after) in read_whole(journal).await {
         let read = after - before[&table];
-        assert!(read < RECORDS as i64, "{table}: {read} rows were read by going through it");
+        assert!(read < RECORDS as i64, "{table}: sequential scans read {read} rows");
     }
 }

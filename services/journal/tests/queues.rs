@@ -1,4 +1,4 @@
-//! Queues under hands that work at the same time.
+//! Work queues under concurrent producers and workers.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -34,7 +34,7 @@ async fn who_marks_and_who_takes_off_do_not_wait_for_each_other(f: Fixture) {
             marking.mark("look", keys.iter().copied()).await.unwrap();
         }
     });
-    // Those that were marked unequally often are taken off one part after the other.
+    // On SQLite, `clean` removes keys with different mark counts in separate statements.
     while !marker.is_finished() {
         let waiting = taking.dirty("look", 1_000).await.unwrap();
         taking.clean("look", &waiting).await.unwrap();
@@ -49,10 +49,11 @@ fn invalidates(city: RecordId, _: Option<&CityReference>, _: Option<&CityReferen
     vec![("look", city.0)]
 }
 
-/// How often each key was worked on.
+/// The number of times that each key was processed.
 type Counts = Arc<Mutex<BTreeMap<Uuid, usize>>>;
 
-/// What works the queue off. A key fails as often as `fails` says, and marks itself once more while it is worked on.
+/// Returns a worker of the queue. The first `fails` attempts at a key fail. If `again` is set, the first attempt
+/// marks the key once more.
 fn worker(journal: &Journal, counts: &Counts, fails: usize, again: bool) -> Box<dyn Worker> {
     let (marking, counts) = (journal.clone(), counts.clone());
     journal.batched_work_queue("look", move |keys: Vec<PendingKey>| {
@@ -78,7 +79,7 @@ fn worker(journal: &Journal, counts: &Counts, fails: usize, again: bool) -> Box<
     })
 }
 
-/// Works until there is nothing to do.
+/// Runs the worker until the queue is empty. Returns the number of processed keys.
 async fn work_off(worker: &mut Box<dyn Worker>) -> usize {
     let mut done = 0;
     loop {
@@ -95,7 +96,7 @@ async fn what_is_marked_is_worked_on_and_taken_off(f: Fixture) {
     let (mut source, counts) = (Brought::of(&owner.journal), Counts::default());
     let mut worker = worker(&f.journal, &counts, 0, false);
     assert_eq!(worker.step().await.unwrap(), 0);
-    // More than are handed over at once, in two batches of a subscription; some of them twice.
+    // More keys than fit into one batch of the worker, from two batches of a subscription. One key is marked twice.
     let cities = QUEUE_BATCH as usize + 50;
     let entering = (0..cities).map(|n| enter(&format!("c{n}"), "One")).collect();
     assert!(owner.journal.submit_each(entering, false).await.iter().all(Result::is_ok));
@@ -104,7 +105,7 @@ async fn what_is_marked_is_worked_on_and_taken_off(f: Fixture) {
     while subscription.step(&mut source).await.unwrap() > 0 {}
     assert_eq!(work_off(&mut worker).await, cities);
     assert!(f.journal.dirty("look", 1_000).await.unwrap().is_empty());
-    assert!(counts.lock().unwrap().values().all(|times| *times == 1), "two marks before are one piece of work");
+    assert!(counts.lock().unwrap().values().all(|times| *times == 1), "a key marked twice is processed once");
     owner.journal.submit(rename("c0", "Three"), false).await.unwrap();
     while subscription.step(&mut source).await.unwrap() > 0 {}
     assert_eq!(work_off(&mut worker).await, 1);
@@ -112,7 +113,7 @@ async fn what_is_marked_is_worked_on_and_taken_off(f: Fixture) {
     assert!(f.journal.dirty("look", 1_000).await.unwrap().is_empty());
 }
 
-/// Its result may have come after that of the other, which knew more.
+/// The worker's result may be older than that of the other replica, so the key must be processed again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_replica_worked_off_meanwhile_is_worked_on_again() {
     let f = Fixture::postgres().await;

@@ -1,4 +1,4 @@
-//! R-3: several writers on one database, slow transactions among them, and readers that miss nothing all the same.
+//! R-3: several writers share one database, some transactions are slow, and readers still miss no change.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -22,8 +22,8 @@ const WRITERS: u64 = 6;
 /// A change by its record and version.
 type Entry = (Uuid, i64);
 
-/// A third of the transactions that write a change take a while between that and their commit: their place in the order of
-/// insertion is taken, and nobody sees it yet.
+/// Delays a third of the transactions between the insertion of a change and the commit. During the delay, the change
+/// has its place in the insertion order, but readers cannot see it.
 const SLOW: &str = "
     CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -44,7 +44,7 @@ async fn places(journal: &Journal, sql: &str) -> Vec<(i64, Entry)> {
     rows.iter().map(read).collect()
 }
 
-/// Writes until told to stop. Answers how many of its commands were acknowledged.
+/// Submits commands until `stop` is set. Returns the number of acknowledged commands.
 async fn write(journal: Journal, writer: u64, mut dice: Dice, stop: &AtomicBool) -> u64 {
     let mut acknowledged = 0;
     for n in 0.. {
@@ -62,7 +62,7 @@ async fn write(journal: Journal, writer: u64, mut dice: Dice, stop: &AtomicBool)
     acknowledged
 }
 
-/// Holds some records' rows for a while, again and again, as a long transaction of an operator would.
+/// Locks some records' rows repeatedly, as a long transaction of an operator would.
 async fn hold(journal: Journal, stop: &AtomicBool) {
     while !stop.load(Ordering::Relaxed) {
         let tx = journal.store().begin().await.unwrap();
@@ -73,7 +73,7 @@ async fn hold(journal: Journal, stop: &AtomicBool) {
     }
 }
 
-/// Follows the order of insertion by the highest that it has seen: what must not be done.
+/// Reads changes after the highest sequence seen so far. This naive cursor must miss changes.
 async fn naive(journal: Journal, done: &AtomicBool) -> BTreeSet<Entry> {
     let (mut after, mut seen) = (0, BTreeSet::new());
     loop {
@@ -91,7 +91,7 @@ async fn naive(journal: Journal, done: &AtomicBool) -> BTreeSet<Entry> {
     }
 }
 
-/// Follows the feed as a caller does, while both replicas number it.
+/// Reads the feed as a caller does, while both replicas number it.
 async fn follow(journal: Journal, other: Journal, done: &AtomicBool) -> Vec<(u64, Entry)> {
     let (mut after, mut seen) = (0, Vec::new());
     loop {
@@ -121,7 +121,7 @@ async fn r_3_writers_of_two_replicas_and_slow_transactions() {
         f.journal.submit(enter(&format!("c{n}"), "x"), false).await.unwrap();
     }
     let node = NodeKeys::from_secret(&Uuid::now_v7().as_u128().to_be_bytes().repeat(2).try_into().unwrap());
-    let url = std::env::var("NATS_URL").expect("these tests need a nats-server: run them with `make test`");
+    let url = std::env::var("NATS_URL").expect("NATS_URL is not set: run these tests with `make test`");
     let relays = tokio_util::sync::CancellationToken::new();
     let mut relaying = Vec::new();
     for journal in [&f.journal, &other] {
@@ -153,25 +153,25 @@ async fn r_3_writers_of_two_replicas_and_slow_transactions() {
 
     let all = places(&f.journal, "SELECT seq AS at, record, version FROM changes").await;
     let all: BTreeSet<Entry> = all.into_iter().map(|(_, place)| place).collect();
-    assert_eq!(all.len() as u64, acknowledged + RECORDS, "what was acknowledged is there, and nothing else");
+    assert_eq!(all.len() as u64, acknowledged + RECORDS, "the journal contains exactly the acknowledged changes");
 
     let positions: Vec<u64> = feed.iter().map(|(position, _)| *position).collect();
-    assert_eq!(positions, (1..=all.len() as u64).collect::<Vec<_>>(), "each place of the feed once, in order");
+    assert_eq!(positions, (1..=all.len() as u64).collect::<Vec<_>>(), "each position occurs once, in order");
     let mut versions: BTreeMap<Uuid, i64> = BTreeMap::new();
     for (position, (record, version)) in &feed {
         let before = versions.insert(*record, *version).unwrap_or(0);
-        assert_eq!(*version, before + 1, "at {position}: a record's changes come in order, each once");
+        assert_eq!(*version, before + 1, "at {position}: each change of a record occurs once, in order");
     }
     let missed = all.difference(&naive).count();
-    assert!(missed > 0, "a naive cursor must be seen to fail, or this test proves nothing");
+    assert!(missed > 0, "the naive cursor missed nothing, so this test proves nothing");
 
-    // The sweep looks for what has waited for a while.
+    // The sweep publishes only changes that have waited for some time.
     f.clock.set(fixture::start() + Duration::from_secs(3_600));
     let published = published(&f.journal, &url, &node, &all).await;
     relays.cancel();
     futures::future::join_all(relaying).await;
     println!(
-        "{} changes by {WRITERS} writers of 2 replicas in {:.1} s: the feed has all, the broker all ({} messages), a naive cursor missed {missed}",
+        "{} changes by {WRITERS} writers of 2 replicas in {:.1} s: feed and broker have all ({} messages), a naive cursor missed {missed}",
         all.len(),
         start.elapsed().as_secs_f64(),
         published,
@@ -180,7 +180,8 @@ async fn r_3_writers_of_two_replicas_and_slow_transactions() {
     assert_eq!(last.version.cast_signed(), versions[&name("c0").id.0]);
 }
 
-/// Waits until every change is marked as published, and reads the stream: all of them are there. Answers how many messages.
+/// Waits until every change is marked as published, and checks that the stream contains all of them. Returns the
+/// number of messages.
 async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet<Entry>) -> usize {
     hansa_tests::eventually("everything is published", async || {
         let waiting = "SELECT seq AS at, record, version FROM changes WHERE published IS NULL";
@@ -189,31 +190,32 @@ async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet
     .await;
     let marks = places(journal, "SELECT published AS at, record, version FROM changes").await;
     let sequences: BTreeSet<i64> = marks.iter().map(|(sequence, _)| *sequence).collect();
-    assert_eq!(sequences.len(), all.len(), "one sequence for one change");
+    assert_eq!(sequences.len(), all.len(), "each change has its own sequence");
     let seen = held(url, node).await;
     assert_eq!(seen.len(), all.len(), "the broker has every change");
     seen.values().sum()
 }
 
-/// A replica decides by what it remembers. Where that is old, its answer must be none that the other's acts contradict.
+/// A replica decides on its cached state. If that state is outdated, its answer must still respect the other replica's
+/// changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn pl_4_what_a_replica_remembers_never_decides_alone() {
     let f = Fixture::postgres().await;
     let other = f.again().await;
     let first = f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
-    // The other one has read it, and then it moves on without the other's hearing of it.
+    // The other replica changes the record. The first replica's cache does not notice.
     other.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
     let newest = f.journal.submit(rename("a", "Lugudunum").if_match(&first.etag), false).await;
-    assert_eq!(newest.unwrap_err().reason, Reason::Stale, "the other's act counts");
+    assert_eq!(newest.unwrap_err().reason, Reason::Stale, "the other replica's change makes the etag stale");
     let newest = f.journal.submit(rename("a", "Lugudunum"), false).await.unwrap();
     assert_eq!(newest.version, 3);
     let by_head = other.submit(rename("a", "Lyon").if_match(&newest.etag), false).await.unwrap();
-    assert_eq!(by_head.version, 4, "a head that the other does not remember is the record's all the same");
-    // What changes nothing is as doubtful as a refusal.
+    assert_eq!(by_head.version, 4, "an etag that is newer than the cache is accepted");
+    // An outcome without changes must be checked against the database, like a refusal.
     let idle = f.journal.submit(rename("a", "Lugudunum"), false).await.unwrap();
-    assert_eq!(idle.version, 5, "it was called otherwise meanwhile");
+    assert_eq!(idle.version, 5, "the other replica had renamed the city");
     let again = f.journal.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
-    assert_eq!((again.version, again.replayed), (2, true), "a request of the other has its first answer");
+    assert_eq!((again.version, again.replayed), (2, true), "a retry of the other replica's request is replayed");
     let once = f.journal.submit(rename("a", "Lyon").idempotent(request(1, 2)), false).await.unwrap_err();
     assert_eq!(once.reason, Reason::RequestIdReused);
     assert_eq!(f.journal.history(name("a").id, 0, 100).await.unwrap().len(), 5);

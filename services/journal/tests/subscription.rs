@@ -1,4 +1,5 @@
-//! What a subscription promises: once, in order, gaps filled, the broken apart.
+//! The guarantees of a subscription: each change is applied once and in order, gaps are filled, and changes that
+//! cannot be applied go into quarantine.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -15,10 +16,10 @@ use std::{
 };
 use uuid::Uuid;
 
-/// While it is set, the mirror cannot apply a city called "Bad".
+/// While this is set, the mirror cannot fold a city called "Bad".
 static BROKEN: AtomicBool = AtomicBool::new(true);
 
-/// A city, and how many changes were folded.
+/// A mirrored city with the number of folded changes.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Counted(CityReference, u64);
 
@@ -43,7 +44,7 @@ fn invalidates(record: RecordId, _: Option<&Counted>, after: Option<&Counted>) -
     vec![("look", record.0)]
 }
 
-/// A broker at its worst: everything twice, backwards, and some of it not at all.
+/// A broker at its worst: it delivers batches in reverse order and some changes twice.
 struct Unruly(JournalSource);
 
 #[async_trait::async_trait]
@@ -94,10 +95,10 @@ async fn once_in_order_and_with_gaps_filled() {
         assert_eq!((&mirror.0.name, mirror.1), (&expected, i + 1), "each change is folded once");
     }
     let waiting = f.journal.dirty("look", 100).await.unwrap();
-    assert_eq!(waiting.len(), 11, "a key stands once in a queue however often it is marked");
+    assert_eq!(waiting.len(), 11, "a queue contains a key once, however often it is marked");
     f.journal.mark("look", [waiting[0].0]).await.unwrap();
     f.journal.clean("look", &waiting).await.unwrap();
-    assert_eq!(f.journal.dirty("look", 100).await.unwrap().len(), 1, "a mark made meanwhile is not lost");
+    assert_eq!(f.journal.dirty("look", 100).await.unwrap().len(), 1, "a mark made during the work is not lost");
 }
 
 #[tokio::test]
@@ -117,14 +118,14 @@ async fn what_cannot_be_applied_waits_apart_and_can_be_replayed() {
     let stuck = subscription.quarantined().await.unwrap();
     assert_eq!((stuck.len(), stuck[0].version, stuck[0].name.as_str()), (1, 2, name("bad").as_str()));
     subscription.replay(&mut source, name("bad").id).await.unwrap();
-    assert_eq!(subscription.quarantined().await.unwrap().len(), 1, "it goes back where it fails again");
+    assert_eq!(subscription.quarantined().await.unwrap().len(), 1, "a record whose replay fails stays in quarantine");
     BROKEN.store(false, Ordering::Relaxed);
     subscription.replay(&mut source, name("bad").id).await.unwrap();
     assert!(subscription.quarantined().await.unwrap().is_empty());
     assert_eq!(of("bad").await, "Fine again");
 }
 
-/// One that ended the process would end it again at each start.
+/// A panic must not end the process, which would otherwise crash again at each start.
 #[tokio::test]
 async fn what_panics_waits_apart_as_well() {
     let f = Fixture::sqlite().await;
@@ -142,11 +143,11 @@ async fn what_panics_waits_apart_as_well() {
     assert_eq!(stuck, expected);
     for key in ["fold", "touch"] {
         let mirror = Mirrors::<Counted>::new(&f.journal).get(name(key).id).await.unwrap().unwrap();
-        assert_eq!((mirror.0.name.as_str(), mirror.1), ("Fine", 1), "what came before stands");
+        assert_eq!((mirror.0.name.as_str(), mirror.1), ("Fine", 1), "the mirror keeps the state before the panic");
     }
 }
 
-/// And so does what only a view cannot take; the others go on.
+/// A panic in a view quarantines only the affected record.
 #[tokio::test]
 async fn what_a_view_panics_at_waits_apart_as_well() {
     let (owner, f) = (Fixture::sqlite().await, Fixture::sqlite().await);
@@ -163,7 +164,8 @@ async fn what_a_view_panics_at_waits_apart_as_well() {
     assert_eq!((stuck.len(), stuck[0].record, stuck[0].version), (1, name("a").id.0, 2));
 }
 
-/// No mirror goes back or is written twice with the same version. What is applied under lock makes a row of `locked`.
+/// Triggers for the test below. An update of a mirror must raise its version. Each batch on the locked path inserts a
+/// row into `locked`.
 const WATCHED: &str = "
     CREATE FUNCTION forward() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -222,12 +224,12 @@ async fn replicas_that_apply_the_same_changes_at_once_fold_each_of_them_once() {
     other.await.unwrap();
     let turns = number(&f, "SELECT position FROM cursors WHERE subscription = 'test/turn'").await;
     let locked = number(&f, "SELECT count(*) FROM locked").await;
-    assert!(0 < locked && locked < turns, "{locked} of {turns} under lock: both ways are tried");
+    assert!(0 < locked && locked < turns, "{locked} of {turns} batches were locked: cover both paths");
     let folded = number(&f, "SELECT sum(version)::bigint FROM mirrors").await;
     assert_eq!(folded.cast_unsigned(), CITIES * (NAMES + 1));
 }
 
-/// What a replica remembers is of use while nobody else applies anything, and of none once somebody has.
+/// A replica's mirror cache is valid until another replica applies a change.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_remembered_is_not_read_again_until_another_had_a_turn() {
     use sea_orm::ConnectionTrait;
@@ -247,15 +249,15 @@ async fn what_is_remembered_is_not_read_again_until_another_had_a_turn() {
     };
     f.journal.submit(enter("a", "One"), false).await.unwrap();
     assert_eq!(applied(&one, &mut first, "One").await, 1);
-    // A look would now find nothing that could be read, and fold everything anew.
+    // From here on, a replica that reads the mirrors instead of its cache must fold the whole history again.
     f.journal.store().reader().execute_unprepared("UPDATE mirrors SET revision = 0").await.unwrap();
     f.journal.submit(rename("a", "Two"), false).await.unwrap();
     assert_eq!(applied(&one, &mut first, "Two").await, 2);
     assert_eq!(number(&f, "SELECT revision::bigint FROM mirrors").await, 1);
     f.journal.submit(rename("a", "Three"), false).await.unwrap();
-    assert_eq!(applied(&two, &mut second, "Three").await, 3, "the other has to look");
+    assert_eq!(applied(&two, &mut second, "Three").await, 3, "the other replica reads the database");
     f.journal.submit(rename("a", "Four"), false).await.unwrap();
-    assert_eq!(applied(&one, &mut first, "Four").await, 4, "each is folded once, whoever does it");
+    assert_eq!(applied(&one, &mut first, "Four").await, 4, "each change is folded once, by either replica");
 }
 
 #[tokio::test]
@@ -267,10 +269,10 @@ async fn mirrors_of_an_older_shape_are_folded_anew() {
     let subscription = Subscription::new("test", &f.journal).mirror_invalidating::<Counted>(invalidates);
     let mut source = JournalSource::new(&f.journal);
     everything(&subscription, &mut source, &f).await;
-    assert!(!subscription.refold(&mut source).await.unwrap(), "nothing is old yet");
+    assert!(!subscription.refold(&mut source).await.unwrap(), "no mirror has an older revision");
     f.journal.store().reader().execute_unprepared("UPDATE mirrors SET revision = 0, state = x'00'").await.unwrap();
     let mirrors = Mirrors::<Counted>::new(&f.journal);
-    assert!(mirrors.get(name("a").id).await.unwrap().is_none(), "what cannot be read is not shown");
+    assert!(mirrors.get(name("a").id).await.unwrap().is_none(), "a mirror of another revision is not returned");
     assert!(subscription.refold(&mut source).await.unwrap());
     subscription.step(&mut source).await.unwrap();
     let mirror = mirrors.get(name("a").id).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! What is deleted leaves a tombstone, and nothing but its history (PL-8), on SQLite and on PostgreSQL alike.
+//! A deleted record leaves only a tombstone and its history (PL-8), on SQLite and on PostgreSQL.
 #![allow(clippy::unwrap_used)]
 
 mod fixture;
@@ -22,8 +22,8 @@ async fn pl_8_a_deleted_record_is_found_no_more_and_its_history_stays(f: Fixture
     for key in ["a", "b"] {
         journal.submit(enter(key, key), false).await.unwrap();
     }
-    assert!(journal.submit(delete("a"), true).await.is_ok(), "it can be tried");
-    assert!(journal.load::<City>(&name("a")).await.unwrap().is_some(), "and a trial does nothing");
+    assert!(journal.submit(delete("a"), true).await.is_ok(), "a deletion can be validated");
+    assert!(journal.load::<City>(&name("a")).await.unwrap().is_some(), "a validate-only deletion changes nothing");
     let done = journal.submit(delete("a"), false).await.unwrap();
     assert_eq!(done.version, 2);
     assert!(journal.load::<City>(&name("a")).await.unwrap().is_none());
@@ -32,14 +32,14 @@ async fn pl_8_a_deleted_record_is_found_no_more_and_its_history_stays(f: Fixture
     assert_eq!(rows(journal).await, ["b"]);
     let tombstone = journal.load_or_tombstone::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!(tombstone.deleted_at, Some(fixture::start()));
-    assert_eq!(journal.relation(&name("a"), tenant(9)).await.unwrap(), Some(Relation::Public), "who saw it sees that");
+    assert_eq!(journal.relation(&name("a"), tenant(9)).await.unwrap(), Some(Relation::Public), "history stays public");
     let last = journal.history(name("a").id, 1, 10).await.unwrap().remove(0);
     assert_eq!(last.envelope.r#type, "hansa.type.v1.Tombstone");
     journal.number_feed().await.unwrap();
     let feed = journal.feed(tenant(9), 0, 10).await.unwrap();
-    assert_eq!(feed.last().unwrap().change.envelope.version, 2, "it goes to everyone who followed the record");
+    assert_eq!(feed.last().unwrap().change.envelope.version, 2, "the tombstone reaches every reader of the feed");
     let again = f.again().await;
-    assert!(again.load::<City>(&name("a")).await.unwrap().is_none(), "also after a restart");
+    assert!(again.load::<City>(&name("a")).await.unwrap().is_none(), "the record is deleted after a restart as well");
 }
 
 async fn pl_8_nothing_follows_a_tombstone(f: Fixture) {
@@ -76,7 +76,7 @@ fn invalidates(record: RecordId, before: Option<&CityReference>, after: Option<&
     vec![(queue, record.0)]
 }
 
-/// The history of one record, delivered as often as it is asked for.
+/// A source that delivers the history of one record on each call.
 struct Told(Vec<ChangeEnvelope>);
 
 #[async_trait::async_trait]
@@ -108,12 +108,12 @@ async fn pl_8_copies_forget_what_is_deleted(f: Fixture) {
     source.0.push(tombstone);
     for _ in 0..2 {
         subscription.step(&mut source).await.unwrap();
-        assert!(mirrors.get(name("a").id).await.unwrap().is_none(), "also where it is delivered again");
+        assert!(mirrors.get(name("a").id).await.unwrap().is_none(), "a repeated delivery does not restore the record");
     }
-    assert_eq!(f.journal.dirty("gone", 10).await.unwrap().len(), 1, "what stood on it is worked on again");
+    assert_eq!(f.journal.dirty("gone", 10).await.unwrap().len(), 1, "dependent records are marked for the work queue");
     assert!(subscription.quarantined().await.unwrap().is_empty());
     let after = ChangeEnvelope { version: 3, ..source.0[0].clone() };
     source.0.push(after);
     subscription.step(&mut source).await.unwrap();
-    assert_eq!(subscription.quarantined().await.unwrap().len(), 1, "nothing follows a tombstone");
+    assert_eq!(subscription.quarantined().await.unwrap().len(), 1, "a change after the tombstone goes into quarantine");
 }

@@ -12,17 +12,17 @@ use hansa_register_domain::Office;
 
 pub use migrations::Migrator;
 
-/// The name of the service: of its package, its database and its feed.
+/// The name of the service, its proto package, its database and its feed.
 pub const NAME: &str = "register";
 
-/// Its packages and their policies.
+/// The proto packages of the service and their Cedar policies.
 pub const POLICIES: Policies = &[("hansa.register.v1", include_str!("../policy.cedar"))];
 
-/// The service, for the list of the binary.
+/// The service, as the binary lists it.
 pub const SERVICE: ServiceType =
     ServiceType { name: NAME, policies: POLICIES, open: |context| Box::pin(context.open::<Migrator>(service())) };
 
-/// Describes what the service consists of.
+/// Returns the builder of the service: views, records and gRPC handlers.
 #[must_use]
 pub fn service() -> ServiceBuilder {
     ServiceBuilder::new(NAME, POLICIES)

@@ -1,7 +1,7 @@
 //! The keys that the node holds for its tenants, wrapped under the node's key.
 //!
-//! No change may contain a secret, so the keys are in a table of their own. The row of a key is written with the change that names its
-//! public key, and its secret is deleted when the key is replaced.
+//! No change may contain a secret, so the keys have their own table. The journal writes the row of a key in the
+//! transaction of the change that names its public key. When the key is replaced, the journal deletes the secret.
 
 use chrono::{DateTime, Utc};
 use hansa_journal::{Journal, JournalError, NodeKeys, Signer, random_bytes};
@@ -20,7 +20,7 @@ pub struct Model {
     /// The public key.
     #[sea_orm(primary_key, auto_increment = false)]
     pub public_key: Vec<u8>,
-    /// The wrapped secret; empty after the key was replaced.
+    /// The wrapped secret; empty after the key has been replaced.
     pub wrapped: Vec<u8>,
     /// When the row was written, in microseconds since 1970.
     pub changed_at: i64,
@@ -61,8 +61,8 @@ fn row(signer: &Signer, wrapped: Vec<u8>, now: DateTime<Utc>) -> ActiveModel {
 /// Loads the present key of a tenant.
 ///
 /// # Errors
-/// Refused under PL-5 if the node does not hold the key; `INTERNAL` if it cannot be unwrapped, because the database was written with
-/// another node key.
+/// Refused under PL-5 if the node does not hold the key; `INTERNAL` if the key cannot be unwrapped because the
+/// database was written with another node key.
 pub async fn load(journal: &Journal, id: TenantId, state: &Tenant) -> Refused<Signer> {
     let public = tenant::hosted_key(state)?;
     let query = Entity::find_by_id((id.0, public.to_vec())).one(journal.store().reader());

@@ -1,4 +1,4 @@
-//! Q-11: bytes stored and sent for one command.
+//! Q-11: bytes stored and sent per command.
 
 use crate::{
     Options,
@@ -19,7 +19,7 @@ async fn rename_all(node: &Node, options: &Options, turn: usize) -> anyhow::Resu
         Ok(rename(line, city, format!("City {city}-{turn}")).await?)
     })
     .await?;
-    // And the relay's last marks are there.
+    // Wait also until the relay has recorded its last publications.
     node.settled().await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     Ok(())
@@ -57,8 +57,8 @@ async fn embedded(options: &Options, folder: &std::path::Path) -> anyhow::Result
     }
     node.process.stop()?;
     Ok(Row::beside("Q-11", "bytes a command leaves, embedded", "B", &runs).must(Must::Most(6.0)).note(
-        "growth of the register's own file a rename (journal with signature, feed, request id, indexes; state and view are \
-         overwritten in place); the floor is the envelope with its payload in it",
+        "growth of the register's file per rename (journal with signature, feed, idempotency key, indexes; state and \
+         view are overwritten in place); the floor is the envelope with its payload",
     ))
 }
 
@@ -80,7 +80,7 @@ async fn servers(options: &Options, folder: &std::path::Path) -> anyhow::Result<
         runs.push((number(&db, envelope).await?, grown / commands));
     }
     Ok(Row::beside("Q-11", "bytes a command leaves, PostgreSQL and NATS", "B", &runs).must(Must::Most(6.0)).note(
-        "growth of the register's tables and indexes after VACUUM, and of the stream; the write-ahead log is not counted; \
-         the mirrors of the other services are not, either; three runs",
+        "growth of the register's tables and indexes after VACUUM, and of the stream; neither the write-ahead log \
+         nor the mirrors of the other services are counted; three runs",
     ))
 }

@@ -1,4 +1,4 @@
-//! Q-1 and Q-2: a durable command over gRPC.
+//! Q-1 and Q-2: the rate of durable commands over gRPC.
 
 use crate::{
     Options, data,
@@ -15,10 +15,11 @@ use std::{
 };
 use tonic::Status;
 
-/// Records of the row in which none is in memory: twice as many as the program keeps there.
+/// Number of records in the row without cache hits: twice the size of the program's cache.
 const COLD: usize = 100_000;
 
-/// Renames a city, as a correction: one change, one state, one row of a view, one of a feed, one request id.
+/// Renames a city as a correction. The command writes one change, one state, one view row, one feed row and one
+/// idempotency key.
 pub async fn rename(caller: Caller, city: usize, called: String) -> Result<(), Status> {
     let request = RenameCityRequest {
         name: data::city(city),
@@ -30,19 +31,19 @@ pub async fn rename(caller: Caller, city: usize, called: String) -> Result<(), S
     caller.cities().rename_city(request).await.map(drop)
 }
 
-/// Callers rename cities of their own, in turn.
+/// Measures callers that rename cities. Each caller goes round its own cities.
 pub async fn renames(lines: &[Caller], callers: usize, options: &Options, run: usize) -> anyhow::Result<LoadResult> {
     let records = options.records;
     load::closed(lines, callers, options.run(), move |caller, number, turn| {
         let own = records.div_ceil(callers);
-        // No two callers have a city in common.
+        // No two callers share a city.
         let city = number + (turn % own) * callers;
         rename(caller, city % records, format!("City {run}-{turn}"))
     })
     .await
 }
 
-/// The same, along a walk through many records.
+/// Measures callers that rename the cities of a walk through many records.
 pub async fn renames_along(lines: &[Caller], walk: Walk, options: &Options, run: usize) -> anyhow::Result<LoadResult> {
     load::closed(lines, walk.callers, options.run(), move |caller, number, turn| {
         rename(caller, walk.at(number, run, turn), format!("City {run}-{turn}"))
@@ -50,20 +51,20 @@ pub async fn renames_along(lines: &[Caller], walk: Walk, options: &Options, run:
     .await
 }
 
-/// How long the calls of some runs took, in words. Takes the figures out.
+/// Describes the latency of the calls in some runs. Takes the samples out of the results.
 pub fn latencies(done: &mut [LoadResult]) -> String {
     let mut all: Vec<f64> = done.iter_mut().flat_map(|done| std::mem::take(&mut done.millis)).collect();
     format!("latency over all runs: p50 {:.2} ms, p99 {:.2} ms", part(&mut all, 0.5), part(&mut all, 0.99))
 }
 
-/// Q-2, for a node that runs all services, and as near as the program comes to a register alone.
+/// Q-2, for a node that runs all services, and for the nearest possible shape to an embedded register alone.
 pub async fn embedded(options: &Options) -> anyhow::Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
     let node = Node::embedded(options, folder.path()).await?;
     let mut rows = on_a_file(options, node, "embedded, the whole node").await?;
     rows[0].must = Some(Must::Least(1.0));
-    rows[0].notes.push("beyond the definition: the other services in the same process apply each rename".into());
-    // Where there is no broker, the row above stands all the same.
+    rows[0].notes.push("beyond the definition: the other services in the same process also apply each rename".into());
+    // Without a broker, the row above is still valid.
     rows.extend(alone_on_a_file(options).await.unwrap_or_else(|error| vec![Row::failed("Q-2", &error)]));
     Ok(rows)
 }
@@ -72,10 +73,10 @@ async fn alone_on_a_file(options: &Options) -> anyhow::Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
     let register = Node::one_service_on_a_file(options, folder.path(), "register").await?;
     let mut rows = on_a_file(options, register, "a file and NATS, the register alone").await?;
-    // What must be reached is said of the embedded program, and this is another shape.
+    // The target applies to the embedded program, not to this shape.
     rows[0].notes.push(
-        "not embedded: the program does not start one service without a broker, so that it also publishes, marks in the \
-         same file what it published, and twice a second looks through all changes of the file for what is not"
+        "not embedded: the program does not start a single service without a broker, so it also publishes each change, \
+         records the publication in the same file, and twice a second scans all changes for unpublished ones"
             .into(),
     );
     Ok(rows)
@@ -100,8 +101,8 @@ async fn on_a_file(options: &Options, node: Node, called: &str) -> anyhow::Resul
         all.push(done);
     }
     let note = format!(
-        "{}; {:.0} µs of a core each in the program; the floor is SQLite's C interface from one thread while nothing else \
-         runs here; the program shares its cores with the callers",
+        "{}; {:.0} µs of CPU time per command in the program; the floor uses SQLite's C interface from one thread on \
+         an otherwise idle machine; the program shares its cores with the callers",
         latencies(&mut all),
         median(&cores)
     );
@@ -112,7 +113,8 @@ async fn on_a_file(options: &Options, node: Node, called: &str) -> anyhow::Resul
     ])
 }
 
-/// Q-1, for the register alone, as it is defined, also where it has many records, and for a node that runs all services.
+/// Q-1, for the register alone (as defined), for the register alone with many records, and for a node that runs all
+/// services.
 pub async fn postgres(options: &Options) -> anyhow::Result<Vec<Row>> {
     let (alone, all) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let register = Node::one_service(options, alone.path(), "register").await?;
@@ -120,20 +122,20 @@ pub async fn postgres(options: &Options) -> anyhow::Result<Vec<Row>> {
     drop(register);
     let last = rows.len() - 1;
     rows[last].notes.push(
-        "the floor writes five rows as statements and reads nothing; the program also reads the record and the request id, \
-         publishes to NATS and marks what it published"
+        "the floor writes five rows with one statement each and reads nothing; the program also reads the record and \
+         the idempotency key, publishes to NATS and records the publication"
             .into(),
     );
     rows.push(cold(options).await?);
     let node = Node::on_servers(options, all.path()).await?;
     let mut whole = on_postgres(options, &node, "the whole node").await?;
-    let beyond = "beyond the definition: the other services in the same process apply each change";
+    let beyond = "beyond the definition: the other services in the same process also apply each change";
     whole.last_mut().into_iter().for_each(|row| row.notes.push(beyond.into()));
     rows.append(&mut whole);
     Ok(rows)
 }
 
-/// pgbench on a node's own database, with the rows that its newest rename wrote.
+/// Sets up pgbench on the node's own database, with the rows that the node's newest rename wrote.
 async fn floor(options: &Options, node: &Node, records: usize) -> anyhow::Result<pgbench::Floor> {
     let db = node.connect().await?;
     let sample = Sample::server(&db).await?;
@@ -141,7 +143,7 @@ async fn floor(options: &Options, node: &Node, records: usize) -> anyhow::Result
     pgbench::Floor::make(options.pgbench.clone(), &database, &db, &sample, records).await
 }
 
-/// Runs of pgbench and of renames, in turns, and what there is to say of them.
+/// Alternates runs of pgbench and of renames. Returns the rates and a note.
 async fn turns(
     options: &Options,
     node: &Node,
@@ -158,7 +160,7 @@ async fn turns(
         runs.push((bare, done.rate));
         all.push(done);
     }
-    Ok((runs, format!("{}; {:.0} µs of a core each in the program", latencies(&mut all), median(&cores))))
+    Ok((runs, format!("{}; {:.0} µs of CPU time per command in the program", latencies(&mut all), median(&cores))))
 }
 
 async fn on_postgres(options: &Options, node: &Node, called: &str) -> anyhow::Result<Vec<Row>> {
@@ -179,7 +181,7 @@ async fn on_postgres(options: &Options, node: &Node, called: &str) -> anyhow::Re
     Ok(rows)
 }
 
-/// The register alone, just started over many records, where each command is about one that was not asked for before.
+/// The register alone, restarted with many records. Each command addresses a record that is not in the cache.
 async fn cold(options: &Options) -> anyhow::Result<Row> {
     let folder = tempfile::tempdir()?;
     let mut node = Node::one_service(options, folder.path(), "register").await?;
@@ -202,8 +204,8 @@ async fn cold(options: &Options) -> anyhow::Result<Row> {
     let fresh = walk.fresh() * walk.callers;
     let what = format!("command, PostgreSQL, 32 callers, the register alone, {COLD} records, none in memory");
     Ok(Row::beside("Q-1", what, "/s", &runs).must(Must::Least(0.8)).note(note).note(format!(
-        "the process was started after the records were entered; a run has {fresh} records that no command was about before, \
-         and the longest run had {} commands",
+        "the process was started after the records were entered; each run has {fresh} records that no earlier command \
+         used, and the longest run had {} commands",
         longest.into_inner()
     )))
 }

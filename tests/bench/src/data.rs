@@ -1,4 +1,4 @@
-//! Invented records, the same on every machine.
+//! Synthetic records, the same on every machine.
 
 use crate::load;
 use anyhow::Context;
@@ -18,16 +18,16 @@ use std::{
 };
 use tonic::Status;
 
-/// Rows a batch.
+/// Number of rows per batch.
 const BATCH: usize = 500;
-/// Batches that are entered at once, where there are many. The writer takes a few thousand commands before it refuses more.
+/// Number of batches that are sent concurrently. The writer queues a few thousand commands before it refuses more.
 const AT_ONCE: usize = 4;
-/// After how many cities it is told how far it is.
+/// Number of cities between two progress messages.
 const TELL: usize = 100_000;
-/// The countries that cities lie in, in turn.
+/// The countries, assigned to the cities round robin.
 pub const COUNTRIES: [&str; 8] = ["DE", "FR", "PL", "BR", "JP", "KE", "US", "IN"];
 
-/// The name of a city.
+/// Returns the resource name of a city.
 pub fn city(number: usize) -> String {
     format!("cities/{}", RecordId::from_source("geonames", &key(number)))
 }
@@ -75,7 +75,7 @@ pub async fn enter(steward: &Caller, count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The same, some batches at once, for many. Says how far it is.
+/// Enters the first `count` cities in concurrent batches, and prints the progress.
 pub async fn enter_many(lines: &[Caller], count: usize) -> anyhow::Result<()> {
     let done = Arc::new(AtomicUsize::new(0));
     load::each(lines, AT_ONCE, count.div_ceil(BATCH), move |steward, batch| {
@@ -93,14 +93,14 @@ pub async fn enter_many(lines: &[Caller], count: usize) -> anyhow::Result<()> {
     .await
 }
 
-/// A city of the bench joins. Answers its tenant's name.
+/// Makes a city of the bench a tenant. Returns the tenant's name.
 pub async fn join(steward: &Caller, number: usize) -> Result<String, Status> {
     let tenant = Tenant { kind: TenantKind::City as i32, city: city(number), ..Default::default() };
     let request = CreateTenantRequest { tenant: Some(tenant), request_id: request_id(), validate_only: false };
     Ok(steward.tenants().create_tenant(request).await?.into_inner().name)
 }
 
-/// Writes cities as a file that `hansa import cities` reads.
+/// Writes a file of cities for `hansa import cities`.
 pub fn cities_file(file: &Path, count: usize) -> anyhow::Result<()> {
     let mut out = String::from("geonameid,name,country,admin1,population,lat,lon,timezone,feature_code\n");
     for number in 0..count {
@@ -111,13 +111,13 @@ pub fn cities_file(file: &Path, count: usize) -> anyhow::Result<()> {
     std::fs::write(file, out).with_context(|| format!("{} cannot be written", file.display()))
 }
 
-/// Writes ties between the first `cities` cities as a file that `hansa import ties` reads. No two are of one pair.
+/// Writes a file of ties between the first `cities` cities for `hansa import ties`. No two ties connect the same pair.
 pub fn ties_file(file: &Path, ties: usize, cities: usize) -> anyhow::Result<()> {
     let mut out = String::from(
         "tie_id,claimed_by,a_id,a_name,a_country,a_tier,a_lat,a_lon,b_id,b_name,b_country,b_tier,b_lat,b_lon\n",
     );
     for number in 0..ties {
-        // Each step around the ring of cities is another distance.
+        // Each round through the cities connects pairs at another distance.
         let (a, b) = (number % cities, (number + 1 + number / cities) % cities);
         write!(out, "t{number},both")?;
         for end in [a, b] {

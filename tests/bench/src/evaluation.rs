@@ -1,4 +1,4 @@
-//! Q-6: evaluating one city.
+//! Q-6: the rate of evaluations of one city.
 
 use crate::{
     Options,
@@ -60,7 +60,7 @@ fn portfolio() -> Portfolio {
     Portfolio::new(city, office, (0..TIES).map(tie))
 }
 
-/// Folds what a rule decided.
+/// Folds the changes of a decision into the state.
 fn fold(state: Option<Strategy>, decision: Decision<Change>, at: Moment) -> anyhow::Result<Strategy> {
     let mut state = state;
     for emitted in decision? {
@@ -68,10 +68,10 @@ fn fold(state: Option<Strategy>, decision: Decision<Change>, at: Moment) -> anyh
             Stamp { version: 1, at: at.now, actor: Default::default(), party: None, level: AssuranceLevel::Host };
         state = Some(Strategy::fold(state, &emitted.change, &stamp)?);
     }
-    state.context("the strategy was decided")
+    state.context("the decision contains no change")
 }
 
-/// A strategy in force with 20 goals, which every second tie serves.
+/// Builds an adopted strategy with 20 goals; every second tie is linked to a goal.
 fn adopted(at: Moment) -> anyhow::Result<Strategy> {
     let caller = |role| Caller {
         tenant: TENANT,
@@ -125,16 +125,16 @@ fn adopted(at: Moment) -> anyhow::Result<Strategy> {
     fold(Some(state), decided, at)
 }
 
-/// Seconds that this thread has had a core for.
+/// Returns the CPU time of this thread, in seconds.
 fn on_core() -> anyhow::Result<f64> {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let nanos: f64 = told.split_whitespace().next().context("the system tells the time on a core")?.parse()?;
+    let nanos: f64 = told.split_whitespace().next().context("/proc/thread-self/schedstat is empty")?.parse()?;
     Ok(nanos / 1e9)
 }
 
 /// Q-6.
 pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
-    let at = Moment::at(DateTime::from_timestamp(1_748_768_400, 0).context("a moment")?);
+    let at = Moment::at(DateTime::from_timestamp(1_748_768_400, 0).context("the timestamp is out of range")?);
     let (rubric, portfolio, strategy) = (Rubric::embedded(), portfolio(), adopted(at)?);
     let today = at.today();
     let mut runs = Vec::new();
@@ -151,7 +151,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     }
     let what = "evaluations of a city with 200 ties and 20 goals, one core";
     Ok(vec![Row::alone("Q-6", what, "/s", &runs).must(Must::Least(2_000.0)).note(
-        "by the time that the thread had a core for; in process, without reading the portfolio from the database; the \
-         first rubric knows no memberships yet",
+        "per second of the thread's CPU time; in process, without reading the portfolio from the database; the first \
+         rubric does not cover memberships",
     )])
 }

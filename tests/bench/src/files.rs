@@ -1,4 +1,4 @@
-//! Q-7, Q-8 and Q-9: rebuilding, importing and starting, embedded.
+//! Q-7, Q-8 and Q-9: rebuild, import and start of the embedded program.
 
 use crate::{
     Options, data,
@@ -8,7 +8,7 @@ use crate::{
 };
 use std::{path::Path, process::Command, time::Instant};
 
-/// Runs a command of the program to its end; answers the seconds that it took.
+/// Runs a command of the program to its end. Returns the seconds that it took.
 fn timed(options: &Options, arguments: &[&str], folder: &Path) -> anyhow::Result<f64> {
     let began = Instant::now();
     let output = Command::new(options.program()?)
@@ -23,7 +23,7 @@ fn timed(options: &Options, arguments: &[&str], folder: &Path) -> anyhow::Result
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Imports synthetic cities into a folder, and waits until all services have heard of them. Answers the seconds.
+/// Imports synthetic cities into a folder. Returns the seconds that the import took.
 fn cities(options: &Options, folder: &Path, count: usize) -> anyhow::Result<f64> {
     let file = tempfile::Builder::new().suffix(".csv").tempfile()?;
     data::cities_file(file.path(), count)?;
@@ -41,7 +41,7 @@ fn ties(options: &Options, folder: &Path, count: usize, cities: usize) -> anyhow
     timed(options, &["import", "ties", &name], folder)
 }
 
-/// Serves a folder until the services have applied everything, so that nothing is left to be done at the next start.
+/// Serves a folder until the services have applied all changes, so that the next start finds no pending work.
 async fn settle(options: &Options, folder: &Path) -> anyhow::Result<()> {
     let mut node = Node::embedded(options, folder).await?;
     for (service, mirrored) in [("partnerships", "cities"), ("strategy", "cities"), ("strategy", "agreements")] {
@@ -70,7 +70,7 @@ const SERVICES: [&str; 3] = ["register", "partnerships", "strategy"];
 /// Q-7.
 pub async fn rebuild(options: &Options) -> anyhow::Result<Vec<Row>> {
     let folder = tempfile::tempdir()?;
-    // So many that the start of the command counts for little.
+    // With many cities, the command's start time is negligible.
     cities(options, folder.path(), options.cities)?;
     settle(options, folder.path()).await?;
     let mut runs = Vec::new();
@@ -88,8 +88,9 @@ pub async fn rebuild(options: &Options) -> anyhow::Result<Vec<Row>> {
     }
     let what = format!("changes rebuilt, embedded, {changes} of as many records");
     Ok(vec![Row::beside("Q-7", what, "/s", &runs).must(Must::Least(0.2)).note(
-        "the floor reads the rows by SQLite's C interface from the page cache; the figure is the whole `hansa rebuild`, \
-         its start included, which also compares every state and row before and after and writes them with FULL",
+        "the floor reads the rows with SQLite's C interface from the page cache; the figure is the whole `hansa \
+         rebuild` with its start; it also compares every state and row before and after, and writes with synchronous \
+         = FULL",
     )])
 }
 
@@ -113,13 +114,13 @@ pub async fn import(options: &Options) -> anyhow::Result<Vec<Row>> {
     }
     let what = format!("ties imported, embedded, {} ties between {count} cities", options.ties);
     Ok(vec![Row::beside("Q-8", what, "/s", &runs).must(Must::Least(0.2)).note(format!(
-        "synthetic ties; the floor writes the same {rows} rows of the partnerships service by SQLite's C interface, 500 \
-         of each table a commit; the figure is the whole `hansa import ties`: its start, reading the file, asking for \
-         missing cities, and the strategy service that applies the ties at the same time",
+        "synthetic ties; the floor writes the same {rows} rows of the partnerships service with SQLite's C \
+         interface, 500 of each table per commit; the figure is the whole `hansa import ties`: its start, reading the \
+         file, looking up the cities, and the strategy service, which applies the ties in parallel",
     ))])
 }
 
-/// Seconds from the start of the process until it says that it serves, and the memory in MiB some seconds later.
+/// Returns the seconds from the start of the process until it is ready, and its memory in MiB three seconds later.
 async fn start_once(options: &Options, folder: &Path) -> anyhow::Result<(f64, f64)> {
     let began = Instant::now();
     let mut process = Process::start(serve(&options.program()?, folder, None, None))?;
@@ -161,6 +162,6 @@ pub async fn start(options: &Options) -> anyhow::Result<Vec<Row>> {
         Row::alone("Q-9", "memory, idle, empty folder", "MiB", &small).must(Must::Most(60.0)),
         Row::alone("Q-9", format!("memory, idle, {many}"), "MiB", &big)
             .must(Must::Most(300.0))
-            .note("resident memory three seconds after the start; nothing was asked meanwhile"),
+            .note("resident memory three seconds after the start, without any calls"),
     ])
 }

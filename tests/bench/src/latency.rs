@@ -1,4 +1,4 @@
-//! Q-4: from a command of one service to what another makes of it.
+//! Q-4: the latency from a command in one service to its effect in another.
 
 use crate::{
     Options,
@@ -20,25 +20,25 @@ use sea_orm::DatabaseConnection;
 use std::time::{Duration, Instant};
 use tonic::{Response, Status, Streaming};
 
-/// Cities whose offices come and go as load.
+/// Number of cities whose office records the load updates.
 const CITIES: usize = 200;
-/// Cities whose evaluations are waited for.
+/// Number of cities whose evaluations are measured.
 const PROBES: usize = 4;
-/// Parts of the rate of Q-1 at which commands come: the one that Q-4 means, and one at which hardly anything waits.
+/// Command rates, as shares of the maximum rate: the share that Q-4 defines, and one at which queues stay almost empty.
 const SHARES: [f64; 2] = [0.3, 0.03];
-/// What each probe rests between two commands.
+/// Pause of each probe between two commands.
 const REST: Duration = Duration::from_millis(20);
-/// How long an evaluation may take.
+/// Maximum time to wait for an evaluation.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Evaluations as they come.
+/// A stream of evaluations.
 type Coming = Streaming<WatchEvaluationsResponse>;
 
-/// A joined city and its office's people.
+/// A city that has joined, and the caller of its office.
 #[derive(Clone)]
 struct Joined {
     city: String,
-    /// The office's own name.
+    /// The name of the office record.
     named: String,
     office: Caller,
 }
@@ -48,12 +48,12 @@ impl Joined {
         let city = data::city(number);
         let tenant = data::join(steward, number).await?;
         let token = node.token(Some(&tenant), "ir_officer")?;
-        let office = node.callers(&token, 1).await?.pop().context("one caller")?;
+        let office = node.callers(&token, 1).await?.pop().context("no caller")?;
         let id = RecordName::parse(&city, "cities", "city").map_err(|refusal| anyhow::anyhow!("{refusal}"))?.id;
         Ok(Self { city, named: format!("offices/{}", id.of("office")), office })
     }
 
-    /// Says whether there is an office; its city must then be evaluated again.
+    /// Sets whether the office exists. The strategy service then evaluates the city again.
     async fn say(&self, exists: bool) -> Result<(), Status> {
         let existence = if exists { OfficeExistence::Exists } else { OfficeExistence::None };
         let (name, city) = (self.named.clone(), self.city.clone());
@@ -67,7 +67,7 @@ impl Joined {
         self.office.offices().update_office(mask).await.map(drop)
     }
 
-    /// Milliseconds from the acknowledgement of a command until the evaluation that follows from it has come.
+    /// Returns the milliseconds from the acknowledgement of a command to the evaluation that it causes.
     async fn probe(&self, exists: bool, coming: &mut Coming) -> anyhow::Result<f64> {
         self.say(exists).await?;
         let said = Instant::now();
@@ -80,13 +80,13 @@ impl Joined {
         Ok(said.elapsed().as_secs_f64() * 1e3)
     }
 
-    /// The evaluations of the city as they come.
+    /// Opens a stream of the city's evaluations.
     async fn watch(&self) -> Result<Coming, Status> {
         let request = WatchEvaluationsRequest { city: self.city.clone() };
         self.office.evaluations().watch_evaluations(request).await.map(Response::into_inner)
     }
 
-    /// Asks and waits, with rests in between, for so long. Answers the milliseconds of each.
+    /// Repeats the probe for `long`, with pauses. Returns the milliseconds of each.
     async fn probes(self, long: Duration) -> anyhow::Result<Vec<f64>> {
         let mut coming = self.watch().await?;
         let (began, mut millis, mut exists) = (Instant::now(), Vec::new(), true);
@@ -95,7 +95,7 @@ impl Joined {
             exists = !exists;
             tokio::time::sleep(REST).await;
         }
-        // So that the next run begins alike.
+        // The next run must begin in the same state.
         if !exists {
             self.probe(false, &mut coming).await?;
         }
@@ -103,13 +103,13 @@ impl Joined {
     }
 }
 
-/// Whether the evaluation that comes next says that there is an office, or is none.
+/// Reads the next evaluation. Returns whether it agrees with `exists` about the office.
 async fn heard(coming: &mut Coming, exists: bool) -> anyhow::Result<bool> {
-    let evaluation = coming.message().await?.context("a watch goes on")?.evaluation.unwrap_or_default();
+    let evaluation = coming.message().await?.context("the watch ended")?.evaluation.unwrap_or_default();
     Ok(evaluation.findings.iter().any(|finding| finding.code() == FindingCode::NoOffice) != exists)
 }
 
-/// Has offices come and go at a fixed rate. Answers how many commands that were.
+/// Updates offices at a fixed rate. Returns the number of commands that succeeded.
 async fn come_and_go(cities: &[Joined], rate: f64, long: Duration) -> usize {
     let began = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_millis(2));
@@ -132,8 +132,7 @@ async fn come_and_go(cities: &[Joined], rate: f64, long: Duration) -> usize {
     done
 }
 
-/// One run: the floor, then the probes while offices come and go. Answers the milliseconds of both, and the commands a
-/// second.
+/// Runs the floor, then the probes under load. Returns the milliseconds of both, and the commands per second.
 async fn run(
     options: &Options,
     db: &DatabaseConnection,
@@ -191,9 +190,9 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
         let rate = median(&made);
         let what = |of: &str| format!("acknowledged command to new evaluation, {of}, at {rate:.0} commands/s");
         let note = format!(
-            "{:.0} commands/s meant, each a change of an office, after which its city is evaluated; {PROBES} cities more are \
-             watched (WatchEvaluations); {:.2} cores in the program, the floor's time included; the floor, alone on the \
-             machine: publish, deliver, acknowledge, then two transactions of one row",
+            "target rate {:.0} commands/s, each an update of an office that causes an evaluation of its city; {PROBES} \
+             more cities are watched (WatchEvaluations); the program used {:.2} cores, the floor's time included; the \
+             floor, alone on the machine: publish, deliver, acknowledge, then two transactions of one row",
             full * share,
             median(&cores)
         );

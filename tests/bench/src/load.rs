@@ -1,4 +1,4 @@
-//! Load: callers that each wait for their answer, all at once, for a while.
+//! Closed-loop load: concurrent callers, each of which waits for its answer before its next call.
 
 use hansa_tests::Caller;
 use std::{
@@ -7,22 +7,22 @@ use std::{
 };
 use tonic::Status;
 
-/// What a run of some callers did.
+/// The result of one run.
 #[derive(Debug)]
 pub struct LoadResult {
-    /// Answers a second.
+    /// Answers per second.
     pub rate: f64,
-    /// How long each took, in milliseconds.
+    /// Latency of each call, in milliseconds.
     pub millis: Vec<f64>,
 }
 
-/// How many connections so many callers share.
+/// Returns the number of connections that `callers` share.
 pub fn connections(callers: usize) -> usize {
     callers.div_ceil(16).clamp(1, 4)
 }
 
-/// Runs `callers` loops for `long`. `call` gets the connection, the loop's number and how often it has called before; the
-/// first error ends the run.
+/// Runs `callers` loops for `long`. `call` receives the connection, the loop's number, and the number of the loop's
+/// earlier calls. The first error ends the run.
 pub async fn closed<F, W>(lines: &[Caller], callers: usize, long: Duration, call: F) -> anyhow::Result<LoadResult>
 where
     F: Fn(Caller, usize, usize) -> W + Send + Sync + 'static,
@@ -53,8 +53,8 @@ where
     Ok(LoadResult { rate: millis.len() as f64 / began.elapsed().as_secs_f64(), millis })
 }
 
-/// Calls once for each number below `count`, by so many callers at once. `call` gets the connection and the number; the first
-/// error ends it.
+/// Calls once for each number below `count`, with `callers` concurrent callers. `call` receives the connection and the
+/// number. The first error ends the run.
 pub async fn each<F, W>(lines: &[Caller], callers: usize, count: usize, call: F) -> anyhow::Result<()>
 where
     F: Fn(Caller, usize) -> W + Send + Sync + 'static,
@@ -77,19 +77,19 @@ where
     Ok(())
 }
 
-/// The way of callers through many records: each has records of its own, and no run comes to those of another run while
-/// there are enough. A prime stride leads back and forth, so that neighbours are not met one after the other.
+/// The order in which callers visit many records. Each caller has its own records, and no run visits the records of
+/// another run as long as there are enough. A prime stride ensures that neighbours are not visited in sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
-    /// Records that there are.
+    /// Number of records.
     pub records: usize,
-    /// Callers that share them.
+    /// Number of callers that share the records.
     pub callers: usize,
-    /// Runs that share them.
+    /// Number of runs that share the records.
     pub runs: usize,
 }
 
-/// How far apart two records are that follow each other on a walk, in the caller's own ones.
+/// Distance between two successive records of a walk, counted in the caller's own records.
 const STRIDE: usize = 7_919;
 
 impl Walk {
@@ -97,12 +97,12 @@ impl Walk {
         (self.records / self.callers).max(1)
     }
 
-    /// How many records a caller meets in one run before it comes to those of the next run.
+    /// Returns the number of records that a caller visits in one run before it reaches those of the next run.
     pub fn fresh(&self) -> usize {
         self.own() / self.runs
     }
 
-    /// The record that a caller is at.
+    /// Returns the record of a caller's call.
     pub fn at(&self, caller: usize, run: usize, turn: usize) -> usize {
         let step = run * self.fresh() + turn;
         (caller + step % self.own() * STRIDE % self.own() * self.callers) % self.records

@@ -1,7 +1,8 @@
-//! The bench: how fast the program is beside what the machine can do at all, both measured in one run (quality.md).
+//! The bench: compares the program's speed with a floor measured on the same machine (quality.md).
 //!
-//! It starts the real program on real databases and a real broker, loads it over gRPC, and puts each figure beside its
-//! floor. Floors and figures take turns, run by run, so that whatever else the machine does falls on both.
+//! It starts the real program on real databases and a real broker and loads it over gRPC. Most rows have a figure of
+//! the program and a floor: the rate of a minimal implementation of the same work. Runs of floor and figure
+//! alternate, so that other load on the machine affects both.
 
 mod bytes;
 mod commands;
@@ -26,48 +27,48 @@ use clap::Parser;
 use std::{path::PathBuf, time::Duration};
 use table::Row;
 
-/// What is measured, in the order of the list.
+/// The ids of all measurements, in the order of the table.
 const ALL: [&str; 15] =
     ["Q-1", "Q-2", "Q-3", "Q-4", "Q-6", "Q-7", "Q-8", "Q-9", "Q-10", "Q-11", "Q-12", "Q-13", "Q-14", "Q-15", "R-12"];
 
-/// Measures the program beside its floors and prints a table.
+/// Measures the program, compares it with its floors, and prints a table.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "hansa-bench")]
 pub(crate) struct Options {
-    /// The program [default: `hansa` beside this one]
+    /// Path of the program [default: `hansa` in the folder of this executable]
     #[arg(long)]
     hansa: Option<PathBuf>,
-    /// PostgreSQL's pgbench
+    /// Path of PostgreSQL's pgbench
     #[arg(long, env = "PGBENCH", default_value = "pgbench")]
     pgbench: PathBuf,
-    /// Measure these alone, such as
+    /// Run only these measurements, for example
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Runs of each figure; the median counts
+    /// Number of runs per figure; the table shows the median
     #[arg(long, default_value_t = 5)]
     runs: usize,
-    /// Seconds a run
+    /// Duration of a run in seconds
     #[arg(long, default_value_t = 2)]
     seconds: u64,
-    /// Records that commands and reads are about
+    /// Number of records that commands and reads use
     #[arg(long, default_value_t = 5_000)]
     records: usize,
-    /// Cities of the large node
+    /// Number of cities on the large node
     #[arg(long, default_value_t = 170_923)]
     cities: usize,
-    /// Ties of an import and of the large node
+    /// Number of ties in an import and on the large node
     #[arg(long, default_value_t = 23_890)]
     ties: usize,
-    /// Records of the node that has many
+    /// Number of records on the large node of Q-10
     #[arg(long, default_value_t = 1_000_000)]
     many: usize,
-    /// Cities that join and do nothing
+    /// Number of cities that join and stay idle
     #[arg(long, default_value_t = 10_000)]
     tenants: usize,
-    /// Where the table is written as JSON
+    /// File to which the table is written as JSON
     #[arg(long, default_value = "target/bench.json")]
     output: PathBuf,
-    /// Serve bare answers instead of measuring; the bench starts itself so
+    /// Run as the bare server of Q-3 with this answer; the bench starts itself with this option
     #[arg(long, hide = true, value_name = "HEX")]
     echo: Option<String>,
 }
@@ -92,10 +93,10 @@ async fn main() -> anyhow::Result<()> {
         return floors::echo::serve(answer).await;
     }
     let program = options.program()?;
-    anyhow::ensure!(program.exists(), "{} is not there: build it in release first", program.display());
+    anyhow::ensure!(program.exists(), "{} does not exist: build it in release mode first", program.display());
     let wanted: Vec<&str> =
         ALL.into_iter().filter(|id| options.only.is_empty() || options.only.iter().any(|only| only == id)).collect();
-    anyhow::ensure!(!wanted.is_empty(), "there are {}", ALL.join(", "));
+    anyhow::ensure!(!wanted.is_empty(), "--only names no measurement: choose from {}", ALL.join(", "));
     let mut rows: Vec<Row> = Vec::new();
     for id in wanted {
         eprintln!("bench: {id}");
@@ -109,7 +110,7 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes what was measured so far: an interrupted bench has not been for nothing.
+/// Writes the rows measured so far, so that an interrupted bench keeps its results.
 fn write(options: &Options, rows: &[Row]) -> anyhow::Result<()> {
     if let Some(folder) = options.output.parent() {
         std::fs::create_dir_all(folder)?;

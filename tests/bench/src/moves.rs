@@ -1,4 +1,4 @@
-//! Q-13: what travels from one service to another, under full load.
+//! Q-13: the rates of the relay and of subscriptions under full load.
 
 use crate::{
     Options,
@@ -11,8 +11,8 @@ use anyhow::Context;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use std::time::{Duration, Instant};
 
-/// How many changes there are, how many of them the broker has, and how many the two services have applied; all at one
-/// moment.
+/// Returns the number of committed changes, of published changes, and of changes that each of the two services has
+/// applied. One statement reads all four.
 async fn progress(db: &DatabaseConnection) -> anyhow::Result<[f64; 4]> {
     let mirrored = |service: &str| {
         format!("(SELECT coalesce(sum(version), 0)::float8 FROM {service}.mirrors WHERE subscription = 'cities')")
@@ -23,7 +23,7 @@ async fn progress(db: &DatabaseConnection) -> anyhow::Result<[f64; 4]> {
         mirrored("strategy")
     );
     let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await?;
-    let row = row.context("the query answers")?;
+    let row = row.context("the query returned no row")?;
     let mut out = [0.0; 4];
     for (at, out) in out.iter_mut().enumerate() {
         *out = row.try_get_by_index(at)?;
@@ -31,7 +31,7 @@ async fn progress(db: &DatabaseConnection) -> anyhow::Result<[f64; 4]> {
     Ok(out)
 }
 
-/// Waits until all have everything; answers the seconds.
+/// Waits until the broker and both services have every change. Returns the seconds that this took.
 async fn drained(db: &DatabaseConnection) -> anyhow::Result<f64> {
     let began = Instant::now();
     loop {
@@ -39,7 +39,7 @@ async fn drained(db: &DatabaseConnection) -> anyhow::Result<f64> {
         if others.iter().all(|have| *have >= made) {
             return Ok(began.elapsed().as_secs_f64());
         }
-        anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "{others:?} of {made} after a minute");
+        anyhow::ensure!(began.elapsed() < Duration::from_secs(60), "only {others:?} of {made} changes after a minute");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -67,7 +67,7 @@ pub async fn relay(options: &Options) -> anyhow::Result<Vec<Row>> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         load.await??;
-        // The first moments are the start of the load, the last may be its end.
+        // The first and the last sample are dropped: the load may be starting or ending then.
         let (Some(first), Some(last)) = (seen.get(1), seen.get(seen.len().saturating_sub(2))) else { continue };
         let took = last.0 - first.0;
         let rate = |at: usize| (last.1[at] - first.1[at]) / took;
@@ -88,9 +88,9 @@ pub async fn relay(options: &Options) -> anyhow::Result<Vec<Row>> {
         })
         .collect();
     rows[0].notes.push(format!(
-        "the floor is the command rate of 32 callers, both seen between two moments while the load goes on: 1 is as much \
-         as there is; the most that any was behind was {most:.0} changes; after the load all had everything within {:.2} s \
-         (median; longest {:.2} s)",
+        "the floor is the command rate of 32 callers; both rates are measured between two samples under load, so 1 \
+         means that nothing falls behind; the maximum lag was {most:.0} changes; after the load, everything was \
+         applied within {:.2} s (median; longest {:.2} s)",
         median(&behind),
         behind.iter().copied().fold(0.0, f64::max)
     ));

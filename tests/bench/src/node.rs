@@ -1,4 +1,4 @@
-//! A running program: where it listens, what it uses, and who calls it.
+//! A running node: its processes, its resources, and its callers.
 
 use crate::{Options, floors::sqlite};
 use anyhow::{Context, bail};
@@ -14,10 +14,10 @@ use std::{
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-/// A process that serves. It ends with this.
+/// A server process. It is killed when this value is dropped.
 pub struct Process {
     child: Child,
-    /// Where it listens.
+    /// The address on which the process listens.
     pub address: String,
 }
 
@@ -29,26 +29,26 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// Starts a command whose first line ends with the address that it listens on.
+    /// Starts a command whose first line of output ends with the address on which it listens.
     pub fn start(mut command: Command) -> anyhow::Result<Self> {
-        let mut child = command.stdout(Stdio::piped()).spawn().context("it does not start")?;
-        let mut output = BufReader::new(child.stdout.take().context("its output is piped")?);
+        let mut child = command.stdout(Stdio::piped()).spawn().context("the process does not start")?;
+        let mut output = BufReader::new(child.stdout.take().context("the output is not piped")?);
         let mut line = String::new();
         output.read_line(&mut line)?;
         std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(drop));
         let address = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
         if address.is_empty() {
-            bail!("it ended before it served: {}", child.wait()?);
+            bail!("the process ended before it served: {}", child.wait()?);
         }
         Ok(Self { child, address })
     }
 
-    /// A connection to it.
+    /// Connects to the process.
     pub async fn connect(&self) -> anyhow::Result<Channel> {
         Ok(Endpoint::from_shared(format!("http://{}", self.address))?.tcp_nodelay(true).connect().await?)
     }
 
-    /// Waits until it says that it serves.
+    /// Waits until the health service reports `SERVING`.
     pub async fn ready(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
@@ -58,17 +58,17 @@ impl Process {
             {
                 return Ok(());
             }
-            anyhow::ensure!(Instant::now() < deadline, "it does not become ready");
+            anyhow::ensure!(Instant::now() < deadline, "the process does not become ready");
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
-    /// Memory in use, in MiB.
+    /// Returns the resident memory, in MiB.
     pub fn memory(&self) -> anyhow::Result<f64> {
         Ok(self.resident("VmRSS:")? / 1024.0)
     }
 
-    /// Memory in use of its own, in KiB: without its program text and the files that it reads.
+    /// Returns the anonymous memory, in KiB: without the program text and mapped files.
     pub fn own_memory(&self) -> anyhow::Result<f64> {
         self.resident("RssAnon:")
     }
@@ -76,48 +76,48 @@ impl Process {
     fn resident(&self, field: &str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let line = status.lines().find(|line| line.starts_with(field));
-        let line = line.with_context(|| format!("the system says no {field}"))?;
-        Ok(line.split_whitespace().nth(1).with_context(|| format!("{field} has a value"))?.parse()?)
+        let line = line.with_context(|| format!("/proc reports no {field}"))?;
+        Ok(line.split_whitespace().nth(1).with_context(|| format!("{field} has no value"))?.parse()?)
     }
 
-    /// Seconds that its threads have had a core for.
+    /// Returns the CPU time of the process, in seconds.
     pub fn on_core(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // After the name, which stands in brackets: state, ten others, then user and system time in hundredths.
-        let (_, rest) = stat.rsplit_once(')').context("the system says no stat")?;
+        // After the name in brackets: the state, ten other fields, then user and system time in hundredths of a second.
+        let (_, rest) = stat.rsplit_once(')').context("/proc/PID/stat has an unknown form")?;
         let times: Vec<f64> = rest.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
         Ok(times.iter().sum::<f64>() / 100.0)
     }
 
-    /// Asks it to end, and waits.
+    /// Asks the process to end, and waits.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         anyhow::ensure!(sent.success(), "kill failed");
         let ended = self.child.wait()?;
-        anyhow::ensure!(ended.success(), "it ended badly: {ended}");
+        anyhow::ensure!(ended.success(), "the process failed: {ended}");
         Ok(())
     }
 }
 
-/// The program on a folder, and where it has one, a database of its own.
+/// The program with its own data folder and, unless it is embedded, its own database.
 pub struct Node {
     program: PathBuf,
-    /// Its data folder.
+    /// The data folder.
     pub folder: PathBuf,
-    /// Its database, where it is not embedded.
+    /// The URL of the database, unless the node is embedded.
     pub database: Option<String>,
     nats: Option<String>,
-    /// The one service that it runs, where it does not run all.
+    /// The only service that the process runs; `None` if it runs all.
     only: Option<&'static str>,
     /// The running process.
     pub process: Process,
 }
 
 fn variable(name: &str) -> anyhow::Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: run this by `make bench`"))
+    std::env::var(name).with_context(|| format!("{name} is not set: run the bench with `make bench`"))
 }
 
-/// The URL of the broker.
+/// Returns the URL of the broker.
 pub fn nats() -> anyhow::Result<String> {
     variable("NATS_URL")
 }
@@ -127,7 +127,7 @@ async fn database() -> anyhow::Result<String> {
     let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
     let server = Database::connect(&url).await?;
     server.execute_unprepared(&format!("CREATE DATABASE {name}")).await?;
-    let (base, _) = url.rsplit_once('/').context("the URL names a database")?;
+    let (base, _) = url.rsplit_once('/').context("DATABASE_URL names no database")?;
     Ok(format!("{base}/{name}"))
 }
 
@@ -138,13 +138,13 @@ fn command(program: &Path, arguments: &[&str], folder: &Path) -> Command {
 }
 
 impl Node {
-    /// Starts the program embedded on a folder.
+    /// Starts the embedded program on a folder.
     pub async fn embedded(options: &Options, folder: &Path) -> anyhow::Result<Self> {
         Self::start(options, folder, (None, None), None).await
     }
 
-    /// Starts one service of the program alone on a folder. It does not start without a broker, since other services could
-    /// learn of it in no other way: so it publishes, though nobody follows.
+    /// Starts only one service on a folder. A single service does not start without a broker, because other services
+    /// could not receive its changes. So it publishes, although there are no subscribers.
     pub async fn one_service_on_a_file(options: &Options, folder: &Path, only: &'static str) -> anyhow::Result<Self> {
         Self::start(options, folder, (None, Some(nats()?)), Some(only)).await
     }
@@ -154,7 +154,7 @@ impl Node {
         Self::start(options, folder, (Some(database().await?), Some(nats()?)), None).await
     }
 
-    /// Starts one service of the program alone, on PostgreSQL and NATS.
+    /// Starts only one service on PostgreSQL and NATS.
     pub async fn one_service(options: &Options, folder: &Path, only: &'static str) -> anyhow::Result<Self> {
         Self::start(options, folder, (Some(database().await?), Some(nats()?)), Some(only)).await
     }
@@ -170,7 +170,7 @@ impl Node {
         Ok(Self { program, folder: folder.to_owned(), database, nats, only, process })
     }
 
-    /// Ends the process and starts another on the same data: what the first had in memory is gone.
+    /// Restarts the process on the same data, with an empty cache.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.process.stop()?;
         let servers = (self.database.as_deref(), self.nats.as_deref());
@@ -178,7 +178,7 @@ impl Node {
         Ok(())
     }
 
-    /// A command of the program on this node's data.
+    /// Returns a command of the program on this node's data.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = command(&self.program, arguments, &self.folder);
         command.args(self.database.iter().flat_map(|url| ["--database", url]));
@@ -186,7 +186,7 @@ impl Node {
         command
     }
 
-    /// A token of the node's own issuer.
+    /// Issues a token with the node's own key.
     pub fn token(&self, tenant: Option<&str>, role: &str) -> anyhow::Result<String> {
         let mut arguments = vec!["token", "--subject", "bench", "--role", role];
         arguments.extend(tenant.iter().flat_map(|tenant| ["--tenant", *tenant]));
@@ -195,33 +195,33 @@ impl Node {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// Callers on connections of their own, with one token.
+    /// Returns callers with one token, each on its own connection.
     pub async fn callers(&self, token: &str, connections: usize) -> anyhow::Result<Vec<Caller>> {
         callers(&self.process, token, connections).await
     }
 
-    /// The steward, on one connection.
+    /// Returns the steward, on one connection.
     pub async fn steward(&self) -> anyhow::Result<Caller> {
         let token = self.token(None, "steward")?;
-        self.callers(&token, 1).await?.pop().context("one caller")
+        self.callers(&token, 1).await?.pop().context("no caller")
     }
 
-    /// Waits until the other services have applied what the register committed, or where it runs alone, until the broker has
-    /// it: so that nothing goes on beside.
+    /// Waits until the other services have applied all changes of the register. If the register runs alone, waits
+    /// until the broker has them. Afterwards there is no background work that could disturb a measurement.
     pub async fn settled(&self) -> anyhow::Result<()> {
         self.settled_within(Duration::from_secs(120)).await
     }
 
-    /// The same after so much that it may take longer.
+    /// Waits in the same way, with another time limit.
     pub async fn settled_within(&self, patience: Duration) -> anyhow::Result<()> {
         let Some(only) = self.only else {
-            return until("the services catch up", patience, async || self.caught_up().await).await;
+            return until("the services have caught up", patience, async || self.caught_up().await).await;
         };
         let published = async || Ok(self.count(only, "changes WHERE published IS NULL").await? == 0.0);
         until("the broker has all changes", patience, published).await
     }
 
-    /// Has PostgreSQL count what its tables hold, as it does by itself within a minute. The floors' tables are counted as well.
+    /// Runs `VACUUM ANALYZE`, which autovacuum otherwise does within a minute. The floors' tables are analysed as well.
     pub async fn analysed(&self) -> anyhow::Result<()> {
         if self.database.is_some() {
             self.connect().await?.execute_unprepared("VACUUM ANALYZE").await?;
@@ -229,7 +229,7 @@ impl Node {
         Ok(())
     }
 
-    /// How many rows of a service's tables are so.
+    /// Counts rows of a service. `so` names a table and, optionally, a condition.
     pub async fn count(&self, service: &str, so: &str) -> anyhow::Result<f64> {
         match &self.database {
             None => sqlite::number(&self.folder.join(format!("{service}.db")), &format!("SELECT count(*) FROM {so}")),
@@ -254,13 +254,13 @@ impl Node {
         Ok(versions[1..].iter().all(|heard| *heard >= versions[0]))
     }
 
-    /// Its database.
+    /// Connects to the node's database.
     pub async fn connect(&self) -> anyhow::Result<DatabaseConnection> {
         Ok(Database::connect(self.database.as_deref().context("the node is embedded")?).await?)
     }
 }
 
-/// Starts the program, or one service of it, and waits until it is ready.
+/// Starts the program, or only one of its services, and waits until it is ready.
 async fn launch(
     program: &Path,
     folder: &Path,
@@ -274,7 +274,7 @@ async fn launch(
     Ok(process)
 }
 
-/// Waits until something holds; `what` says it in words.
+/// Waits until a condition holds; `what` describes the condition.
 pub async fn until(
     what: &str,
     patience: Duration,
@@ -286,19 +286,19 @@ pub async fn until(
         if holds().await? {
             return Ok(());
         }
-        anyhow::ensure!(Instant::now() < deadline, "it does not come so far within {patience:?} that {what}");
-        // A look that takes long must not slow down what is waited for.
+        anyhow::ensure!(Instant::now() < deadline, "not reached within {patience:?}: {what}");
+        // An expensive check must not slow down the work that it waits for.
         tokio::time::sleep(Duration::from_millis(50).max(looked.elapsed() * 10)).await;
     }
 }
 
-/// One number that a query answers.
+/// Returns the number that a query selects.
 pub async fn number(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64> {
     let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query)).await?;
     Ok(row.map(|row| row.try_get_by_index::<f64>(0)).transpose()?.unwrap_or_default())
 }
 
-/// Callers of a process, on connections of their own.
+/// Returns callers of a process, each on its own connection.
 pub async fn callers(process: &Process, token: &str, connections: usize) -> anyhow::Result<Vec<Caller>> {
     let mut out = Vec::with_capacity(connections);
     for _ in 0..connections {
@@ -307,14 +307,14 @@ pub async fn callers(process: &Process, token: &str, connections: usize) -> anyh
     Ok(out)
 }
 
-/// A caller on a connection that others may use too.
+/// Returns a caller on a shared connection.
 pub fn over(channel: &Channel, token: &str) -> Caller {
     let services = ["register", "partnerships", "strategy"];
     let channels: HashMap<_, _> = services.into_iter().map(|service| (service, channel.clone())).collect();
     Caller::new(channels, token)
 }
 
-/// The command that serves a folder.
+/// Returns the command that serves a folder.
 pub fn serve(program: &Path, folder: &Path, database: Option<&str>, nats: Option<&str>) -> Command {
     let mut command = command(program, &["serve", "--listen", "127.0.0.1:0"], folder);
     command.args(database.iter().flat_map(|url| ["--database", url]));

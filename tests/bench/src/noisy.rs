@@ -1,4 +1,4 @@
-//! one noisy tenant beside quiet ones.
+//! the effect of one noisy tenant on quiet tenants.
 
 use crate::{
     Options,
@@ -14,18 +14,18 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
-/// Cities that have joined, of which each renames itself, one call at a time.
+/// Number of quiet tenants. Each is a city that renames itself, one call at a time.
 const QUIET: usize = 8;
-/// Calls that the noisy one has open at once, as far as it is let.
+/// Number of concurrent calls that the noisy tenant tries to keep open.
 const NOISE: usize = 512;
-/// How long it waits where it was refused: not so long as it was told.
+/// Pause of the noisy tenant after a refusal: shorter than the retry delay that the refusal states.
 const IMPATIENCE: Duration = Duration::from_millis(50);
 
-/// Joins a city of the bench, and gives its mayor.
+/// Makes a city of the bench a tenant and returns its mayor.
 async fn mayor(node: &Node, steward: &Caller, city: usize) -> anyhow::Result<Caller> {
     let tenant = data::join(steward, city).await?;
     let token = node.token(Some(&tenant), "mayor")?;
-    node.callers(&token, 1).await?.pop().ok_or_else(|| anyhow::anyhow!("one caller"))
+    node.callers(&token, 1).await?.pop().ok_or_else(|| anyhow::anyhow!("no caller"))
 }
 
 async fn quiet(mayors: &[Caller], options: &Options) -> anyhow::Result<LoadResult> {
@@ -42,7 +42,7 @@ async fn quiet(mayors: &[Caller], options: &Options) -> anyhow::Result<LoadResul
     .await
 }
 
-/// Calls without end, and answers how many were done and how many refused.
+/// Makes calls until `stop` is cancelled. Returns how many succeeded and how many were refused.
 async fn noise(lines: Vec<Caller>, records: usize, stop: CancellationToken) -> (usize, usize) {
     let mut callers = tokio::task::JoinSet::new();
     let lines = Arc::new(lines);
@@ -90,7 +90,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
         let (done, refused) = loud.await?;
         runs.push((part(&mut alone.millis, 0.99), part(&mut beside.millis, 0.99)));
         notes.push(format!(
-            "the noisy one: {done} done, {refused} refused; the quiet ones: p50 {:.1} ms alone, {:.1} ms beside it",
+            "noisy tenant: {done} done, {refused} refused; quiet tenants: p50 {:.1} ms alone, {:.1} ms under noise",
             part(&mut alone.millis, 0.5),
             part(&mut beside.millis, 0.5),
         ));
@@ -98,7 +98,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let what = format!("p99 of {QUIET} quiet tenants beside one with {NOISE} calls at once, embedded");
     let mut row = Row::beside("R-12", what, "ms", &runs)
         .must(Must::Most(2.0))
-        .note("the floor is their p99 alone, just before; the noise is made on the same cores");
+        .note("the floor is the p99 without noise, measured just before; the noise is made on the same cores");
     row.notes.extend(notes);
     Ok(vec![row])
 }

@@ -1,4 +1,4 @@
-//! load at twice the capacity.
+//! throughput at twice the capacity.
 
 use crate::{
     Options,
@@ -16,10 +16,10 @@ use std::{
 };
 use tonic::Code;
 
-/// How long a caller waits at most.
+/// Maximum time that a caller waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LINES: usize = 16;
-/// Callers of the peak: as many calls as one tenant may have open at once.
+/// Number of callers at the peak: the limit of concurrent calls per tenant.
 const CALLERS: usize = 128;
 
 #[derive(Default)]
@@ -43,7 +43,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
         let peak = renames(&lines, CALLERS, options, run).await?.rate;
         let seen = Arc::new(Observed::default());
         let began = Instant::now();
-        // As long as a queue takes to fill, and some more.
+        // Long enough to fill the queues.
         let long = options.run() + PATIENCE;
         let mut sent = 0;
         let mut tick = tokio::time::interval(Duration::from_millis(1));
@@ -96,7 +96,7 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     }
     let mut row = Row::beside("Q-15", "commands done at twice the capacity, embedded", "/s", &runs)
         .must(Must::Least(0.9))
-        .note("the floor is the peak of 128 callers just before; the open load is made on the same cores");
+        .note("the floor is the peak rate of 128 callers just before; the load is made on the same cores");
     row.notes.extend(notes);
     Ok(vec![row])
 }

@@ -1,4 +1,4 @@
-//! Q-12: the proposal of an agreement, the job that the peer does as well (`tests/peer`).
+//! Q-12: the rate of proposals of agreements. The peer implementation in `tests/peer` does the same job.
 
 use crate::{
     Options,
@@ -21,19 +21,19 @@ use std::{
 use tonic::{Status, transport::Channel};
 
 const CALLERS: usize = 32;
-/// Cities that have joined and propose, as many for each caller. A token of each takes a process of its own to make. The
-/// peer's callers speak for five thousand; the fewer they are, the more agreements each evaluation has to look at.
+/// Number of cities that have joined and propose, divided evenly among the callers. Issuing each city's token takes a
+/// process, so there are fewer than the peer's five thousand. Fewer cities mean more agreements per evaluation.
 const OFFICES: usize = 1_024;
-/// How long they propose before anything is measured, as the peer's do.
+/// Duration of the warm-up, the same as the peer's.
 const WARM: Duration = Duration::from_secs(2);
-/// How long the other services may take to hear of everything.
+/// Maximum time for the strategy service to catch up.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// The office of a city that has joined.
+/// The caller of a city that has joined.
 struct Office {
     number: usize,
     caller: Caller,
-    /// How many agreements it has proposed.
+    /// Number of agreements that the city has proposed.
     proposed: AtomicUsize,
 }
 
@@ -44,14 +44,15 @@ impl Office {
         Ok(Self { number, caller, proposed: AtomicUsize::new(0) })
     }
 
-    /// A city to which this office has not proposed before. None of them has joined, so that none proposes in return.
+    /// Returns a city to which this office has not yet proposed. That city has not joined, so it never proposes in
+    /// return.
     fn partner(&self, records: usize) -> Result<usize, Status> {
         let partners = records - OFFICES;
         let turn = self.proposed.fetch_add(1, Ordering::Relaxed);
         if turn >= partners {
-            return Err(Status::out_of_range("an agreement with every city is proposed: give more --records"));
+            return Err(Status::out_of_range("this city has proposed to every other city: raise --records"));
         }
-        // The offices do not begin with the same one.
+        // Each office begins with another partner.
         Ok(OFFICES + (self.number * partners / OFFICES + turn) % partners)
     }
 
@@ -61,7 +62,7 @@ impl Office {
     }
 }
 
-/// Callers propose for cities of their own each, in turn.
+/// Measures callers that propose agreements. Each caller goes round its own cities.
 async fn proposals(offices: &Arc<Vec<Office>>, records: usize, long: Duration) -> anyhow::Result<LoadResult> {
     let lines: Vec<Caller> = offices.iter().map(|office| office.caller.clone()).collect();
     let offices = offices.clone();
@@ -72,25 +73,25 @@ async fn proposals(offices: &Arc<Vec<Office>>, records: usize, long: Duration) -
     .await
 }
 
-/// Waits until a query answers 0; answers the seconds.
+/// Waits until a query returns 0. Returns the seconds that this took.
 async fn none_left(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64> {
     let began = Instant::now();
     while number(db, query).await? > 0.0 {
-        anyhow::ensure!(began.elapsed() < PATIENCE, "the strategy service does not get through");
+        anyhow::ensure!(began.elapsed() < PATIENCE, "the strategy service does not catch up");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Agreements that the strategy service has not heard of.
+/// Number of agreements that the strategy service has not yet mirrored.
 const UNHEARD: &str = "SELECT (SELECT count(*) FROM partnerships.records WHERE name LIKE 'agreements/%')::float8 \
                        - (SELECT count(*) FROM strategy.mirrors WHERE subscription = 'agreements')::float8";
-/// Cities that it has yet to evaluate.
+/// Number of cities that the strategy service has yet to evaluate.
 const UNEVALUATED: &str = "SELECT count(*)::float8 FROM strategy.dirty";
 
-/// Q-12, as far as it is Hansa's: the peer stands beside it in `tests/peer/run.py`.
+/// Hansa's part of Q-12. `tests/peer/run.py` measures the peer and compares both.
 pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
-    anyhow::ensure!(options.records > OFFICES, "it takes more than {OFFICES} --records");
+    anyhow::ensure!(options.records > OFFICES, "--records must be more than {OFFICES}");
     let folder = tempfile::tempdir()?;
     let node = Node::on_servers(options, folder.path()).await?;
     let steward = node.steward().await?;
@@ -123,16 +124,17 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     Ok(vec![
         Row::alone("Q-12", what, "/s", &runs)
             .note(format!(
-                "{}; {:.0} µs of a core each in the program while it is under load; the strategy service had all agreements \
-                 {:.2} s after the load ended, and had evaluated the cities again {:.2} s later (medians)",
+                "{}; {:.0} µs of CPU time per proposal in the program under load; the strategy service had all \
+                 agreements {:.2} s after the load ended, and had evaluated all cities {:.2} s later (medians)",
                 latencies(&mut all),
                 median(&cores),
                 median(&behind),
                 median(&evaluated)
             ))
             .note(format!(
-                "{OFFICES} cities have joined and propose to the others, never twice to the same; in the end each had {} \
-                 agreements, all of which an evaluation of it looks at; the services share the process and its cores",
+                "{OFFICES} cities have joined and propose to the others, never twice to the same; at the end each \
+                 had {} agreements, and each evaluation reads all of them; the services share one process and its \
+                 cores",
                 proposed / OFFICES
             )),
     ])

@@ -1,4 +1,4 @@
-//! Q-3: reading one record over gRPC.
+//! Q-3: the rate of reads of one record over gRPC.
 
 use crate::{
     Options, data,
@@ -12,7 +12,7 @@ use hansa_tests::Caller;
 
 const CALLERS: usize = 64;
 
-/// Reads a second, and how many microseconds of a core each took in the server.
+/// Returns the reads per second, and the CPU time per read in the server, in microseconds.
 async fn reads(server: &Process, lines: &[Caller], options: &Options) -> anyhow::Result<(f64, f64)> {
     let before = server.on_core()?;
     let records = options.records;
@@ -59,9 +59,9 @@ pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     Ok(vec![
         Row::beside("Q-3", "GetCity from memory, 64 callers", "/s", &cached).must(Must::Least(0.6)),
         Row::beside("Q-3", "GetCity from PostgreSQL, 64 callers", "/s", &read).must(Must::Least(0.4)).note(format!(
-            "the floor is a bare tonic server in a process of its own that answers each call with the same city; the \
-             callers, in one process, share the cores with both and bound them; a call took {bare:.1} µs of a core in the \
-             bare server, {memory:.1} in the program from memory, {rows:.1} from PostgreSQL"
+            "the floor is a bare tonic server in its own process that answers each call with the same city; the \
+             callers, in one process, share the cores with both servers and limit their rates; CPU time per call: \
+             {bare:.1} µs in the bare server, {memory:.1} in the program from memory, {rows:.1} from PostgreSQL"
         )),
     ])
 }

@@ -1,44 +1,44 @@
-//! The table: rows with floor, figure and ratio, for people and as JSON.
+//! The result table: rows with floor, figure and ratio, printed as text and written as JSON.
 
 use crate::Options;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::json;
 
-/// What must be reached.
+/// The target of a row.
 #[derive(Clone, Copy, Debug)]
 pub enum Must {
-    /// At least this.
+    /// The minimum value.
     Least(f64),
-    /// At most this.
+    /// The maximum value.
     Most(f64),
 }
 
-/// One line of the table.
+/// One row of the table.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    /// Of which figure of the list.
+    /// The id of the measurement, such as `Q-1`.
     pub id: &'static str,
-    /// What was measured.
+    /// The row's title: what was measured.
     pub what: String,
     /// The unit of floor and figure.
     pub unit: &'static str,
-    /// The floor, median of its runs, where there is one.
+    /// The floor, the median of its runs, if the row has one.
     pub floor: Option<f64>,
-    /// The figure, median of its runs.
+    /// The figure, the median of its runs.
     pub figure: f64,
-    /// Median of the ratios of the runs, each with the floor run beside it.
+    /// The median of the runs' ratios. Each ratio divides a figure by the floor of the same run.
     pub ratio: Option<f64>,
-    /// What must be reached: by the ratio where there is one, else by the figure.
+    /// The target: for the ratio if the row has a floor, otherwise for the figure.
     pub must: Option<Must>,
-    /// Every run: floor (where there is one) and figure.
+    /// Every run: its floor, if the row has one, and its figure.
     pub runs: Vec<(Option<f64>, f64)>,
-    /// How it was measured, and what differs from the definition.
+    /// Notes on the method and on differences from the definition.
     pub notes: Vec<String>,
-    /// Why it could not be measured.
+    /// The error, if the measurement failed.
     pub failed: Option<String>,
 }
 
-/// The middle of some figures.
+/// Returns the median of some values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -49,7 +49,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// A part of sorted values, such as 0.99.
+/// Returns a quantile of the values, such as 0.99. Sorts the values.
 pub fn part(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
@@ -59,7 +59,7 @@ pub fn part(values: &mut [f64], part: f64) -> f64 {
 }
 
 impl Row {
-    /// From runs with the floor beside each.
+    /// Builds a row from runs of floor and figure.
     pub fn beside(id: &'static str, what: impl Into<String>, unit: &'static str, runs: &[(f64, f64)]) -> Self {
         let floors: Vec<f64> = runs.iter().map(|run| run.0).collect();
         let figures: Vec<f64> = runs.iter().map(|run| run.1).collect();
@@ -76,32 +76,32 @@ impl Row {
         }
     }
 
-    /// From runs without a floor.
+    /// Builds a row from runs without a floor.
     pub fn alone(id: &'static str, what: impl Into<String>, unit: &'static str, runs: &[f64]) -> Self {
         let runs_alone = runs.iter().map(|run| (None, *run)).collect();
         Self { id, what: what.into(), unit, figure: median(runs), runs: runs_alone, ..Self::default() }
     }
 
-    /// What could not be measured.
+    /// Builds the row of a failed measurement.
     pub fn failed(id: &str, error: &anyhow::Error) -> Self {
         let id = crate::ALL.into_iter().find(|known| *known == id).unwrap_or_default();
         Self { id, what: "could not be measured".into(), failed: Some(format!("{error:#}")), ..Self::default() }
     }
 
-    /// The same, with what must be reached.
+    /// Sets the target.
     pub fn must(mut self, must: Must) -> Self {
         self.must = Some(must);
         self
     }
 
-    /// The same, with a note.
+    /// Adds a note.
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
     }
 
     fn reached(&self) -> Option<bool> {
-        // As it is printed.
+        // Judge the rounded value, so that the table does not contradict itself.
         let is = (self.ratio.unwrap_or(self.figure) * 100.0).round() / 100.0;
         Some(match self.must? {
             Must::Least(least) => is >= least,
@@ -127,7 +127,7 @@ fn short(value: f64) -> String {
     }
 }
 
-/// The table for people.
+/// Formats the table as text.
 pub fn print(rows: &[Row]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
@@ -149,7 +149,7 @@ pub fn print(rows: &[Row]) -> String {
     out
 }
 
-/// The table for programs.
+/// Formats the table as JSON.
 pub fn json(rows: &[Row], options: &Options) -> anyhow::Result<String> {
     let rows: Vec<_> = rows
         .iter()

@@ -1,4 +1,4 @@
-//! Q-14: memory of a tenant that does nothing.
+//! Q-14: memory per idle tenant.
 
 use crate::{
     Options, data, load,
@@ -8,28 +8,28 @@ use crate::{
 use futures::StreamExt;
 use std::time::Duration;
 
-/// Cities that do not join.
+/// Number of cities that do not join.
 const OTHERS: usize = 100;
-/// Cities that join at once.
+/// Number of concurrent callers.
 const CALLERS: usize = 32;
-/// How long the other services may take to hear of all cities, and to evaluate them.
+/// Maximum time for the other services to apply all cities and to evaluate them.
 const PATIENCE: Duration = Duration::from_secs(1_800);
-/// How long after its start the process is looked at.
+/// Time between the start of the process and the measurement.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// What one process holds while nobody asks anything of it.
+/// The resources of one process without load.
 #[derive(Debug, Default)]
 struct MemoryUse {
-    /// Its memory in kB, once for each start.
+    /// Memory in kB, once per start.
     memory: Vec<f64>,
-    /// Its connections to PostgreSQL; none where it is embedded.
+    /// Connections to PostgreSQL; none if the node is embedded.
     connections: f64,
-    /// Streams of the broker and their consumers; none where it is embedded.
+    /// Streams of the broker and their consumers; none if the node is embedded.
     assets: (usize, usize),
 }
 
 impl MemoryUse {
-    /// Starts the process anew, some times, and looks.
+    /// Restarts the process `times` times and measures it after each start.
     async fn of(node: &mut Node, times: usize) -> anyhow::Result<Self> {
         let mut held = Self::default();
         for _ in 0..times {
@@ -65,7 +65,7 @@ async fn assets() -> anyhow::Result<(usize, usize)> {
     Ok(out)
 }
 
-/// So many cities join; waits until all of them are evaluated.
+/// Makes `count` cities tenants and waits until all of them are evaluated.
 async fn join(node: &Node, token: &str, count: usize) -> anyhow::Result<()> {
     let lines = node.callers(token, load::connections(CALLERS)).await?;
     load::each(&lines, CALLERS, count, |steward, city| async move {
@@ -81,7 +81,7 @@ async fn join(node: &Node, token: &str, count: usize) -> anyhow::Result<()> {
     .await
 }
 
-/// The row of one node.
+/// Returns the row of one node.
 async fn idle(options: &Options, mut node: Node, on: &str) -> anyhow::Result<Row> {
     let (times, count) = (options.runs.min(3), options.tenants);
     let token = node.token(None, "steward")?;
@@ -93,7 +93,7 @@ async fn idle(options: &Options, mut node: Node, on: &str) -> anyhow::Result<Row
     let after = MemoryUse::of(&mut node, times).await?;
     anyhow::ensure!(
         before.assets == after.assets,
-        "{count} tenants more have changed the broker's streams and consumers from {:?} to {:?}",
+        "{count} more tenants changed the broker's streams and consumers from {:?} to {:?}",
         before.assets,
         after.assets
     );
@@ -103,8 +103,9 @@ async fn idle(options: &Options, mut node: Node, on: &str) -> anyhow::Result<Row
     let mut row = Row::alone("Q-14", format!("memory of an idle tenant, of {count}, {on}"), "kB", &runs)
         .must(Must::Most(4.0))
         .note(format!(
-            "anonymous memory {} s after a start, with {count} tenants less that without ({:.0} and {:.0} kB, medians of \
-             {times} starts each); in the process in which they joined, with what it kept of that: {:.1} kB a tenant",
+            "anonymous memory {} s after a start: the difference with and without {count} tenants ({:.0} and {:.0} \
+             kB, medians of {times} starts each); in the process in which they joined, before its restart: {:.1} kB \
+             per tenant",
             IDLE.as_secs(),
             median(&after.memory),
             base,
@@ -119,7 +120,7 @@ async fn idle(options: &Options, mut node: Node, on: &str) -> anyhow::Result<Row
     Ok(row)
 }
 
-/// Q-14. What fails on one kind of store leaves the other's row.
+/// Q-14. A failure on one kind of store does not affect the row of the other.
 pub async fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let (here, there) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let mut rows = Vec::new();

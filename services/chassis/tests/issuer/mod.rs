@@ -1,4 +1,4 @@
-//! An OpenID Connect issuer on this machine: a description, a key set, and tokens by three kinds of keys.
+//! A local OpenID Connect issuer: a discovery document, a key set, and tokens signed with three kinds of keys.
 #![allow(clippy::unwrap_used, dead_code, missing_docs)]
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// A key with its name.
+/// A signing key with its id.
 #[derive(Clone)]
 pub struct Key {
     pub kid: &'static str,
@@ -44,7 +44,7 @@ pub fn ed_key(kid: &'static str) -> Key {
 }
 
 impl Key {
-    /// Its public part, as a key set shows it.
+    /// Returns the public key as an entry of a key set.
     pub fn public(&self) -> Value {
         let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.secret, self.algorithm).unwrap()).unwrap();
         jwk["kid"] = self.kid.into();
@@ -62,7 +62,7 @@ pub fn key_set(keys: &[&Key]) -> String {
     json!({"keys": keys.iter().map(|key| key.public()).collect::<Vec<_>>()}).to_string()
 }
 
-/// What the issuer answers: to a question for its description, and for its keys.
+/// The issuer's answers: the discovery document and the key set.
 type Answers = Arc<Mutex<(String, String)>>;
 
 pub struct Server {
@@ -106,7 +106,7 @@ impl Server {
         self.answers.lock().unwrap().1 = keys;
     }
 
-    /// How often it was asked for its keys.
+    /// Returns the number of requests for the key set.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }

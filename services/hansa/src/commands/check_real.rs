@@ -1,5 +1,5 @@
-//! `hansa check-real`: imports a folder of real data into a fresh node and plays the journey on it, with counts and times.
-//! With `--database` and `--nats` it does so there; that database must be empty.
+//! `hansa check-real`: imports a folder of real data into a new node, runs the journey on it, and prints counts and
+//! times. With `--database` and `--nats` the node uses those servers; the database must be empty.
 
 use super::import;
 use crate::{journey, session::Session};
@@ -12,10 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Gdańsk and Porto: both in the data, and not twinned in it.
+/// Gdańsk and Porto, as GeoNames ids. The data contains both cities, and no twinning between them.
 const CITIES: [&str; 2] = ["3099434", "2735943"];
 
-/// Runs the check in a fresh folder, which it removes when all went well.
+/// Runs the check in a new temporary folder, and removes the folder if the check succeeds.
+///
+/// # Errors
+/// If an import, the journey or a comparison of counts fails.
 pub async fn run(config: Config, folder: &Path) -> anyhow::Result<()> {
     let data = std::env::temp_dir().join(format!("hansa-check-real-{}", uuid::Uuid::now_v7().simple()));
     let shape = if config.database.is_some() { "on PostgreSQL and NATS" } else { "embedded" };
@@ -35,18 +38,18 @@ async fn check(session: &Session, folder: &Path) -> anyhow::Result<()> {
     let source = "GeoNames (CC BY 4.0)";
     let first = timed("cities", import::import_cities(api, &cities, None, source)).await?;
     let again = timed("cities again", import::import_cities(api, &cities, None, source)).await?;
-    expect("a second import creates nothing", again.of("created") + again.of("updated"), 0)?;
-    expect("a second import finds all", again.of("unchanged"), first.of("created"))?;
+    expect("a second import of the cities changes nothing", again.of("created") + again.of("updated"), 0)?;
+    expect("a second import leaves all cities unchanged", again.of("unchanged"), first.of("created"))?;
     let countries = timed("countries", import::import_countries(api, folder)).await?;
-    expect("every country is there", countries.of("countries refused"), 0)?;
+    expect("no country is refused", countries.of("countries refused"), 0)?;
 
     let file = folder.join("twin_ties.csv");
     let source = "Wikidata (CC0) and Wikipedia (CC BY-SA 4.0)";
     let ties = timed("ties", import::import_ties(api, &file, source)).await?;
     let again = timed("ties again", import::import_ties(api, &file, source)).await?;
     expect("a second import of the ties creates nothing", again.of("created"), 0)?;
-    expect("a second import finds all ties", again.of("unchanged"), ties.of("created"))?;
-    println!("ties refused, by reason:");
+    expect("a second import leaves all ties unchanged", again.of("unchanged"), ties.of("created"))?;
+    println!("refused ties by reason:");
     for (reason, count) in ties.reasons() {
         println!("  {count:>6}  {reason}");
     }
@@ -58,7 +61,7 @@ async fn check(session: &Session, folder: &Path) -> anyhow::Result<()> {
     println!("journey: {} in {}", played.agreement.name, seconds(start.elapsed()));
     let [(before, after), _] = played.scores;
     if before == after {
-        bail!("the agreement did not move the evaluation");
+        bail!("the agreement did not change the evaluation");
     }
     println!("check-real: 1 passed, 0 failed");
     Ok(())

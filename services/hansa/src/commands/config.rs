@@ -1,4 +1,4 @@
-//! `hansa config`: the settings in force, and where each is from.
+//! `hansa config`: prints all settings, and where each comes from.
 
 use crate::{
     cli::{Cli, NodeOptions},
@@ -9,7 +9,10 @@ use clap::CommandFactory;
 use hansa_chassis::config_report::{Setting, settings};
 use serde_json::{Value, json};
 
-/// Prints them. In JSON also which services there are, and which variables the command line alone reads.
+/// Prints the settings. JSON also contains the services, and the variables that only the command line reads.
+///
+/// # Errors
+/// If the configuration is invalid.
 pub fn run(options: &NodeOptions) -> anyhow::Result<()> {
     let settings = settings(options.config.as_deref(), options.overrides(None))?;
     if options.json {

@@ -1,4 +1,4 @@
-//! `hansa demo`: a sample of real cities, and two of them making an agreement.
+//! `hansa demo`: loads a sample of real cities, and runs the journey between two of them.
 
 use super::{import, serve};
 use crate::{api::Api, files, journey, node::Node, session};
@@ -14,16 +14,19 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Dresden and Tunis: of the sample, and not twinned in it.
+/// Dresden and Tunis, as GeoNames ids. The sample contains both cities, and no twinning between them.
 const CITIES: [&str; 2] = ["2935022", "2464470"];
 
-/// Plays the journey on a folder of its own, and leaves the server up.
+/// Runs the journey on a node in a new temporary folder. Then the server runs until Ctrl-C, unless `once` is set.
+///
+/// # Errors
+/// If the address is in use, or the node or the journey fails.
 pub async fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
     let data = fresh_folder()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let config = Config { data: data.clone(), listen: address, ..Config::default() };
-    println!("Hansa, embedded: everything is kept in {}", data.display());
+    println!("Hansa, embedded: all data is in {}", data.display());
     let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
     let keys = node.keys.clone();
     let stop = CancellationToken::new();
@@ -37,14 +40,14 @@ pub async fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
 
     if !once {
         serve::stop_on_signal(stop.clone())?;
-        println!("\nThe server is up on {url}, until Ctrl-C. Try, in another terminal:");
+        println!("\nThe server listens on {url} until Ctrl-C. In another terminal, try:");
         let hansa = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("hansa"));
         let hansa = hansa.display();
         println!("  export HANSA_SERVER={url}");
         println!("  export HANSA_TOKEN={}", session::steward(&keys)?);
         println!("  {hansa} tenant list");
         println!("  {hansa} history {}", cities[0].name);
-        println!("As an observer of {}, who sees its agreement:", cities[0].display_name);
+        println!("An observer of {} sees its agreement:", cities[0].display_name);
         let tenant = hansa_kernel::TenantId::parse(&city(&steward, CITIES[0]).await?.tenant, "tenant")?;
         let token = session::token(&keys, tenant, "observer", &[hansa_kernel::Role::Observer])?;
         println!("  {hansa} history {} --token {token}", played.agreement.name);
@@ -56,7 +59,7 @@ pub async fn run(listen: SocketAddr, once: bool) -> anyhow::Result<()> {
 
 fn fresh_folder() -> anyhow::Result<PathBuf> {
     let folder = std::env::temp_dir().join(format!("hansa-demo-{}", uuid::Uuid::now_v7().simple()));
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder)
 }
 

@@ -1,4 +1,4 @@
-//! `hansa doctor`: looks whether the node is well, and says what to do where it is not.
+//! `hansa doctor`: checks the health of a node.
 
 use crate::{node::Node, output};
 use anyhow::bail;
@@ -12,7 +12,10 @@ struct Look {
     found: String,
 }
 
-/// Looks at everything. Fails where something is not well.
+/// Runs all checks and prints the results.
+///
+/// # Errors
+/// If a check fails, or the node cannot be opened.
 pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let mut looks = vec![key(&config)];
     let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
@@ -45,35 +48,35 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         output::print_json(&looks.into())?;
     } else {
         let rows = looks.into_iter().map(|look| {
-            let verdict = if look.well { "well" } else { "NOT WELL" };
+            let verdict = if look.well { "ok" } else { "FAILED" };
             vec![look.what, verdict.to_owned(), look.found]
         });
-        println!("{}", output::table(&["", "", "found"], rows));
+        println!("{}", output::table(&["check", "result", "found"], rows));
     }
     if unwell > 0 {
-        bail!("{unwell} things are not well");
+        bail!("{unwell} checks failed. docs/runbook.md says what to do.");
     }
     Ok(())
 }
 
-/// NATS must answer, or the services do not hear of each other. Nothing is lost meanwhile.
+/// Checks that NATS answers. While it does not, services receive no changes of each other, but no change is lost.
 async fn broker(url: &str, node: &Node) -> Look {
     let answer = match Bus::connect(url, &node.keys, node.config.nats_replicas).await {
         Ok(bus) => bus.answers().await,
         Err(error) => Err(error.to_string()),
     };
     let well = answer.is_ok();
-    let found = answer.map_or_else(|why| format!("away: {why}"), |()| "answers".into());
+    let found = answer.map_or_else(|why| format!("unavailable: {why}"), |()| "answers".into());
     Look { what: "NATS".into(), well, found }
 }
 
-/// What the relay has not got through for a while.
+/// Counts the changes that the relay should have published by now.
 async fn waiting(journal: &Journal) -> anyhow::Result<u64> {
     Ok(journal.unpublished_since(SystemClock.now() - PUBLISHED_WITHIN).await?)
 }
 
-/// The key must be its owner's alone: who holds it can sign for the node. One that root owns a group may read as well: so it
-/// comes to a program that does not run as root, from whoever keeps its secrets.
+/// Checks that only the owner can read the key file, because the key can sign for the node. If root owns the file, its
+/// group may read it too: secret stores provide a file in this way to a program that does not run as root.
 fn key(config: &Config) -> Look {
     let file = config.node_key.clone().unwrap_or_else(|| config.data.join("node.key"));
     let (well, found) = match std::fs::metadata(&file) {

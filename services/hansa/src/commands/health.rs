@@ -1,4 +1,4 @@
-//! `hansa health`: whether a server serves. For probes, where there is no shell and no other client.
+//! `hansa health`: asks a server whether it serves. For probes in images that contain no shell and no other client.
 
 use crate::{cli::NodeOptions, session::connect};
 use hansa_chassis::{Config, server::LIVE};
@@ -6,7 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tonic::Status;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-/// Asks. Who serves nothing is away, for the exit code; with `live`, who is not there at all.
+/// Asks the health service of a server; with `live`, only whether the process is alive.
+///
+/// # Errors
+/// `UNAVAILABLE` if the server does not serve or cannot be reached, which sets the exit code.
 pub async fn run(config: &Config, options: &NodeOptions, live: bool) -> anyhow::Result<()> {
     let url = options.server.clone().unwrap_or_else(|| own(config));
     let channel = connect(&url, Some(options)).await?;
@@ -20,7 +23,7 @@ pub async fn run(config: &Config, options: &NodeOptions, live: bool) -> anyhow::
     Ok(())
 }
 
-/// Where the server of this configuration is reached from its own machine.
+/// Returns the URL at which this machine reaches the configured server.
 fn own(config: &Config) -> String {
     let ip = match config.listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,11 +1,14 @@
-//! `hansa history`: who, when, what (PL-3).
+//! `hansa history`: shows who changed what in a record, and when (PL-3).
 
 use crate::{output, session::Session};
 use hansa_chassis::role::role_name;
 use hansa_kernel::Role;
 use hansa_proto::{changes::ListRecordChangesRequest, types::Change};
 
-/// Prints a record's history.
+/// Prints the history of a record.
+///
+/// # Errors
+/// If a call fails.
 pub async fn run(session: &Session, record: &str, json: bool) -> anyhow::Result<()> {
     let changes = read(session, record).await?;
     if json {

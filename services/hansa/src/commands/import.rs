@@ -1,5 +1,5 @@
-//! `hansa import`: published data into the register and the agreements. Rows that cannot be used are told with line and
-//! reason, the rest goes in; a second import of the same file changes nothing; one that was killed can be run again.
+//! `hansa import`: imports published data. Rows that cannot be imported are listed with line and reason, and the other
+//! rows are imported. A second import of the same file changes nothing, and an interrupted import can be run again.
 
 mod cities;
 mod countries;
@@ -12,17 +12,17 @@ pub use cities::{import as import_cities, send as send_cities};
 pub use countries::{import as import_countries, send as send_countries};
 pub use ties::{import as import_ties, send as send_ties, tie};
 
-/// Reasons that are listed one by one; the rest is counted.
+/// Maximum number of refused rows that are listed; further rows are counted.
 const LISTED: usize = 20;
-/// Batches on their way at once.
+/// Number of batches in flight concurrently.
 const IN_FLIGHT: usize = 4;
 
-/// What became of an import.
+/// The outcome of an import.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// Rows by outcome, such as `created`.
+    /// Number of rows by outcome, such as `created`.
     pub outcomes: BTreeMap<String, u64>,
-    /// Rows that did not go in: line and reason.
+    /// Refused rows: line and reason.
     pub refused: Vec<(usize, String)>,
 }
 
@@ -32,18 +32,18 @@ impl Report {
         *self.outcomes.entry(outcome.to_owned()).or_default() += 1;
     }
 
-    /// Counts a row that did not go in.
+    /// Counts a refused row, and keeps its line and reason.
     pub fn refuse(&mut self, line: usize, reason: impl Into<String>) {
         self.count("refused");
         self.refused.push((line, reason.into()));
     }
 
-    /// How many rows had an outcome.
+    /// Returns how many rows had an outcome.
     pub fn of(&self, outcome: &str) -> u64 {
         self.outcomes.get(outcome).copied().unwrap_or(0)
     }
 
-    /// The reasons without what differs from row to row, with how often each came.
+    /// Returns how often each reason occurred. The part of a reason that differs from row to row is cut off.
     pub fn reasons(&self) -> BTreeMap<String, u64> {
         let mut reasons = BTreeMap::new();
         for (_, reason) in &self.refused {
@@ -65,13 +65,16 @@ impl Report {
             println!("line {line}: {reason}");
         }
         if self.refused.len() > LISTED {
-            println!("and {} more (all of them with --json)", self.refused.len() - LISTED);
+            println!("and {} more; --json lists all", self.refused.len() - LISTED);
         }
         Ok(())
     }
 }
 
-/// Imports a file or a folder.
+/// Imports a file or a folder, and prints the report.
+///
+/// # Errors
+/// If a file cannot be read or a call fails. Refused rows are no error.
 pub async fn run(session: &Session, what: Import, json: bool) -> anyhow::Result<()> {
     let report = match what {
         Import::Cities { file, format, source } => import_cities(&session.api, &file, format, &source).await?,

@@ -1,4 +1,4 @@
-//! One file a command.
+//! The commands, one file per command.
 
 mod check_real;
 mod config;
@@ -24,7 +24,10 @@ use crate::{
 };
 use hansa_chassis::{Config, telemetry};
 
-/// Runs a command.
+/// Runs a command with logging and telemetry.
+///
+/// # Errors
+/// If the configuration is invalid or the command fails.
 pub async fn run(cli: Cli) -> anyhow::Result<()> {
     let Cli { node, command } = cli;
     let config = Config::read(node.config.as_deref(), node.overrides(None))?;
@@ -34,7 +37,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
     outcome
 }
 
-/// As what a process tells of itself: a service of its own by its name.
+/// Returns the service name for telemetry. A process that runs only some services carries their names.
 fn service_name(command: &Command) -> String {
     match command {
         Command::Serve { only, .. } if !only.is_empty() => format!("hansa-{}", only.join("-")),
@@ -74,7 +77,7 @@ async fn dispatch(node: NodeOptions, config: Config, command: Command) -> anyhow
     }
 }
 
-/// Opens a session, does the work, and ends the session whatever came of it.
+/// Opens a session, does the work, and closes the session even if the work fails.
 async fn with_session(
     options: &NodeOptions,
     work: impl AsyncFnOnce(&Session) -> anyhow::Result<()>,

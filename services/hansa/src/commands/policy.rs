@@ -1,10 +1,13 @@
-//! `hansa policy`: the table of who may call what, as it is worked out from the policies.
+//! `hansa policy`: prints which roles may call which rpc, evaluated from the policies.
 
 use crate::output;
 use hansa_chassis::{policy::Policy, role::role_name};
 use std::collections::BTreeMap;
 
-/// Prints the table.
+/// Prints the permitted roles for each rpc and relation.
+///
+/// # Errors
+/// If a policy is invalid.
 pub fn run(json: bool) -> anyhow::Result<()> {
     let mut policy = Policy::default();
     for (package, text) in crate::node::policies() {

@@ -1,4 +1,4 @@
-//! `hansa rebuild`: states and views made again from the journal, and compared with what stood there.
+//! `hansa rebuild`: folds states and views again from the journal, and compares them with the stored rows.
 
 use crate::{files, node::Node, output};
 use anyhow::bail;
@@ -6,7 +6,10 @@ use hansa_chassis::Config;
 use hansa_journal::SystemClock;
 use std::sync::Arc;
 
-/// Rebuilds every service.
+/// Rebuilds all services.
+///
+/// # Errors
+/// If a stored state or view differed from the journal, or a record cannot be folded.
 pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
     let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
     let mut rows = Vec::new();
@@ -35,11 +38,11 @@ pub async fn run(config: Config, json: bool) -> anyhow::Result<()> {
         println!("{}", output::table(&["service", "records", "changes", "differed", "cannot be folded"], cells));
         let erased: u64 = rows.iter().map(|(_, r)| r.erased).sum();
         if erased > 0 {
-            println!("{erased} texts that had been erased were there again; they are erased again.");
+            println!("{erased} erased texts were in the database again, as after a restore. They are erased again.");
         }
     }
     if wrong > 0 {
-        bail!("{wrong} records or tables were not as the journal says; those that can be folded are now");
+        bail!("{wrong} records or tables differed from the journal. Those that can be folded are now correct.");
     }
     Ok(())
 }

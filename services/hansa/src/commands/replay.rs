@@ -1,4 +1,4 @@
-//! `hansa replay`: what subscriptions could not apply, and trying it again.
+//! `hansa replay`: lists the changes that subscriptions could not apply, or applies them again.
 
 use crate::{node::Node, output};
 use hansa_chassis::Config;
@@ -6,7 +6,10 @@ use hansa_journal::{JournalSource, SystemClock};
 use hansa_kernel::RecordId;
 use std::sync::Arc;
 
-/// Lists the quarantine, or empties it.
+/// Lists the records in quarantine. With `all`, first applies their changes again.
+///
+/// # Errors
+/// If the node cannot be opened, or its database fails.
 pub async fn run(config: Config, all: bool, json: bool) -> anyhow::Result<()> {
     let node = Node::open(config, &[], Arc::new(SystemClock)).await?;
     let mut rows = Vec::new();

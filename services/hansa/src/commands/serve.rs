@@ -1,4 +1,4 @@
-//! `hansa serve`.
+//! `hansa serve`: runs the services.
 
 use crate::node::Node;
 use anyhow::Context;
@@ -17,7 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Serves until it is told to stop.
+/// Serves until SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// If the node cannot be opened or started, or a background task fails.
 pub async fn run(config: Config, only: &[String]) -> anyhow::Result<()> {
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -32,9 +35,9 @@ pub async fn run(config: Config, only: &[String]) -> anyhow::Result<()> {
     node.run(TcpListener::from_std(listener)?, stop).await
 }
 
-/// Opens the node. A database that is away is waited for without end, and health says NOT_SERVING meanwhile: to be started
-/// again and again would help nobody. What waiting cannot cure, such as a wrong password, ends the program at once. `None`
-/// where it was told to stop first.
+/// Opens the node. If the database is unavailable, the program waits without a time limit, and the health service
+/// answers NOT_SERVING meanwhile: a restart would not help. Other failures, such as a wrong password, end the program
+/// immediately. Returns `None` if the program must stop before the node is open.
 async fn open(
     config: &Config,
     only: &[String],
@@ -54,7 +57,7 @@ async fn open(
             return opened.map(Some);
         };
         let listen = config.listen;
-        tracing::warn!(%listen, error = format!("{error:#}"), "waiting for the database; health says NOT_SERVING");
+        tracing::warn!(%listen, error = format!("{error:#}"), "waiting for the database; health answers NOT_SERVING");
         if waiting.is_empty() {
             let (config, ready) = (config.clone(), ready.clone());
             let listener = TcpListener::from_std(listener.try_clone()?)?;
@@ -74,6 +77,9 @@ fn away(error: &anyhow::Error) -> bool {
 }
 
 /// Cancels `stop` at SIGTERM or Ctrl-C.
+///
+/// # Errors
+/// If the signal handlers cannot be installed.
 pub fn stop_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,9 +1,12 @@
-//! `hansa tenant`.
+//! `hansa tenant`: creates and lists tenants.
 
 use crate::{api::request_id, cli::Tenant, output, session::Session};
 use hansa_proto::register::{self as proto, CreateTenantRequest, ListTenantsRequest, TenantKind};
 
-/// Makes or lists tenants.
+/// Creates or lists tenants.
+///
+/// # Errors
+/// If a call fails.
 pub async fn run(session: &Session, what: Tenant, json: bool) -> anyhow::Result<()> {
     match what {
         Tenant::Join { city } => {
@@ -26,7 +29,7 @@ async fn create(session: &Session, tenant: proto::Tenant, json: bool) -> anyhow:
     }
     println!("{} is {}", made.display_name, made.name);
     let role = if made.kind() == TenantKind::City { "mayor" } else { "director" };
-    println!("Issue its people tokens: hansa token --tenant {} --role {role} --subject NAME", made.name);
+    println!("Issue tokens for its people: hansa token --tenant {} --role {role} --subject NAME", made.name);
     Ok(())
 }
 

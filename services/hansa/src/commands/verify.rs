@@ -1,4 +1,4 @@
-//! `hansa verify`: checks an exported document offline, and says what it proves and at which level (AG-12, AG-4).
+//! `hansa verify`: checks an exported document offline, and prints what it proves and at which level (AG-12, AG-4).
 
 use crate::output;
 use anyhow::{Context, bail};
@@ -18,24 +18,27 @@ use std::{
     path::Path,
 };
 
-/// Largest document that is read.
+/// Maximum size of a document, in bytes.
 const DOCUMENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Checks a file. Fails at the first thing that does not hold.
+/// Checks a document.
+///
+/// # Errors
+/// If a check fails: signatures, hash chain, seals, the shown agreement, or the key in `key`.
 pub fn run(file: &Path, key: Option<&str>, json: bool) -> anyhow::Result<()> {
     let document = read(file)?;
     let keys = keys(&document)?;
     let envelopes = envelope::verify_chain(&document.changes, |name| keys.get(name).copied())?;
     let first = envelopes.first().context("the document holds no changes")?;
     if envelopes.iter().any(|envelope| envelope.authority != first.authority) {
-        bail!("the changes are not all by the same node");
+        bail!("the changes are from different nodes");
     }
     if let Some(expected) = key {
-        // By this key alone: another one that lies beside it in the document proves nothing.
+        // Verify with this key only: the document could contain further keys, which prove nothing.
         let told =
             |name: &str| keys.get(name).copied().filter(|key| hex::encode(key.as_bytes()) == expected.to_lowercase());
         if envelope::verify_chain(&document.changes, told).is_err() {
-            bail!("the document is signed by another key than the one that you were told");
+            bail!("the document is signed with another key than the one in --key");
         }
     }
     let agreement = fold(&envelopes)?;
@@ -50,44 +53,44 @@ pub fn run(file: &Path, key: Option<&str>, json: bool) -> anyhow::Result<()> {
         }));
     }
     println!("{} holds together.", first.record);
-    println!("{} changes, each naming the one before it; the head is {head}.", envelopes.len());
+    println!("{} changes, each with the hash of the one before it; the head is {head}.", envelopes.len());
     println!("All are signed by {}, whose name is the hash of its key.", first.authority);
-    println!("{openings} texts stand in the document and fit their seals; others were erased or are not shown.");
+    println!("{openings} texts of the document match their seals; other texts were erased or are not shown.");
     println!("{}", output::table(&["", "what", "who", "bound", "what it proves"], envelopes.iter().map(row)));
     if key.is_none() {
-        println!("Compare the node's key with one that you were told by another way: --key HEX.");
+        println!("Compare the node's key with one that you received through another channel: --key HEX.");
     }
     println!("An agreement of cities records commitment. It is not legally binding (AG-2).");
     Ok(())
 }
 
 fn read(file: &Path) -> anyhow::Result<AgreementDocument> {
-    let size = std::fs::metadata(file).with_context(|| format!("{} cannot be read", file.display()))?.len();
+    let size = std::fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.len();
     if size > DOCUMENT_BYTES {
         bail!("{} is larger than {DOCUMENT_BYTES} bytes", file.display());
     }
-    let text = std::fs::read_to_string(file).with_context(|| format!("{} is no text", file.display()))?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("{} is not a text file", file.display()))?;
     let descriptor =
-        CONTRACT.get_message_by_name(&AgreementDocument::full_name()).context("the contract has no documents")?;
+        CONTRACT.get_message_by_name(&AgreementDocument::full_name()).context("the contract defines no documents")?;
     let mut json = serde_json::Deserializer::from_str(&text);
-    let dynamic = DynamicMessage::deserialize(descriptor, &mut json).context("it is no exported document")?;
+    let dynamic = DynamicMessage::deserialize(descriptor, &mut json).context("the file is not an exported document")?;
     Ok(AgreementDocument::decode(dynamic.encode_to_vec().as_slice())?)
 }
 
-/// The keys of the document, each of which must bear the name that its holder's name says.
+/// Returns the keys of the document by name. The name of each key, and of its holder, must match the key's bytes.
 fn keys(document: &AgreementDocument) -> anyhow::Result<BTreeMap<String, VerifyingKey>> {
     let mut keys = BTreeMap::new();
     for key in &document.keys {
-        let bytes: [u8; 32] = key.value.as_slice().try_into().context("a key has 32 bytes")?;
-        let public = VerifyingKey::from_bytes(&bytes).context("a key is none")?;
+        let bytes: [u8; 32] = key.value.as_slice().try_into().context("a key does not have 32 bytes")?;
+        let public = VerifyingKey::from_bytes(&bytes).context("a key is not a valid Ed25519 key")?;
         if key.algorithm() != SignatureAlgorithm::Ed25519 {
-            bail!("the key {} is of an algorithm that is not accepted", key.name);
+            bail!("the key {} has an algorithm that is not supported", key.name);
         }
-        let (holder, fingerprint) = key.name.split_once("/keys/").context("a key has no holder")?;
+        let (holder, fingerprint) = key.name.split_once("/keys/").context("the name of a key lacks its holder")?;
         let id = TenantId::from_key(&bytes);
         let belongs = holder == format!("nodes/{id}") || holder == id.name();
         if !belongs || fingerprint != envelope::fingerprint(&public) {
-            bail!("the key {} is not the one that its name says", key.name);
+            bail!("the name of the key {} does not match the key", key.name);
         }
         keys.insert(key.name.clone(), public);
     }
@@ -106,7 +109,7 @@ fn stamp(envelope: &ChangeEnvelope) -> anyhow::Result<Stamp> {
 
 fn decoded(envelope: &ChangeEnvelope) -> anyhow::Result<<Agreement as Record>::Change> {
     let change = <Agreement as Record>::Change::decode(&envelope.r#type, &envelope.payload)?;
-    change.with_context(|| format!("{} is of no agreement", envelope.r#type))
+    change.with_context(|| format!("{} is not a change of an agreement", envelope.r#type))
 }
 
 fn fold(envelopes: &[ChangeEnvelope]) -> anyhow::Result<Agreement> {
@@ -117,17 +120,18 @@ fn fold(envelopes: &[ChangeEnvelope]) -> anyhow::Result<Agreement> {
     state.context("the document holds no changes")
 }
 
-/// The agreement that the document shows must be the one that its changes make. Texts are checked by their seals.
+/// Checks that the agreement in the document equals the state that its changes fold to. It ignores texts, which
+/// `openings` checks by their seals.
 fn shown(document: &AgreementDocument, agreement: &Agreement, name: &RecordName, head: &str) -> anyhow::Result<()> {
     let mut shown = document.agreement.clone().unwrap_or_default();
     hansa_proto::Texts::visit_texts(&mut shown, &mut |text| text.text.clear());
     if shown != agreement.resource(name, head) {
-        bail!("the agreement that the document shows is not the one that its changes make");
+        bail!("the agreement in the document differs from the state that its changes fold to");
     }
     Ok(())
 }
 
-/// The seals that stand in changes.
+/// Returns the seals of all texts in the changes.
 fn seals(envelopes: &[ChangeEnvelope]) -> anyhow::Result<BTreeSet<Vec<u8>>> {
     let mut seals = BTreeSet::new();
     for envelope in envelopes {
@@ -137,17 +141,18 @@ fn seals(envelopes: &[ChangeEnvelope]) -> anyhow::Result<BTreeSet<Vec<u8>>> {
     Ok(seals)
 }
 
-/// How many texts are shown, each of which must open a seal of the changes. One that does not was never said by anyone.
+/// Checks that each shown text matches a seal in the changes, and returns the number of texts. Otherwise a document
+/// could show a text that its changes never contained.
 fn openings(document: &AgreementDocument, envelopes: &[ChangeEnvelope]) -> anyhow::Result<usize> {
     let standing = seals(envelopes)?;
     let mut texts: BTreeMap<&[u8], &str> = BTreeMap::new();
     for opening in &document.openings {
-        let salt = opening.salt.as_slice().try_into().context("a salt has 32 bytes")?;
+        let salt = opening.salt.as_slice().try_into().context("a salt does not have 32 bytes")?;
         if !seal::opens(&opening.seal, &salt, opening.text.as_bytes()) {
-            bail!("a text does not fit its seal");
+            bail!("a text does not match its seal");
         }
         if !standing.contains(&opening.seal) {
-            bail!("a text is shown whose seal stands in none of the changes");
+            bail!("the seal of a shown text is in none of the changes");
         }
         if texts.contains_key(opening.seal.as_slice()) {
             bail!("a text is shown twice");
@@ -162,7 +167,7 @@ fn openings(document: &AgreementDocument, envelopes: &[ChangeEnvelope]) -> anyho
         }
     });
     if wrong > 0 {
-        bail!("{wrong} texts that the document shows have no seal in its changes");
+        bail!("{wrong} texts of the shown agreement have no seal in the changes");
     }
     Ok(texts.len())
 }
@@ -171,7 +176,7 @@ fn row(envelope: &ChangeEnvelope) -> Vec<String> {
     let actor = envelope.actor.clone().unwrap_or_default();
     let role = Role::try_from(actor.role).unwrap_or_default();
     let proves = match envelope.level() {
-        AssuranceLevel::Attested => "another attests it with a document",
+        AssuranceLevel::Attested => "another party attests it with a document",
         AssuranceLevel::Recorded => "the party's clerk records an act on paper",
         AssuranceLevel::Host if actor.person.is_empty() => "the node did it when it was due",
         AssuranceLevel::Host => "the node says so; it holds the party's key",

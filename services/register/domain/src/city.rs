@@ -1,4 +1,5 @@
-//! The rules for a city's entry: who may create, change and rename it, and how a city joins (CT-1, CT-2, CT-10, CT-11).
+//! The rules for the entry of a city: creating, updating and renaming it, and joining as a tenant (CT-1, CT-2, CT-10,
+//! CT-11).
 
 mod deletion;
 pub(crate) mod fields;
@@ -27,13 +28,14 @@ use prost_types::FieldMask;
 pub use state::City;
 pub(crate) use state::first_owner;
 
-/// Most former names of a city.
+/// Maximum number of former names of a city.
 const FORMER_NAMES: usize = 50;
 
-/// The cities that a command names as parent or constituents: what the rules below must know of.
+/// Returns the ids of the cities that the message names as parent or constituents. The caller of [`create`] and
+/// [`update`] loads these cities first.
 ///
 /// # Errors
-/// INVALID_FIELD where one is no city's name.
+/// `INVALID_FIELD` if a name is not the name of a city.
 pub fn mentioned(city: &proto::City) -> Refused<Vec<RecordId>> {
     let mut ids = fields::names("city.constituents", &city.constituents)?;
     if !city.parent.is_empty() {
@@ -42,17 +44,19 @@ pub fn mentioned(city: &proto::City) -> Refused<Vec<RecordId>> {
     Ok(ids)
 }
 
-/// The id of a city that is entered by hand: from GeoNames where it is known there, `fresh` otherwise.
+/// Returns the id of a city that is entered by hand. A city with a GeoNames identifier gets the id that an import would
+/// give it; any other city gets `fresh`.
 #[must_use]
 pub fn id_of(city: &proto::City, fresh: RecordId) -> RecordId {
     let geonames = city.identifiers.iter().find(|id| id.scheme() == IdentifierScheme::Geonames);
     geonames.map_or(fresh, |id| RecordId::from_source("geonames", &id.value))
 }
 
-/// Enters a city by hand. `before` is what the register holds under `id`.
+/// Enters a city by hand. `before` is the city that the register holds under `id`, if any.
 ///
 /// # Errors
-/// CT-10 where the caller is no steward; ALREADY_EXISTS; CT-1, CT-2 and PL-4 for what does not fit.
+/// Refused under CT-10 if the caller is not a steward, with `ALREADY_EXISTS` if the register has the city, and under
+/// CT-1, CT-2 or PL-4 if a field is invalid.
 pub fn create(
     before: Option<&City>,
     id: RecordId,
@@ -62,9 +66,9 @@ pub fn create(
 ) -> Decision<Change> {
     rights::steward(caller)?;
     if before.is_some() {
-        return Err(Refusal::because(Reason::AlreadyExists, "CT-10", "the city is in the register")
+        return Err(Refusal::because(Reason::AlreadyExists, "CT-10", "the city is already in the register")
             .missing(names::city_name(id), "exists")
-            .help("Update it."));
+            .help("Update the existing city."));
     }
     let asked = command.city.clone().unwrap_or_default();
     text::name("city.display_name", &asked.display_name)?;
@@ -81,10 +85,12 @@ pub fn create(
     emit(CityCreated { city: Some(city) })
 }
 
-/// Changes what is known of a city. Fields that say the same are left out; none left means no change.
+/// Updates fields of a city. The change contains only the fields whose value differs; if none differs, nothing is
+/// recorded.
 ///
 /// # Errors
-/// CT-10, CT-11 where the city is no more, CT-1, CT-2 and PL-4 for what does not fit.
+/// Refused under CT-10 if the caller may not change the city, under CT-11 if the city has ended, and under CT-1,
+/// CT-2 or PL-4 if a field is invalid.
 pub fn update(
     state: &City,
     id: RecordId,
@@ -108,7 +114,8 @@ pub fn update(
     if paths.is_empty() {
         return Ok(Vec::new());
     }
-    // An import may not tell the parent of a part of a city; that is asked for once the place itself is written.
+    // An import can leave a sub-municipal body without a parent. CT-2 is therefore checked only if a field that
+    // the rule covers changes.
     if paths.iter().any(|path| ["country_code", "tier", "parent", "constituents"].contains(&path.as_str())) {
         placed(&next, id, known)?;
     }
@@ -116,13 +123,13 @@ pub fn update(
     emit(CityUpdated { city: Some(city), update_mask: Some(FieldMask { paths }) })
 }
 
-/// Whether the city has its place among others (CT-2).
+/// Checks tier, parent and constituents of the city (CT-2).
 fn placed(city: &City, id: RecordId, known: &KnownCities) -> Refused<()> {
     let constituents = &city.constituents;
     tier::fits(&Placement { id, tier: city.tier, country: &city.country, parent: city.parent, constituents }, known)
 }
 
-/// Whether its designation still has its population (CT-1).
+/// Checks that the population still allows the city's global designation (CT-1).
 fn designated(city: &City) -> Refused<()> {
     let global = city.global.as_ref().map(Designation::to_proto);
     global.map_or(Ok(()), |global| size::designation(&global, city.population, city.agglomeration))
@@ -131,7 +138,8 @@ fn designated(city: &City) -> Refused<()> {
 /// Gives the city another name, or corrects its spelling (CT-11).
 ///
 /// # Errors
-/// CT-10; CT-11 where the city is no more, or the day lies ahead or before the last renaming; PL-4.
+/// Refused under CT-10 if the caller may not change the city, under CT-11 if the city has ended or if the day is in the
+/// future or not after the last renaming, and under PL-4 if the name is invalid.
 pub fn rename(state: &City, command: &RenameCityRequest, caller: &Caller, at: Moment) -> Decision<Change> {
     rights::change(state, caller)?;
     state.must_be_there(at)?;
@@ -146,26 +154,32 @@ pub fn rename(state: &City, command: &RenameCityRequest, caller: &Caller, at: Mo
     let day = crate::date::past("effective_date", command.effective_date.as_ref(), at, "CT-11")?;
     let last = state.former_names.last().map(|former| former.until).max(state.founded);
     if let Some(last) = last.filter(|last| day <= *last) {
-        return Err(Refusal::out_of_order("CT-11", format!("the city has borne its name since {last} only"))
+        return Err(Refusal::out_of_order("CT-11", format!("the present name dates from {last}"))
             .missing("effective_date", format!("must be after {last}"))
-            .help("Name the first day of the new name, or set `correction` where the old one was a mistake."));
+            .help("Set the first day of the new name, or set `correction` if the old name was a mistake."));
     }
     if state.former_names.len() >= FORMER_NAMES {
-        return Err(Refusal::because(Reason::Limit, "CT-11", format!("a city keeps {FORMER_NAMES} former names"))
-            .help("Set `correction` where the name that it bears was never its own: that one is not kept."));
+        return Err(Refusal::because(
+            Reason::Limit,
+            "CT-11",
+            format!("a city has at most {FORMER_NAMES} former names"),
+        )
+        .help("Set `correction` if the present name was a mistake. It then does not become a former name."));
     }
     emit(CityRenamed { display_name, effective_date: Some(time::date(day)) })
 }
 
-/// The city becomes a tenant, which takes its entry over with its history (CT-10). Decided together with the tenant.
+/// Lets the city join: its new tenant takes over the entry and its history (CT-10). The same command creates the
+/// tenant.
 ///
 /// # Errors
-/// CT-10 where the caller is not the steward of the entry, ALREADY_EXISTS where it has joined as another, CT-11.
+/// Refused under CT-10 if the caller is not the steward of the entry, with `ALREADY_EXISTS` if the city has joined as
+/// another tenant, and under CT-11 if the city has ended.
 pub fn join(state: &City, tenant: TenantId, caller: &Caller, at: Moment) -> Decision<Change> {
     match state.tenant() {
         Some(own) if own == tenant => return Ok(Vec::new()),
         Some(own) => {
-            return Err(Refusal::because(Reason::AlreadyExists, "CT-10", "the city has joined")
+            return Err(Refusal::because(Reason::AlreadyExists, "CT-10", "the city has already joined")
                 .missing(own.name(), "is its tenant")
                 .help("Act as that tenant."));
         }

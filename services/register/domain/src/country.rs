@@ -1,5 +1,5 @@
-//! A country and what is known of it by year (CT-3). Reference data: it comes from published files, each fact with its
-//! source, and a newer value for the same year is a change of its own.
+//! Countries and their facts by year (CT-3). The facts are reference data from published files. Each fact has a source,
+//! and a newer value for the same year is recorded as a change.
 
 use crate::{city::fields, rights};
 use chrono::{Datelike, NaiveDate};
@@ -15,16 +15,16 @@ use hansa_proto::register::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Most rows of one import.
+/// Maximum number of rows of one import.
 pub const IMPORT_ROWS: usize = 2_000;
-/// The class of Regimes of the World from which a country counts as democratic: a default, not a law.
+/// The lowest class of Regimes of the World that counts as democratic. This is a default and not a legal definition.
 pub const DEMOCRATIC_FROM: RegimeClass = RegimeClass::ElectoralDemocracy;
-/// The kinds of agreement (AG-1), as facts name them.
+/// The kinds of agreement (AG-1), as spelled in facts.
 pub const AGREEMENT_KINDS: [&str; 3] = ["twinning", "cooperation", "memorandum"];
-/// Most facts of one country.
+/// Maximum number of facts of a country.
 const FACTS: usize = 2_000;
 
-/// A country. Its fields cannot be written but by the fold.
+/// The state of a country. Code outside this module cannot write its fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Country {
     steward: TenantId,
@@ -36,7 +36,7 @@ pub struct Country {
     organisations: BTreeMap<(String, i32), Sourced<(i32, OrganisationStatus)>>,
     freedoms: BTreeMap<i32, Sourced<(LegalFreedom, LegalFreedom)>>,
     conclusions: BTreeMap<i32, Sourced<Conclusion>>,
-    /// Each source once; facts name it by its place.
+    /// The sources, each once. A fact refers to its source by index.
     sources: Vec<String>,
 }
 
@@ -46,12 +46,12 @@ struct Sourced<T> {
     source: usize,
 }
 
-/// The kinds of agreement that the council votes on, and those that are signed in a ceremony (AG-1).
+/// The kinds of agreement that need a council vote, and those that need a ceremony (AG-1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conclusion {
-    /// Kinds that the council votes on.
+    /// The kinds that need a vote of the council.
     pub council_vote: Vec<String>,
-    /// Kinds that are signed in a ceremony.
+    /// The kinds that are signed in a ceremony.
     pub ceremony: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ struct Profile {
     source: usize,
 }
 
-/// The id of a country by its code (ISO 3166-1 alpha-2).
+/// Returns the id of a country, derived from its code (ISO 3166-1 alpha-2).
 #[must_use]
 pub fn id_of(iso2: &str) -> RecordId {
     RecordId::from_source("iso3166", iso2)
@@ -95,27 +95,28 @@ impl Country {
         }
     }
 
-    /// ISO 3166-1 alpha-2.
+    /// Returns the country code (ISO 3166-1 alpha-2).
     #[must_use]
     pub fn iso2(&self) -> &str {
         &self.iso2
     }
 
-    /// Whether the country counts as democratic on a day; `None` where no year tells, which is a caution and never a no.
+    /// Returns whether the country counts as democratic on a day, by the latest class up to its year. Returns `None` if
+    /// there is no class; callers answer this with a caution and never with a refusal.
     #[must_use]
     pub fn democratic_at(&self, day: NaiveDate) -> Option<bool> {
         let years = (RegimeScheme::Row, i32::MIN)..=(RegimeScheme::Row, day.year());
         self.regimes.range(years).next_back().map(|(_, regime)| regime.value.0 >= DEMOCRATIC_FROM)
     }
 
-    /// How many facts are kept.
+    /// Returns the number of facts, without the profile.
     #[must_use]
     pub fn facts(&self) -> usize {
         let of_regimes = self.regimes.len() + self.incomes.len() + self.structures.len();
         of_regimes + self.organisations.len() + self.freedoms.len() + self.conclusions.len()
     }
 
-    /// As the contract shows it.
+    /// Returns the API message of the country.
     #[must_use]
     pub fn resource(&self, name: &RecordName, etag: &str) -> proto::Country {
         proto::Country {
@@ -197,7 +198,7 @@ impl Country {
         })
     }
 
-    /// Puts one fact in its place.
+    /// Inserts a fact. It replaces a fact of the same kind and year.
     fn put(&mut self, fact: &Fact) {
         match fact {
             Fact::Profile(p) => self.put_profile(p),
@@ -263,7 +264,7 @@ impl Record for Country {
             None => Self::blank(crate::city::first_owner(stamp)?, &imported.country_code),
         };
         if country.iso2 != imported.country_code {
-            return Err(FoldError(format!("facts of {} do not belong here", imported.country_code)));
+            return Err(FoldError(format!("the facts are about country {}", imported.country_code)));
         }
         imported.rows.iter().filter_map(|row| row.fact.as_ref()).for_each(|fact| country.put(fact));
         Ok(country)
@@ -278,11 +279,12 @@ impl Record for Country {
     }
 }
 
-/// Takes facts of one country in; those that are known already are left out, and none left means no change. All rows must
-/// be of the country `iso2`.
+/// Imports facts of the country `iso2`. The change contains only the rows with new facts; if there is none, nothing is
+/// recorded.
 ///
 /// # Errors
-/// CT-10 where the caller is not the steward of the entry; CT-3 and PL-4 for a row that cannot be used; a limit.
+/// Refused under CT-10 if the caller is not the steward of the entry, under CT-3 if a row is invalid or about another
+/// country or if the country has too many facts, and under PL-4 if `iso2` is not a country code.
 pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller: &Caller) -> Decision<Change> {
     rights::steward(caller)?;
     fields::country(iso2)?;
@@ -305,13 +307,13 @@ pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller:
         }
     }
     if next.facts() > FACTS {
-        return Err(Refusal::because(Reason::Limit, "CT-3", format!("a country keeps {FACTS} facts"))
-            .help("Bring in fewer years: a fact of the same kind and year takes the place of the one before."));
+        return Err(Refusal::because(Reason::Limit, "CT-3", format!("a country has at most {FACTS} facts"))
+            .help("Import fewer years. A fact replaces an earlier fact of the same kind and year."));
     }
     if new.is_empty() { Ok(Vec::new()) } else { emit(CountryFactsImported { country_code: iso2.into(), rows: new }) }
 }
 
-/// Rows by country, in the order in which the countries first stand.
+/// Groups rows by country, in the order in which the countries first appear.
 #[must_use]
 pub fn by_country(rows: Vec<CountryRow>) -> Vec<(String, Vec<CountryRow>)> {
     let mut places = BTreeMap::new();
@@ -363,13 +365,13 @@ fn checked<'a>(iso2: &str, row: &'a CountryRow) -> Refused<&'a Fact> {
     Ok(fact)
 }
 
-/// Whether they are kinds of agreement, each once.
+/// Returns whether all are known kinds of agreement, each listed once.
 fn kinds(named: &[String]) -> bool {
     let known = |kind: &String| AGREEMENT_KINDS.contains(&kind.as_str());
     named.iter().all(known) && named.iter().enumerate().all(|(i, kind)| !named[..i].contains(kind))
 }
 
-/// Whether a class is one of the scheme's own.
+/// Returns whether a class belongs to the scheme.
 fn fits(scheme: RegimeScheme, class: RegimeClass) -> bool {
     match scheme {
         RegimeScheme::Row => (RegimeClass::ClosedAutocracy..=RegimeClass::LiberalDemocracy).contains(&class),
@@ -403,7 +405,7 @@ fn organisation(fact: &OrganisationFact) -> Refused<()> {
 }
 
 fn stated(field: &str, holds: bool) -> Refused<()> {
-    if holds { Ok(()) } else { Err(Refusal::field(field, "is missing, not known or malformed")) }
+    if holds { Ok(()) } else { Err(Refusal::field(field, "is missing, unknown or malformed")) }
 }
 
 fn dated(field: &str, year: i32, source: &str) -> Refused<()> {

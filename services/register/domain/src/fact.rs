@@ -1,4 +1,4 @@
-//! Dated, sourced facts of a city (CT-13). What is not recorded is unknown, which is never a no.
+//! Dated and sourced facts of a city (CT-13). A fact that is not recorded is unknown; no rule may read it as a "no".
 
 pub use crate::city::values::{Fact, latest};
 use crate::{
@@ -9,13 +9,14 @@ use crate::{
 use hansa_kernel::{Caller, Decision, Moment, Reason, Refusal, Refused, record::emit, text, time};
 use hansa_proto::register::{self as proto, FactSet, SetFactRequest, city_change::Change};
 
-/// Most facts of a city.
+/// Maximum number of facts of a city.
 pub const FACTS: usize = 300;
 
-/// Records a fact, or corrects the one of the same key and day.
+/// Records a fact, or corrects the fact with the same key and day.
 ///
 /// # Errors
-/// CT-10; CT-11 where the city is no more; CT-13 where key, source or day are missing, or it lies ahead; a limit.
+/// Refused under CT-10 if the caller may not change the city, under CT-11 if the city has ended, and under CT-13 if the
+/// key, source or day is missing, if the day is in the future, or if the city has too many facts.
 pub fn set(state: &City, command: &SetFactRequest, caller: &Caller, at: Moment) -> Decision<Change> {
     rights::change(state, caller)?;
     state.must_be_there(at)?;
@@ -30,8 +31,8 @@ pub fn set(state: &City, command: &SetFactRequest, caller: &Caller, at: Moment) 
         return Ok(Vec::new());
     }
     if after.facts.len() > FACTS {
-        return Err(Refusal::because(Reason::Limit, "CT-13", format!("a city keeps {FACTS} facts"))
-            .help("Correct a fact under its own key and date."));
+        return Err(Refusal::because(Reason::Limit, "CT-13", format!("a city has at most {FACTS} facts"))
+            .help("To correct an existing fact, use its key and date."));
     }
     emit(FactSet { fact: Some(asked) })
 }
@@ -40,13 +41,16 @@ fn check(fact: &proto::Fact) -> Refused<()> {
     let mut chars = fact.key.chars();
     let led = chars.next().is_some_and(|c| c.is_ascii_lowercase());
     if !led || fact.key.len() > 64 || !chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c)) {
-        return Err(Refusal::field("fact.key", "must be lower-case letters, digits, `_` and `.`, at most 64"));
+        return Err(Refusal::field(
+            "fact.key",
+            "must be 1 to 64 lower-case letters, digits, `_` and `.`, and start with a letter",
+        ));
     }
     short("fact.value", &fact.value, 200)?;
     text::reference("fact.source", &fact.source)?;
     if fact.source.trim().is_empty() {
         return Err(Refusal::field("fact.source", "is required")
-            .help("Say where it is from: a statute, a statistic, an address."));
+            .help("State the source, for example a statute, a statistic or a web address."));
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Readers of published files: from the text of a row to a row of an import, or the reason why it cannot be used. They do
-//! no input or output: the caller splits the file into rows and fields.
+//! Readers of published files. A reader turns a row of text into a row of an import, or says why the row cannot be
+//! used. Readers do no input or output: the caller splits the file into rows and fields.
 
 pub mod cities_csv;
 pub mod countries;
@@ -9,12 +9,12 @@ pub mod ties;
 use hansa_proto::register::{CityTier, Location};
 use std::fmt;
 
-/// A row that cannot be used, and why.
+/// The reason why a row cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Unusable {
-    /// The line of the file, from 1, counting the header.
+    /// The line number in the file. The header is line 1.
     pub line: usize,
-    /// Why, for people.
+    /// The reason, as a text for people.
     pub reason: String,
 }
 
@@ -24,15 +24,15 @@ impl fmt::Display for Unusable {
     }
 }
 
-/// Where the named columns stand in a file.
+/// The positions of the named columns in a file.
 #[derive(Clone, Debug)]
 pub struct Columns(Vec<(&'static str, usize)>);
 
 impl Columns {
-    /// Finds the columns in a header; others are passed over.
+    /// Finds the wanted columns in a header and ignores the other columns.
     ///
     /// # Errors
-    /// At line 1 where one is missing.
+    /// [`Unusable`] with line 1 if a wanted column is missing.
     pub fn find(header: &[&str], wanted: &[&'static str]) -> Result<Self, Unusable> {
         let place = |name: &&'static str| {
             let at = header.iter().position(|column| column.trim_start_matches('\u{feff}') == *name);
@@ -41,14 +41,14 @@ impl Columns {
         wanted.iter().map(place).collect::<Result<_, _>>().map(Self)
     }
 
-    /// A row of the file, to be read by column.
+    /// Returns a row of the file whose fields are read by column name.
     #[must_use]
     pub fn row<'a>(&'a self, line: usize, fields: &'a [&'a str]) -> Row<'a> {
         Row { columns: self, line, fields }
     }
 }
 
-/// One row.
+/// One row of a file with named columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     columns: &'a Columns,
@@ -61,7 +61,7 @@ impl<'a> Row<'a> {
         Unusable { line: self.line, reason: reason.into() }
     }
 
-    /// The field of a column; empty where the row is too short.
+    /// Returns the field of a column, or an empty text if the row is too short.
     fn get(&self, column: &str) -> &'a str {
         let at = self.columns.0.iter().find(|(name, _)| *name == column).map(|(_, at)| *at);
         at.and_then(|at| self.fields.get(at)).map_or("", |field| field.trim())
@@ -72,13 +72,14 @@ impl<'a> Row<'a> {
         if value.is_empty() {
             return Ok(0);
         }
-        // Some files give the day: its year is what is kept.
+        // Some files contain a full date (YYYY-MM-DD). Only its year is kept.
         let year = if value.len() == 10 { value.get(..4).unwrap_or("") } else { value };
-        year.parse().map_err(|_| self.no(format!("{column} is no year")))
+        year.parse().map_err(|_| self.no(format!("{column} is not a year")))
     }
 }
 
-/// Degrees in whole hundred-thousandths, read as text so that no float rounds them; further digits are cut.
+/// Parses degrees into hundred-thousandths of a degree. The function works on text, so floating point rounds nothing;
+/// it cuts off further digits.
 fn degrees_e5(text: &str) -> Option<i32> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
@@ -90,27 +91,27 @@ fn degrees_e5(text: &str) -> Option<i32> {
     Some(if negative { -value } else { value })
 }
 
-/// Both or neither.
+/// Parses a location. Latitude and longitude must both be present or both be empty.
 fn location(latitude: &str, longitude: &str) -> Result<Option<Location>, String> {
     if latitude.is_empty() && longitude.is_empty() {
         return Ok(None);
     }
     match (degrees_e5(latitude), degrees_e5(longitude)) {
         (Some(latitude_e5), Some(longitude_e5)) => Ok(Some(Location { latitude_e5, longitude_e5 })),
-        _ => Err("latitude and longitude are no degrees".into()),
+        _ => Err("latitude and longitude must be decimal degrees".into()),
     }
 }
 
 fn population(text: &str) -> Result<i64, String> {
-    if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| "population is no number".into()) }
+    if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| "population is not a number".into()) }
 }
 
-/// What GeoNames' code of a feature means for a tier; places that nobody governs are left out.
+/// Returns the tier for a GeoNames feature code. Places without a government are refused.
 fn tier(feature_code: &str) -> Result<CityTier, String> {
     match feature_code {
-        "PPLH" | "PPLCH" => Err("a historical place".into()),
-        "PPLQ" => Err("an abandoned place".into()),
-        "PPLW" => Err("a destroyed place".into()),
+        "PPLH" | "PPLCH" => Err("the place is historical".into()),
+        "PPLQ" => Err("the place is abandoned".into()),
+        "PPLW" => Err("the place was destroyed".into()),
         "PPLX" => Ok(CityTier::SubMunicipal),
         _ => Ok(CityTier::Municipality),
     }

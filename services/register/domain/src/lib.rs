@@ -1,8 +1,8 @@
-//! The rules of the register: cities, countries, tenants, international relations offices. Pure: every clock, id and
-//! neighbour comes in as an argument.
+//! The rules of the register: cities, countries, tenants and international relations offices. The rules are pure: time,
+//! ids and other records are arguments.
 //!
-//! One noun, one file. What other services may keep of a record is in [`mod@reference`]; readers of published files in
-//! [`import`]; a few real places to try things with in [`sample`].
+//! Each kind of record has its own file. [`mod@reference`] defines the mirrors that other services keep, [`import`]
+//! reads published files, and [`sample`] contains a few real places for demonstrations.
 
 pub mod city;
 pub mod country;

@@ -10,7 +10,7 @@ pub(crate) const OFFICES: &str = "offices";
 /// Parses the name of a city in a field.
 ///
 /// # Errors
-/// `INVALID_FIELD` if it is not the name of a city.
+/// `INVALID_FIELD` if `name` is not the name of a city.
 pub fn city_id(field: &str, name: &str) -> Refused<RecordId> {
     RecordName::parse(name, CITIES, field).map(|name| name.id)
 }

@@ -1,4 +1,5 @@
-//! A city's international relations office (CT-5): one a city, and its tenant's own. A plain record.
+//! A city's international relations office (CT-5). A city has at most one, and the city's tenant owns it. An office
+//! is a plain record.
 
 use crate::{city::City, names};
 use hansa_kernel::{
@@ -11,19 +12,19 @@ use hansa_proto::register::{
 };
 use prost_types::FieldMask;
 
-/// Most languages of an office.
+/// Maximum number of languages of an office.
 const LANGUAGES: usize = 50;
-/// Most permanent staff.
+/// Maximum number of permanent staff.
 const STAFF: i32 = 100_000;
 
 /// An office.
 pub type Office = Plain<Offices>;
 
-/// What offices are.
+/// The plain record type of offices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Offices;
 
-/// The id of a city's office.
+/// Returns the id of a city's office.
 #[must_use]
 pub fn id_of(city: RecordId) -> RecordId {
     names::office_id(city)
@@ -62,19 +63,23 @@ impl PlainType for Offices {
             && office.languages.is_empty()
             && office.contact.is_empty();
         if office.existence() == OfficeExistence::None && !empty {
-            return Err(Refusal::rule("CT-5", "an office that is not there has no seat, staff, languages or contact")
-                .missing("office.existence", "says that there is none")
-                .help("Say that it exists, or clear the other fields in the same update."));
+            return Err(Refusal::rule(
+                "CT-5",
+                "an office that does not exist has no seat, staff, languages or contact",
+            )
+            .missing("office.existence", "says that the city has no office")
+            .help("Set the existence to EXISTS, or clear the other fields in the same update."));
         }
         Ok(())
     }
 }
 
-/// Writes what is known of an office. `city` is the one that the request names, as the register holds it; `before` is the
-/// office as it is, `None` until it is first written.
+/// Writes the fields of an office. `city` is the register's entry of the city that the request names. `before` is the
+/// present office, or `None` before the first write.
 ///
 /// # Errors
-/// CT-5 where the city has not joined, or fields do not fit; PL-1 where it is not the caller's; PL-4.
+/// Refused under CT-5 if the city has not joined or the fields contradict each other; under PL-1 if another tenant
+/// owns the city; under PL-4 if a name or a path of the update mask is invalid.
 pub fn update(
     before: Option<&Office>,
     city: (RecordId, &City),
@@ -90,13 +95,13 @@ fn owned(city: (RecordId, &City), asked: &proto::Office, caller: &Caller) -> Ref
     let name = RecordName::parse(&asked.name, Offices::COLLECTION, "office.name")?;
     if name.id != id_of(city.0) || asked.city != names::city_name(city.0) {
         return Err(Refusal::field("office.name", "is not the name of this city's office")
-            .help("Take both from the city: its `name` and its `office`."));
+            .help("Copy both names from the city: its `name` and its `office`."));
     }
     match city.1.tenant() {
         Some(tenant) if tenant == caller.tenant => Ok(()),
-        // Whether another city has an office is not to be told: absent and hidden look alike (PL-1).
+        // The caller must not learn whether another city has an office, so the answer is the same in both cases (PL-1).
         Some(_) => Err(Refusal::not_found(&name)),
-        None => Err(Refusal::rule("CT-5", "a city's office is its own, and the city has not joined")
+        None => Err(Refusal::rule("CT-5", "a city that has not joined cannot have an office")
             .missing(asked.city.clone(), "must have joined")
             .help("Create the city's tenant first.")),
     }

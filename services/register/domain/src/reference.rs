@@ -1,4 +1,5 @@
-//! What other services keep of the register, so that none calls another to decide. Each is stored under the record's id.
+//! The mirrors that other services keep of the register's records, so that no service calls another one to decide. A
+//! mirror is stored under the id of its record.
 
 use crate::{
     City,
@@ -16,41 +17,41 @@ use hansa_proto::register::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// What a service keeps of a city.
+/// The mirror of a city.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CityReference {
-    /// Its name now.
+    /// The present name.
     pub name: String,
     /// ISO 3166-1 alpha-2.
     pub country: String,
-    /// What kind of government it is.
+    /// The tier of government.
     pub tier: CityTier,
-    /// The city that it is a part of.
+    /// The city that a sub-municipal body is part of.
     pub parent: Option<RecordId>,
-    /// The municipalities that it is made of.
+    /// The municipalities of a metropolis.
     pub constituents: Vec<RecordId>,
-    /// Residents; 0 where not known.
+    /// The number of residents; 0 if unknown.
     pub population: u64,
-    /// Its own tenant, once it has joined.
+    /// The city's own tenant, after the city has joined.
     pub tenant: Option<TenantId>,
-    /// Whether it is the end of a tie that no register knows.
+    /// Whether the city comes from a list of twin towns and is in no published register.
     pub unlinked: bool,
-    /// What its records follow, and from when.
+    /// The city that takes over the records of this city, and the day from which it does.
     pub successor: Option<(RecordId, NaiveDate)>,
-    /// When it elects next.
+    /// The day of the next election.
     pub next_election: Option<NaiveDate>,
-    /// First day of the last recorded term.
+    /// The first day of the last recorded term.
     pub term_since: Option<NaiveDate>,
-    /// The day on which the running term ends or ended.
+    /// The day on which the last recorded term ends or ended.
     pub term_until: Option<NaiveDate>,
-    /// Its dated facts, for criteria.
+    /// The dated facts, which criteria use.
     pub facts: Vec<Fact>,
-    /// Fields that were written by hand, which imports leave alone.
+    /// The fields that were written by hand. Imports do not change them.
     pub(crate) own: Vec<String>,
 }
 
 impl From<&City> for CityReference {
-    /// What the register itself knows of a neighbour when it decides.
+    /// Returns the fields that the rules of the register need of another city.
     fn from(city: &City) -> Self {
         Self {
             name: city.display_name().to_owned(),
@@ -107,15 +108,16 @@ impl Reference for CityReference {
 }
 
 impl CityReference {
-    /// The city's languages on a day, by its fact `languages`, where that is known.
+    /// Returns the city's languages on a day, from its fact `languages`; `None` if unknown.
     #[must_use]
     pub fn languages(&self, day: NaiveDate) -> Option<Vec<&str>> {
         let languages = latest(&self.facts, "languages", day)?;
         Some(languages.value.split(',').map(str::trim).filter(|language| !language.is_empty()).collect())
     }
 
-    /// The kinds of agreement that a fact of the city lists (`council_vote_kinds`, `ceremony_kinds`), as in
-    /// `twinning, cooperation`; `none` is an empty list (AG-1). `None` where the city has no such fact.
+    /// Returns the kinds of agreement that a fact of the city lists (AG-1). The keys are `council_vote_kinds` and
+    /// `ceremony_kinds`; a value is `twinning, cooperation`, for example, and the value `none` gives an empty list.
+    /// Returns `None` if the city has no such fact.
     #[must_use]
     pub fn kinds(&self, key: &str, day: NaiveDate) -> Option<Vec<String>> {
         let listed = &latest(&self.facts, key, day)?.value;
@@ -123,13 +125,13 @@ impl CityReference {
         Some(known.map(str::to_owned).collect())
     }
 
-    /// The fact of a key that holds on a day; `None` is unknown.
+    /// Returns the fact that is valid for a key on a day; `None` if unknown.
     #[must_use]
     pub fn fact(&self, key: &str, day: NaiveDate) -> Option<&Fact> {
         latest(&self.facts, key, day)
     }
 
-    /// What its records follow on a day.
+    /// Returns the city that has taken over the records of this city by a day.
     #[must_use]
     pub fn successor_on(&self, day: NaiveDate) -> Option<RecordId> {
         self.successor.filter(|(_, from)| *from <= day).map(|(heir, _)| heir)
@@ -169,7 +171,7 @@ impl CityReference {
         for path in ["country_code", "tier", "parent", "constituents", "population", "next_election_date"] {
             self.write(path, city)?;
         }
-        // As in the city itself: what the entry leaves at its default stays open to imports.
+        // As in `City`: imports may still write the fields that the entry leaves at their default.
         self.owns("country_code");
         if self.tier != CityTier::Municipality {
             self.owns("tier");
@@ -212,29 +214,29 @@ impl CityReference {
     }
 }
 
-/// A city of which a service has not heard (CT-1).
+/// Returns the refusal for a city that is missing from the mirrors of the deciding service (CT-1).
 #[must_use]
 pub fn unknown(city: RecordId) -> Refusal {
     let name = RecordName::new("cities", city);
-    Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known here"))
-        .missing(name.as_str(), "is in no register that this service follows")
-        .help("Check the name. A city that was entered only a moment ago is known in a moment: try again.")
+    Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known to this service"))
+        .missing(name.as_str(), "is not in any register that this service follows")
+        .help("Check the name. If the city was entered a moment ago, try again in a few seconds.")
 }
 
-/// What a service keeps of a country.
+/// The mirror of a country.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CountryReference {
     /// ISO 3166-1 alpha-2.
     pub iso2: String,
-    /// ISO 3166-1 alpha-3; empty where not known.
+    /// ISO 3166-1 alpha-3; empty if unknown.
     pub iso3: String,
-    /// Its name in English; empty where not known.
+    /// The name in English; empty if unknown.
     pub name: String,
-    /// Classes of Regimes of the World by year.
+    /// The classes of Regimes of the World, by year.
     pub regimes: BTreeMap<i32, RegimeClass>,
-    /// Languages, ISO 639-3.
+    /// The languages, ISO 639-3.
     pub languages: Vec<String>,
-    /// What its law asks of its cities before an agreement, by the year from which it does (AG-1).
+    /// The requirements of the country's law on agreements of its cities (AG-1), by the first year in which they apply.
     pub conclusions: BTreeMap<i32, Conclusion>,
 }
 
@@ -268,13 +270,13 @@ impl Reference for CountryReference {
 }
 
 impl CountryReference {
-    /// What its law asks of its cities on a day before an agreement; `None` where no year tells.
+    /// Returns the requirements of the country's law on agreements on a day; `None` if no recorded year covers the day.
     #[must_use]
     pub fn conclusion_on(&self, day: NaiveDate) -> Option<&Conclusion> {
         self.conclusions.range(..=day.year()).next_back().map(|(_, conclusion)| conclusion)
     }
 
-    /// Whether the country counts as democratic on a day (CT-3); `None` where no year tells.
+    /// Returns whether the country counts as democratic on a day (CT-3); `None` if no recorded year covers the day.
     #[must_use]
     pub fn democratic_at(&self, day: NaiveDate) -> Option<bool> {
         let year = self.regimes.range(..=day.year()).next_back();
@@ -282,18 +284,18 @@ impl CountryReference {
     }
 }
 
-/// What a service keeps of an office, for the office's owner alone (PL-1).
+/// The mirror of an office. Services use it only for the owner of the office (PL-1).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OfficeReference {
     /// The city whose office it is.
     pub city: RecordId,
-    /// Whether there is one; `None` where not known.
+    /// Whether the office exists; `None` if unknown.
     pub exists: Option<bool>,
-    /// Where it sits.
+    /// The seat of the office in the administration.
     pub seat: OfficeSeat,
-    /// Permanent staff, where known.
+    /// The number of permanent staff, if known.
     pub staff_count: Option<i32>,
-    /// What its staff works in, BCP 47.
+    /// The working languages of the staff, BCP 47.
     pub languages: Vec<String>,
 }
 

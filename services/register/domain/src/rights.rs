@@ -1,9 +1,10 @@
-//! Who may change an entry of the register (CT-10). Roles within a tenant are the policies' matter.
+//! Decides which tenant may change an entry of the register (CT-10). The Cedar policies decide about roles within a
+//! tenant.
 
 use crate::city::City;
 use hansa_kernel::{Caller, Reason, Record, Refusal, Refused, Role};
 
-/// The caller is a steward of this node.
+/// Checks that the caller is a steward of this node. Refused under CT-10 otherwise.
 pub fn steward(caller: &Caller) -> Refused<()> {
     if caller.has(Role::Steward) {
         return Ok(());
@@ -13,7 +14,8 @@ pub fn steward(caller: &Caller) -> Refused<()> {
         .help("Ask the steward of your node."))
 }
 
-/// The caller may change the city: its own tenant or, until it joins, the steward whose entry it is.
+/// Checks that the caller may change the city. The city's own tenant may or, until the city joins, the steward who
+/// owns the entry. Refused under CT-10 otherwise.
 pub fn change(city: &City, caller: &Caller) -> Refused<()> {
     let own = caller.tenant == city.owner();
     match city.tenant() {
@@ -21,17 +23,17 @@ pub fn change(city: &City, caller: &Caller) -> Refused<()> {
         Some(tenant) => Err(Refusal::because(
             Reason::NotPermitted,
             "CT-10",
-            "the city has joined: its own tenant alone changes its entry",
+            "only the city's own tenant may change the entry of a city that has joined",
         )
         .missing(tenant.name(), "must make the change")
-        .help("Ask the city.")),
+        .help("Ask the city's tenant to make the change.")),
         None if own => steward(caller),
         None => Err(Refusal::because(
             Reason::NotPermitted,
             "CT-10",
-            "the city has not joined: the steward who keeps its entry changes it",
+            "only the steward who owns the entry may change a city that has not joined",
         )
         .missing(city.owner().name(), "must make the change")
-        .help("Ask that steward, or let the city join.")),
+        .help("Ask that steward to make the change, or let the city join first.")),
     }
 }

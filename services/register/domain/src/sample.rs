@@ -1,16 +1,17 @@
-//! A few real places, to try things with: cities of all continents, countries with a year's regime, town twinnings.
+//! A sample of real places for demonstrations and tests: cities of all continents, countries with their regime in one
+//! year, and town twinnings.
 //!
-//! Identifiers, codes and places are those of GeoNames (CC BY 4.0), populations are rounded. Nothing here is kept up to
-//! date: a node imports its register from a published file.
+//! Identifiers, codes and locations are from GeoNames (CC BY 4.0); populations are rounded. The sample is not kept up
+//! to date. In production, a node imports its register from a published file.
 
 use hansa_kernel::RecordId;
 use hansa_proto::register::{
     CityRow, CityTier, CountryProfile, CountryRow, Location, RegimeClass, RegimeFact, RegimeScheme, country_row::Fact,
 };
 
-/// Where the cities are from.
+/// The source of the cities.
 pub const CITIES_SOURCE: &str = "GeoNames (CC BY 4.0), a sample";
-/// Where the regimes are from.
+/// The source of the regimes.
 pub const REGIMES_SOURCE: &str = "Regimes of the World, by Our World in Data from V-Dem (CC BY 4.0), a sample";
 /// The year of the regimes.
 pub const REGIMES_YEAR: i32 = 2024;
@@ -18,13 +19,13 @@ pub const REGIMES_YEAR: i32 = 2024;
 /// A city of the sample.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleCity {
-    /// Its number at GeoNames.
+    /// The GeoNames id.
     pub geonames: &'static str,
-    /// Its name.
+    /// The name.
     pub name: &'static str,
     /// ISO 3166-1 alpha-2.
     pub country: &'static str,
-    /// First-level division as GeoNames codes it.
+    /// The GeoNames code of the first-level division.
     pub admin1: &'static str,
     /// Residents, rounded.
     pub population: i64,
@@ -32,18 +33,18 @@ pub struct SampleCity {
     pub location: (i32, i32),
     /// IANA time zone.
     pub time_zone: &'static str,
-    /// What kind of government it is.
+    /// The tier of government.
     pub tier: CityTier,
 }
 
 impl SampleCity {
-    /// The id of its record.
+    /// Returns the id of the city's record.
     #[must_use]
     pub fn id(&self) -> RecordId {
         RecordId::from_source("geonames", self.geonames)
     }
 
-    /// As a row of an import.
+    /// Returns the city as a row of an import.
     #[must_use]
     pub fn row(&self) -> CityRow {
         let (latitude_e5, longitude_e5) = self.location;
@@ -64,23 +65,23 @@ impl SampleCity {
 /// A town twinning of the sample.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleTie {
-    /// One city's number at GeoNames.
+    /// The GeoNames id of one city.
     pub a: &'static str,
-    /// The other's.
+    /// The GeoNames id of the other city.
     pub b: &'static str,
-    /// The year in which it was signed, where that is known.
+    /// The year of the signature, if known.
     pub year: Option<i32>,
 }
 
 impl SampleTie {
-    /// The ids of both cities' records.
+    /// Returns the ids of both cities' records.
     #[must_use]
     pub fn ids(&self) -> [RecordId; 2] {
         [self.a, self.b].map(|key| RecordId::from_source("geonames", key))
     }
 }
 
-/// The countries of the sample, two rows each: names, and a regime.
+/// Returns the countries of the sample as rows of an import: a profile and a regime per country.
 #[must_use]
 pub fn country_rows() -> Vec<CountryRow> {
     COUNTRIES.iter().flat_map(|(iso2, iso3, name, class)| [profile(iso2, iso3, name), regime(iso2, *class)]).collect()
@@ -123,7 +124,7 @@ const fn tie(a: &'static str, b: &'static str, year: Option<i32>) -> SampleTie {
     SampleTie { a, b, year }
 }
 
-/// The cities.
+/// The cities of the sample.
 #[rustfmt::skip]
 pub const CITIES: [SampleCity; 48] = [
     city("2988507", "Paris", "FR", "11", 2_140_000, (4_885_341, 234_880), "Europe/Paris"),
@@ -176,7 +177,7 @@ pub const CITIES: [SampleCity; 48] = [
     city("2945024", "Braunschweig", "DE", "06", 240_000, (5_226_594, 1_052_673), "Europe/Berlin"),
 ];
 
-/// The countries: two letters, three letters, name, regime in [`REGIMES_YEAR`].
+/// The countries of the sample: alpha-2 code, alpha-3 code, name, and the regime in [`REGIMES_YEAR`].
 #[rustfmt::skip]
 pub const COUNTRIES: [(&str, &str, &str, RegimeClass); 32] = [
     ("AR", "ARG", "Argentina", RegimeClass::ElectoralDemocracy),
@@ -213,7 +214,7 @@ pub const COUNTRIES: [(&str, &str, &str, RegimeClass); 32] = [
     ("ZA", "ZAF", "South Africa", RegimeClass::ElectoralDemocracy),
 ];
 
-/// The twinnings.
+/// The twinnings of the sample.
 #[rustfmt::skip]
 pub const TIES: [SampleTie; 34] = [
     tie("2988507", "3169070", Some(1956)), // Paris, Rome

@@ -1,4 +1,4 @@
-//! How big a city is (CT-1).
+//! Size classes, megacities and global cities (CT-1).
 
 use chrono::NaiveDate;
 use hansa_kernel::{FoldError, Refusal, Refused, text, time};
@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 pub const SMALL_UP_TO: u64 = 50_000;
 /// The largest population of an intermediary city.
 pub const INTERMEDIARY_UP_TO: u64 = 1_000_000;
-/// An agglomeration above it is a megacity.
+/// A megacity is an agglomeration with a population above this.
 pub const MEGACITY_ABOVE: u64 = 10_000_000;
-/// A global city, or its agglomeration, is above it.
+/// A global city has a population above this, either in its boundary or in its agglomeration.
 pub const GLOBAL_ABOVE: u64 = 1_000_000;
-/// More people than Earth will see: a slip of the pen.
+/// The maximum population. A larger number must be a typing error.
 const POPULATION_MOST: i64 = 1_000_000_000;
 
-/// The class of a population within the boundary; 0 is unknown, and so is its class.
+/// Returns the size class of a population within the boundary. The population 0 means unknown and has no class.
 #[must_use]
 pub fn class(population: u64) -> SizeClass {
     match population {
@@ -27,21 +27,21 @@ pub fn class(population: u64) -> SizeClass {
     }
 }
 
-/// Whether an agglomeration is a megacity.
+/// Returns whether an agglomeration is a megacity.
 #[must_use]
 pub fn megacity(agglomeration: u64) -> bool {
     agglomeration > MEGACITY_ABOVE
 }
 
-/// A population of a command.
+/// Parses the population in a field of a command. Refused under CT-1 if it is out of range.
 pub(crate) fn population(field: &str, count: i64) -> Refused<u64> {
     u64::try_from(count)
         .ok()
         .filter(|_| count <= POPULATION_MOST)
-        .ok_or_else(|| Refusal::field(field, format!("is not between 0 and {POPULATION_MOST}")).under("CT-1"))
+        .ok_or_else(|| Refusal::field(field, format!("must be between 0 and {POPULATION_MOST}")).under("CT-1"))
 }
 
-/// That a city is held to be global, as its state keeps it.
+/// The designation of a city as a global city, as the state stores it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Designation {
     grounds: Vec<GlobalGround>,
@@ -66,14 +66,15 @@ impl Designation {
         }
     }
 
-    /// As of when.
+    /// Returns the day of the designation.
     #[must_use]
     pub fn date(&self) -> NaiveDate {
         self.date
     }
 }
 
-/// A designation has grounds and a source, and a population above a million where any is known.
+/// Checks a designation. Refused under CT-1 if it has no grounds or no source, or if the larger known population is not
+/// above [`GLOBAL_ABOVE`].
 pub(crate) fn designation(global: &GlobalDesignation, population: u64, agglomeration: u64) -> Refused<()> {
     let grounds = &global.grounds;
     let known = |g: &i32| GlobalGround::try_from(*g).is_ok_and(|g| g != GlobalGround::Unspecified);

@@ -1,4 +1,5 @@
-//! Mergers and splits of cities (CT-11). Each city that ends says itself what its records follow; history keeps it.
+//! Mergers and splits of cities (CT-11). The entry of a city that ends names the city that takes over its records. The
+//! entry stays in the register.
 
 pub use crate::city::values::{FormerName, Succession};
 use crate::{city::City, names, rights};
@@ -11,11 +12,11 @@ use hansa_proto::register::{
 };
 use std::collections::BTreeMap;
 
-/// What happens to each of several cities; none of it without all of it.
+/// The changes that one command makes to several cities. They are applied together or not at all.
 pub type Across = Result<Vec<(RecordId, Vec<Emitted<Change>>)>, Refusal>;
 
 impl City {
-    /// A city that is no more takes no more changes.
+    /// Checks that the city has not ended. Refused under CT-11 otherwise.
     pub(crate) fn must_be_there(&self, at: Moment) -> Refused<()> {
         self.ended(at.today()).map_or(Ok(()), |end| Err(gone(end)))
     }
@@ -25,14 +26,15 @@ fn gone(end: &Succession) -> Refusal {
     let heir = end.heir.map(names::city_name).unwrap_or_default();
     Refusal::rule("CT-11", format!("the city ended on {}", end.date))
         .missing(heir.clone(), "is its successor")
-        .help(format!("Act on {heir}."))
+        .help(format!("Send the command for {heir} instead."))
 }
 
-/// Several cities become a part of another. Those that say so already are left as they are, so it can be sent again. The
-/// successor's own entry mentions it where the caller may change that entry too.
+/// Merges several cities into a successor. A predecessor that already records this merger does not change, so the
+/// command can be sent again. The successor's entry records the merger too if the caller may change that entry.
 ///
 /// # Errors
-/// CT-10 naming each city that the caller may not change; CT-11 where one has ended otherwise or the successor ends.
+/// Refused under CT-10, naming each predecessor that the caller may not change; under CT-11 if a predecessor has
+/// ended in another way or the successor has ended. `NOT_FOUND` if a predecessor is not in the register.
 pub fn merge(
     successor: (RecordId, &City),
     predecessors: &BTreeMap<RecordId, City>,
@@ -58,7 +60,7 @@ pub fn merge(
     Ok(out)
 }
 
-/// The end of one city by a merger.
+/// Returns the changes that end one city by a merger.
 fn merged_into(city: &City, id: RecordId, successor: RecordId, date: NaiveDate) -> Decision<Change> {
     if id == successor {
         return Err(Refusal::field("predecessors", "names the successor itself").under("CT-11"));
@@ -73,10 +75,12 @@ fn merged_into(city: &City, id: RecordId, successor: RecordId, date: NaiveDate) 
     }
 }
 
-/// A city is divided, or gives parts off. `parts` are those that the command names, as the register holds them.
+/// Splits a city into parts. If the command names an heir, the city ends; otherwise it only gives parts off. `parts`
+/// are the register's entries of the cities that the command names.
 ///
 /// # Errors
-/// CT-10; CT-11 where the city has ended, a part is missing or has ended, or the heir is none of the parts.
+/// Refused under CT-10 if the caller may not change the city; under CT-11 if the city has ended, a part is missing or
+/// has ended, or the heir is not one of the parts.
 pub fn split(
     city: (RecordId, &City),
     parts: &BTreeMap<RecordId, City>,
@@ -105,7 +109,7 @@ pub fn split(
         standing(city.0, &named, parts)?;
         out.push((city.0, vec![Emitted::new(change)]));
     }
-    // Also where the city says so already: sent again, the command finishes what was cut short.
+    // This also runs if the city already records the split: a retry changes the parts that do not record it yet.
     let from = CitySucceeded { predecessors: vec![names::city_name(city.0)], effective_date: Some(time::date(date)) };
     let folded = folded_back(&from)?;
     for id in named {
@@ -117,11 +121,11 @@ pub fn split(
     Ok(out)
 }
 
-/// What happens to one of the cities: a journal that takes one record at a time runs the whole rule for each, with that
-/// record's present state.
+/// Returns the changes to one of the cities. The journal decides each record separately, so the whole rule runs once
+/// per record, with that record's present state.
 ///
 /// # Errors
-/// As the whole.
+/// Returns the refusal of the whole rule.
 pub fn part(all: Across, id: RecordId) -> Decision<Change> {
     Ok(all?.into_iter().filter(|(of, _)| *of == id).flat_map(|(_, changes)| changes).collect())
 }
@@ -130,7 +134,7 @@ fn folded_back(change: &CitySucceeded) -> Refused<Succession> {
     Succession::succeeded(change).map_err(|fold_error| Refusal::field("predecessors", fold_error.0))
 }
 
-/// The cities of a command's list, each once.
+/// Parses the list of cities in a command. Refused under CT-11 if the list is too short or too long or repeats a city.
 fn named(field: &str, names: &[String], least: usize) -> Refused<Vec<RecordId>> {
     let ids = names.iter().map(|name| names::city_id(field, name)).collect::<Refused<Vec<_>>>()?;
     let twice = ids.iter().enumerate().any(|(i, id)| ids[..i].contains(id));
@@ -147,20 +151,20 @@ fn permitted(named: &[RecordId], cities: &BTreeMap<RecordId, City>, caller: &Cal
         let city = cities.get(id).ok_or_else(|| Refusal::not_found(names::city_name(*id)))?;
         if let Err(no) = rights::change(city, caller) {
             let no = refusal.take().unwrap_or(Refusal { missing: Vec::new(), ..no });
-            refusal = Some(no.missing(names::city_name(*id), "is not the caller's to change"));
+            refusal = Some(no.missing(names::city_name(*id), "may not be changed by the caller"));
         }
     }
     refusal.map_or(Ok(()), Err)
 }
 
 fn standing(own: RecordId, named: &[RecordId], parts: &BTreeMap<RecordId, City>) -> Refused<()> {
-    let mut refusal = Refusal::rule("CT-11", "a city splits into cities that stand in the register")
+    let mut refusal = Refusal::rule("CT-11", "a city can only be split into other cities of the register")
         .help("Enter the new cities first.");
     for id in named {
         let what = match parts.get(id) {
             _ if *id == own => "is the city itself",
             None => "is not in the register",
-            Some(part) if part.end().is_some() => "ends itself",
+            Some(part) if part.end().is_some() => "has ended",
             Some(_) => continue,
         };
         refusal = refusal.missing(names::city_name(*id), what);

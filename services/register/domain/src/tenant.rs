@@ -1,4 +1,4 @@
-//! A tenant: a city, a secretariat, an organiser (PL-1). Its id holds the hash of its first key.
+//! Tenants: cities, secretariats and organisers (PL-1). The id of a tenant contains the hash of its first key.
 
 use crate::{
     city::{self, City},
@@ -15,10 +15,10 @@ use hansa_proto::register::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Most entries of an identity log.
+/// Maximum number of entries of an identity log.
 pub const IDENTITY_ENTRIES: usize = 100;
 
-/// A tenant. Its fields cannot be written but by the fold.
+/// A tenant. Only the fold writes its fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tenant {
     id: TenantId,
@@ -58,31 +58,31 @@ impl Entry {
 }
 
 impl Tenant {
-    /// What it is.
+    /// Returns the kind of the tenant.
     #[must_use]
     pub fn kind(&self) -> TenantKind {
         self.kind
     }
 
-    /// What it is called.
+    /// Returns the display name.
     #[must_use]
     pub fn display_name(&self) -> &str {
         &self.display_name
     }
 
-    /// The city that it is.
+    /// Returns the city that the tenant represents, if its kind is CITY.
     #[must_use]
     pub fn city(&self) -> Option<RecordId> {
         self.city
     }
 
-    /// The key in force.
+    /// Returns the public key in force.
     #[must_use]
     pub fn key(&self) -> Option<[u8; 32]> {
         self.log.last().map(|entry| entry.key)
     }
 
-    /// Who holds the key in force.
+    /// Returns whether the host or the tenant holds the key in force.
     #[must_use]
     pub fn custody(&self) -> KeyCustody {
         self.log.last().map_or(KeyCustody::Unspecified, |entry| entry.custody)
@@ -91,13 +91,13 @@ impl Tenant {
     fn rotated(mut self, rotated: &TenantKeyRotated) -> Result<Self, FoldError> {
         let entry = Entry::fold(&rotated.identity.clone().unwrap_or_default())?;
         if entry.act != IdentityAct::Rotated || self.log.iter().any(|before| before.key == entry.key) {
-            return Err(FoldError("a key takes the place of another once".into()));
+            return Err(FoldError("a rotation must name a key that the tenant has not used before".into()));
         }
         self.log.push(entry);
         Ok(self)
     }
 
-    /// As the contract shows it.
+    /// Converts the state to the resource of the contract.
     #[must_use]
     pub fn resource(&self, name: &RecordName, etag: &str) -> proto::Tenant {
         let now = self.log.last();
@@ -131,8 +131,8 @@ impl Record for Tenant {
         let created = match (before, change) {
             (None, Change::Created(created)) => created,
             (Some(tenant), Change::KeyRotated(rotated)) => return tenant.rotated(rotated),
-            (Some(_), Change::Created(_)) => return Err(FoldError("the tenant has begun before".into())),
-            (None, _) => return Err(FoldError("a tenant begins with its creation".into())),
+            (Some(_), Change::Created(_)) => return Err(FoldError("the tenant was already created".into())),
+            (None, _) => return Err(FoldError("the first change of a tenant must be its creation".into())),
         };
         let entry = Entry::fold(&created.identity.clone().unwrap_or_default())?;
         let city = Some(created.city.as_str()).filter(|name| !name.is_empty());
@@ -155,23 +155,24 @@ impl Record for Tenant {
     }
 }
 
-/// What the beginning of a tenant does: to its own record and, for a city, to the city's. Both or none.
+/// The changes that create a tenant: to the tenant's record and, for a city's tenant, to the city. They are applied
+/// together or not at all.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Founding {
-    /// The tenant; its record has the same id.
+    /// The id of the tenant and of its record.
     pub id: TenantId,
-    /// What happens to its record.
+    /// The changes to the tenant's record.
     pub tenant: Vec<Emitted<Change>>,
-    /// What happens to the city.
+    /// The changes to the city.
     pub city: Option<(RecordId, Vec<Emitted<city_change::Change>>)>,
 }
 
-/// What the host brings along for a new tenant.
+/// The host's part of a new identity entry.
 #[derive(Clone, Copy, Debug)]
 pub struct Host<'a> {
-    /// The public half of the key that it made for the tenant.
+    /// The public half of the key that the host generated for the tenant.
     pub public_key: &'a [u8; 32],
-    /// The node, `nodes/{node}`.
+    /// The name of the host, `nodes/{node}`.
     pub home_node: &'a str,
 }
 
@@ -188,10 +189,10 @@ impl Host<'_> {
     }
 }
 
-/// The city that a request names.
+/// Returns the city that a request names.
 ///
 /// # Errors
-/// INVALID_FIELD where a city's tenant names none, or another names one.
+/// `INVALID_FIELD` if the kind is missing, if a city's tenant names no city, or if a tenant of another kind names one.
 pub fn city_of(command: &CreateTenantRequest) -> Refused<Option<RecordId>> {
     let asked = command.tenant.clone().unwrap_or_default();
     match (TenantKind::try_from(asked.kind).unwrap_or_default(), asked.city.as_str()) {
@@ -202,10 +203,12 @@ pub fn city_of(command: &CreateTenantRequest) -> Refused<Option<RecordId>> {
     }
 }
 
-/// Begins a tenant. `city` is the one that `city_of` names, as the register holds it.
+/// Creates a tenant. `city` is the register's entry of the city that [`city_of`] returns.
 ///
 /// # Errors
-/// CT-10 where the caller is no steward or the city has joined; CT-11 where the city is no more; PL-1, PL-4.
+/// Refused under CT-10 if the caller is not a steward or the city has joined; under CT-11 if the city has ended;
+/// under PL-1 if kind and city do not fit; under PL-4 if the display name is invalid. `NOT_FOUND` if the city is not
+/// in the register.
 pub fn create(
     command: &CreateTenantRequest,
     city: Option<(RecordId, &City)>,
@@ -228,36 +231,37 @@ pub fn create(
     let identity = host.entry(IdentityAct::Created, 1, at);
     let city_change = city.map(|(of, city)| city::join(city, id, caller, at).map(|change| (of, change))).transpose()?;
     let created = TenantCreated { kind: asked.kind, display_name, city: asked.city, identity: Some(identity) };
-    // The tenant is bound by its own record from the first change on.
+    // The new tenant is the party of its own first change.
     let first = Emitted { party: Some(id), ..Emitted::new(created) };
     Ok(Founding { id, tenant: vec![first], city: city_change })
 }
 
-/// The public half of the key in force, where the host holds it.
+/// Returns the public half of the key in force.
 ///
 /// # Errors
-/// PL-5 where it does not.
+/// Refused under PL-5 if the host does not hold that key.
 pub fn hosted_key(state: &Tenant) -> Refused<[u8; 32]> {
     state.key().filter(|_| state.custody() == KeyCustody::Host).ok_or_else(|| {
         Refusal::rule("PL-5", "the host does not hold the tenant's key")
             .missing("key_custody", "is not the host's")
-            .help("Whoever holds the key replaces it.")
+            .help("Ask the holder of the key to replace it.")
     })
 }
 
-/// Replaces the key that the host holds. `old` is the public half of the one that the host signs with.
+/// Replaces the key that the host holds. `old` is the public half of the key that the host signs with.
 ///
 /// # Errors
-/// PL-5 where the host does not hold the key; STALE where it was replaced meanwhile; LIMIT where it was too often.
+/// Refused under PL-5 if the host does not hold the key. `STALE` if the key in force is no longer `old`; `LIMIT` if the
+/// identity log is full.
 pub fn rotate_key(state: &Tenant, old: &[u8; 32], host: Host, at: Moment) -> Decision<Change> {
     if hosted_key(state)? != *old {
-        return Err(Refusal::because(Reason::Stale, "PL-4", "the key was replaced meanwhile")
-            .help("Read the tenant again; send the command again where one more key is wanted."));
+        return Err(Refusal::because(Reason::Stale, "PL-4", "another request has replaced the key in the meantime")
+            .help("Read the tenant again. Send the command again if the key must be replaced once more."));
     }
     if state.log.len() >= IDENTITY_ENTRIES {
-        return Err(Refusal::because(Reason::Limit, "PL-5", "the key was replaced too often")
+        return Err(Refusal::because(Reason::Limit, "PL-5", "the key has been replaced too often")
             .missing("identity_log", format!("has {IDENTITY_ENTRIES} entries"))
-            .help("Keep the key that stands: no other can follow it."));
+            .help("Keep the key in force. It cannot be replaced again."));
     }
     let identity = host.entry(IdentityAct::Rotated, state.log.len() + 1, at);
     Ok(vec![Emitted { party: Some(state.id), ..Emitted::new(TenantKeyRotated { identity: Some(identity) }) }])

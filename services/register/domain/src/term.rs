@@ -1,4 +1,4 @@
-//! Who holds office in a city, from when to when (CT-4). Other services act on a new term and on a lost mandate.
+//! The terms of a city's mayors (CT-4). Other services react to a new term and to a lost mandate.
 
 pub use crate::city::values::Term;
 use crate::{city::City, date::past, rights};
@@ -7,10 +7,11 @@ use hansa_proto::register::{
     self as proto, Accession, EndTermRequest, RecordTermRequest, TermEnd, TermEnded, TermRecorded, city_change::Change,
 };
 
-/// Records a term, or corrects the last one where it begins on the same day.
+/// Records a term, or corrects the last term if both begin on the same day.
 ///
 /// # Errors
-/// CT-10; CT-11 where the city is no more; CT-4 where it is older than the last one or ends before it begins; PL-4.
+/// Refused under CT-10 if the caller may not change the city; under CT-11 if the city has ended; under CT-4 if the term
+/// begins before the last recorded one or ends before it begins; under PL-4 if a field is invalid.
 pub fn record(state: &City, command: &RecordTermRequest, caller: &Caller, at: Moment) -> Decision<Change> {
     rights::change(state, caller)?;
     state.must_be_there(at)?;
@@ -23,12 +24,12 @@ pub fn record(state: &City, command: &RecordTermRequest, caller: &Caller, at: Mo
         return Err(Refusal::field("term.accession", "is not known").under("CT-4"));
     }
     if end.is_some_and(|end| end < start) {
-        return Err(Refusal::field("term.end_date", "is before the term begins").under("CT-4"));
+        return Err(Refusal::field("term.end_date", "must not be before the term begins").under("CT-4"));
     }
     if let Some(last) = state.terms.last().filter(|last| start < last.start) {
         return Err(Refusal::out_of_order("CT-4", format!("a later term, from {}, is recorded", last.start))
             .missing("term.start_date", format!("must not be before {}", last.start))
-            .help("Record terms from old to new; the last one is corrected under its own first day."));
+            .help("Record terms from old to new. To correct the last term, send its own start date."));
     }
     let term = proto::MayorTerm { end: 0, ..asked };
     let recorded = TermRecorded { term: Some(term), next_election_date: next.map(time::date) };
@@ -40,7 +41,8 @@ pub fn record(state: &City, command: &RecordTermRequest, caller: &Caller, at: Mo
 /// Ends the running term.
 ///
 /// # Errors
-/// CT-10; CT-4 where none runs on that day, or it lies ahead; PL-4.
+/// Refused under CT-10 if the caller may not change the city; under CT-11 if the city has ended; under CT-4 if no
+/// term runs on that day or the day is in the future; under PL-4 if a field is invalid.
 pub fn end(state: &City, command: &EndTermRequest, caller: &Caller, at: Moment) -> Decision<Change> {
     rights::change(state, caller)?;
     state.must_be_there(at)?;

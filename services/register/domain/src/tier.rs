@@ -1,20 +1,21 @@
-//! What kind of government a city is, and how it fits with others (CT-2).
+//! Tiers of government, and how cities of different tiers are part of each other (CT-2).
 
 use crate::{limits::CONSTITUENTS, reference::CityReference};
 use hansa_kernel::{RecordId, Refusal, Refused};
 use hansa_proto::register::CityTier;
 use std::collections::BTreeMap;
 
-/// What the register holds of the cities that a command names, by id. One that is not here does not exist.
+/// The register's entries of the cities that a command names, by id. A city that is missing from this map does not
+/// exist.
 pub type KnownCities = BTreeMap<RecordId, CityReference>;
 
-/// Whether a body of the tier may be a party to an agreement, a member or a bidder in its own name, by default.
+/// Returns whether a body of this tier may by default be a party to an agreement, a member or a bidder in its own name.
 #[must_use]
 pub fn may_be_party(tier: CityTier) -> bool {
     !matches!(tier, CityTier::SubMunicipal | CityTier::Unspecified)
 }
 
-/// A city's place among others, as a command would leave it.
+/// The tier, parent and constituents that a city would have after a command.
 pub(crate) struct Placement<'a> {
     pub id: RecordId,
     pub tier: CityTier,
@@ -23,7 +24,7 @@ pub(crate) struct Placement<'a> {
     pub constituents: &'a [RecordId],
 }
 
-/// Whether tier, parent and constituents fit.
+/// Checks that tier, parent and constituents fit together. Refused under CT-2 otherwise.
 pub(crate) fn fits(place: &Placement, known: &KnownCities) -> Refused<()> {
     let no = |message: &str, field: &str, what: &str, help: &str| {
         Err(Refusal::rule("CT-2", message).missing(field, what).help(help))
@@ -59,7 +60,7 @@ fn parent(place: &Placement, parent: RecordId, known: &KnownCities) -> Refused<(
     let no = |what: &str| {
         Err(Refusal::rule("CT-2", "the parent of a sub-municipal body is a city of the same country")
             .missing(crate::names::city_name(parent), what)
-            .help("Name the city that it is a part of."))
+            .help("Name the city that the body is part of."))
     };
     match known.get(&parent) {
         _ if parent == place.id => no("is the body itself"),
@@ -78,9 +79,9 @@ fn constituents(place: &Placement, known: &KnownCities) -> Refused<()> {
         .help("List each municipality once; enter those that are missing first.");
     for (i, id) in place.constituents.iter().enumerate() {
         let what = match known.get(id) {
-            _ if place.constituents[..i].contains(id) => "stands twice",
+            _ if place.constituents[..i].contains(id) => "is listed twice",
             None => "is not in the register",
-            Some(city) if city.tier != CityTier::Municipality => "is no municipality",
+            Some(city) if city.tier != CityTier::Municipality => "is not a municipality",
             Some(_) => continue,
         };
         refusal = refusal.missing(crate::names::city_name(*id), what);

@@ -25,8 +25,9 @@ rpc_handlers!(
 );
 
 impl Cities {
-    /// Submits one atomic command over several cities. `rule` decides over all of them. Each record takes its own part of the
-    /// decision, computed with its present state in place of the one that was read before.
+    /// Submits one atomic command over several cities. `rule` decides for all of them together. Each record takes its
+    /// own part of the decision, which the rule computes with the present state of that record instead of the state
+    /// read before.
     async fn across<Q, F>(
         &self,
         context: &CommandContext<Q>,
@@ -186,7 +187,7 @@ impl Cities {
         let rule = move |before: Option<&City>, request: &BatchImportCitiesRequest, caller: &Caller, now: Moment| {
             city::import(before, &row, &request.source, caller, now)
         };
-        // The rows need no idempotency key: importing one again changes nothing.
+        // A row needs no idempotency key: importing the same row again changes nothing.
         self.commands.create(context, RecordName::new("cities", id), rule).idempotent(None)
     }
 }

@@ -48,7 +48,7 @@ impl CountryServiceHandler for Countries {
             let command = self.commands.create(&context, name.clone(), move |before, _, caller, _| {
                 country::import(before, &code, &rows, caller)
             });
-            // The countries need no idempotency key: importing them again changes nothing.
+            // An import needs no idempotency key: importing the same rows again changes nothing.
             let command = command.idempotent(None);
             let outcome = match self.journal.submit(command, context.validate_only).await {
                 Err(refusal) => (ImportOutcome::Refused, refusal.to_string()),

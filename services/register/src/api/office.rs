@@ -37,7 +37,7 @@ impl Offices {
             return Err(Refusal::field("office.name", "is not the office of this city").into());
         }
         let entry = super::city(&self.journal, city.id).await?;
-        // Others must not learn whether the city has an office, whatever else they send.
+        // Check this before the rule: another tenant must not learn from any refusal whether the city has an office.
         if entry.tenant().is_some_and(|tenant| tenant != context.caller.tenant) {
             return Err(Refusal::not_found(&name).into());
         }

@@ -55,7 +55,8 @@ impl Tenants {
         self.commands.respond_atomically(context, command, together).await
     }
 
-    /// Replaces the tenant's key. Both keys sign the change; the secret of the old one is deleted in the same transaction.
+    /// Replaces the tenant's key. Both keys sign the change. The journal deletes the secret of the old key in the same
+    /// transaction.
     async fn rotate(&self, context: &CommandContext<RotateTenantKeyRequest>) -> ApiResult<proto::Tenant> {
         let journal = &self.journal;
         let name = parse_name::<Tenant>("name", &context.request.name)?;

@@ -1,4 +1,4 @@
-//! The view of cities, and the list over it.
+//! The view of cities and the list query on it.
 
 use hansa_chassis::Page;
 use hansa_journal::{FilterExt, JournalError, PageOfIds, Store, View, keyset, view_entity};
@@ -10,7 +10,7 @@ use sea_orm::{QueryFilter, entity::prelude::*};
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "cities")]
 pub struct Model {
-    /// The record.
+    /// The id of the record.
     #[sea_orm(primary_key, auto_increment = false)]
     pub record: Uuid,
     /// The name in lower case.

@@ -1,4 +1,4 @@
-//! The views of the service.
+//! The views (projections) of the service and their list queries.
 
 pub mod city;
 pub mod country;

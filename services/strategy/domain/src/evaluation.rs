@@ -35,8 +35,8 @@ pub fn name_of(city: &RecordName) -> RecordName {
     RecordName::new(Evaluations::COLLECTION, city.id.of("evaluation"))
 }
 
-/// Evaluates a city on a day (ST-6, ST-7). The strategy is the one in force, else the last one that lapsed, else a
-/// draft, which counts as none. The same inputs give the same bytes.
+/// Evaluates a city on a day (ST-6, ST-7). The caller passes the strategy in force. If there is none, the caller passes
+/// the strategy that lapsed last, or else a draft, which counts as no strategy. The same inputs give the same bytes.
 #[must_use]
 pub fn evaluate(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strategy>, date: NaiveDate) -> Evaluation {
     let model = Model::of(portfolio, strategy, date);
@@ -95,7 +95,8 @@ fn inputs_digest(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strat
 struct Judged<'r> {
     criteria: &'r [Criterion],
     met: Vec<Option<i64>>,
-    /// The index of the criterion whose finding counts the loss: the criterion itself, or the unmet one that it needs.
+    /// Per criterion, the index of the criterion whose finding carries the lost score: the criterion itself, or the
+    /// unmet criterion that it needs.
     borne_by: Vec<usize>,
 }
 
@@ -205,7 +206,7 @@ impl Evaluations {
         Evaluation::decode(self.latest.as_slice()).unwrap_or_default()
     }
 
-    /// The digest of the latest result, which tells whether another result differs.
+    /// The digest of the latest result, to compare with another result.
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.digest
@@ -247,7 +248,7 @@ impl Record for Evaluations {
         self.tenant
     }
 
-    /// Only the owner (PL-1).
+    /// Returns the owner only (PL-1).
     fn audience(&self) -> Audience {
         Audience::of([self.tenant])
     }

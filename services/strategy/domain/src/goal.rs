@@ -61,7 +61,7 @@ pub fn kind_of(aim: GoalAim) -> GoalKind {
 }
 
 impl Goal {
-    /// Parses a goal of the API. `field` is the path of the goal in the request.
+    /// Parses a goal from the API message. `field` is the path of the goal in the request.
     ///
     /// # Errors
     /// `INVALID_FIELD` under ST-3 for the first field that is missing or malformed.
@@ -129,14 +129,14 @@ pub struct ToolLink {
     pub tool: String,
     /// The ids of the goals that the tool serves; never empty.
     pub goals: BTreeSet<String>,
-    /// What the city plans to do with the tool.
+    /// The city's plan for the tool, for example to revamp the tool.
     pub purpose: ToolPurpose,
     /// A note on how the tool serves the goals.
     pub note: Vec<LocalizedText>,
 }
 
 impl ToolLink {
-    /// Parses a link of the API. Does not check that the goals exist in the strategy.
+    /// Parses a link from the API message. Does not check that the goals exist in the strategy.
     ///
     /// # Errors
     /// `INVALID_FIELD` under ST-4 for the first field that is missing or malformed.
@@ -145,7 +145,7 @@ impl ToolLink {
         Self::read(field, link).map_err(|refusal| refusal.under("ST-4"))
     }
 
-    /// Parses a link without checking the tool's name, because a simulation names its own agreements (ST-9).
+    /// Parses a link without checking the tool's name, because simulated agreements have no valid resource name (ST-9).
     pub(crate) fn read(field: &str, link: &proto::ToolLink) -> Refused<Self> {
         let goals = distinct(&format!("{field}.goals"), &link.goals, GOALS)?;
         if goals.is_empty() {
@@ -233,7 +233,8 @@ fn sdg_codes(field: &str, codes: &[String]) -> Refused<BTreeSet<String>> {
     distinct(field, codes, SDG_CODES)
 }
 
-/// Checks a decimal number. A measure must be a number, so that a reader can tell whether the target was reached.
+/// Checks a decimal number. Baseline and target must be numbers, so that a reader can tell whether the target was
+/// reached.
 fn decimal(field: &str, number: &str) -> Refused<()> {
     let unsigned = number.strip_prefix('-').unwrap_or(number);
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));

@@ -1,6 +1,7 @@
 //! The domain of the strategy service: strategies of cities with their goals, and evaluations by rubrics.
 //!
-//! The crate is pure. The service passes commands, facts and the moment, and gets changes, refusals or results.
+//! The crate does no I/O. The service passes commands, facts and the current time, and gets changes, refusals or
+//! results.
 
 pub mod evaluation;
 pub mod goal;

@@ -1,4 +1,5 @@
-//! The documented model: every variable that a rubric's expressions may use, computed from portfolio and strategy.
+//! The documented model: every variable that the expressions of a rubric may use. The values come from the portfolio
+//! and the strategy.
 
 use crate::{
     portfolio::{Portfolio, TieFact, TieState},
@@ -23,15 +24,15 @@ const fn texts(name: &'static str, description: &'static str) -> Variable {
 pub const VARIABLES: [Variable; 38] = [
     yes("assessment_described", "The strategy says how results are assessed."),
     int("cooperations", "Cooperation agreements in force."),
-    int("days_past_election", "Days since the election up to which the strategy was made; 0 before that day."),
-    int("days_to_election", "Days to the city's next election; 0 if it is over or unknown."),
+    int("days_past_election", "Days since the election that the adoption named as the next one; 0 before that day."),
+    int("days_to_election", "Days to the city's next election; 0 if the election is over or its date is unknown."),
     yes("engagement_described", "The strategy says how residents are informed and take part."),
     texts("goal_dimensions", "The dimensions of the goals, such as `CULTURE`, without duplicates."),
     int("goals", "Goals of the strategy."),
     int("goals_interest", "Goals based on interests."),
     int("goals_value", "Goals based on values."),
     int("goals_with_tool", "Goals served by a tool that is not known to have ended."),
-    int("goals_without_tool", "Goals without such a tool."),
+    int("goals_without_tool", "Goals served by no tool, or only by tools that have ended."),
     int(
         "guidelines_missing",
         "Ties in force that need guidelines, have none, and were signed without a recorded reason.",
@@ -51,10 +52,10 @@ pub const VARIABLES: [Variable; 38] = [
     int("office_languages", "Languages that the office is known to work in."),
     texts("partner_countries", "Countries of the partners of ties in force, sorted, without duplicates."),
     int("partners", "Partner cities of ties in force, without duplicates."),
-    yes("shock_response_described", "The strategy says what happens in a shock."),
-    yes("strategy_adopted", "A strategy is adopted and valid on the day."),
+    yes("shock_response_described", "The strategy says how the city responds to a shock."),
+    yes("strategy_adopted", "A strategy is adopted and valid on the day of the evaluation."),
     yes("strategy_exists", "A strategy is adopted or has lapsed."),
-    yes("strategy_lapsed", "The validity of the strategy is over."),
+    yes("strategy_lapsed", "The strategy was adopted, and its validity has ended."),
     Variable::text("strategy_state", "`NONE`, `DRAFT`, `ADOPTED` or `LAPSED`."),
     texts("tie_kinds", "The kinds of ties in force, such as `TWINNING`, without duplicates."),
     int("ties", "Ties in force, including dormant and suspended ones."),
@@ -89,7 +90,7 @@ pub enum Evidence {
 }
 
 impl Evidence {
-    /// Parses the name that rubrics use.
+    /// Parses the name of a list in a rubric; `None` if the name is unknown.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Some(match name {
@@ -135,7 +136,7 @@ struct Ties<'a> {
     without_goal: Vec<&'a str>,
 }
 
-/// The state of the strategy on a day. A superseded strategy is treated like none.
+/// The state of the strategy on a day. A superseded strategy is treated as no strategy.
 struct Standing<'a> {
     state: &'static str,
     adopted: bool,
@@ -223,8 +224,8 @@ impl<'a> Ties<'a> {
     }
 }
 
-/// Returns whether the city or its office shares a language with the partner; `None` if an unknown language could be
-/// shared.
+/// Returns whether the city or its office shares a language with the partner; `None` if none of the known languages is
+/// shared and further languages are unknown.
 fn shares_language(portfolio: &Portfolio, partner: &[String]) -> Option<bool> {
     let (own, office) = (&portfolio.city().languages, portfolio.office());
     let in_office = office.languages.as_deref().unwrap_or_default();
@@ -284,8 +285,8 @@ impl<'a> Model<'a> {
     }
 }
 
-/// Returns the names of the goals without a tool. A tool that the portfolio does not contain counts, because it is not
-/// known to have ended.
+/// Returns the names of the goals without a tool. A linked tool that is missing from the portfolio still serves its
+/// goals, because the tool is not known to have ended.
 fn without_tool(strategy: &Strategy, portfolio: &Portfolio) -> Vec<String> {
     let ended: HashSet<&str> =
         portfolio.ties().filter(|tie| tie.state == TieState::Ended).map(|tie| tie.agreement.as_str()).collect();

@@ -118,8 +118,8 @@ pub struct Portfolio {
 }
 
 impl Portfolio {
-    /// Creates a portfolio from facts in any order. Converts languages to canonical form. Of two facts about one
-    /// agreement the greater one wins, so that the result does not depend on the order of the facts.
+    /// Creates a portfolio from facts in any order. Converts languages to canonical form. If two facts describe
+    /// the same agreement, the greater fact wins, so that the result does not depend on the order of the facts.
     #[must_use]
     pub fn new(mut city: CityFact, office: OfficeFact, ties: impl IntoIterator<Item = TieFact>) -> Self {
         city.languages = language::primaries(&city.languages);
@@ -162,7 +162,8 @@ impl Portfolio {
         }
     }
 
-    /// Simulates that an agreement of this name, kind and partner is signed that day.
+    /// Simulates that the city signs an agreement with the partner on the day `on`. `stated` says whether the agreement
+    /// states guidelines.
     pub fn sign(&mut self, agreement: String, kind: TieKind, partner: &PartnerFact, stated: bool, on: NaiveDate) {
         self.insert(TieFact {
             agreement,
@@ -181,7 +182,7 @@ impl Portfolio {
         });
     }
 
-    /// Simulates that the agreement ends. Returns whether there is an agreement to end.
+    /// Simulates that the agreement ends. Returns false if the agreement does not exist or has already ended.
     pub fn end(&mut self, agreement: &str) -> bool {
         self.change(agreement, |tie| {
             tie.state = TieState::Ended;
@@ -189,7 +190,8 @@ impl Portfolio {
         })
     }
 
-    /// Simulates that the agreement is revived that day (AG-7). Returns whether there is such an agreement.
+    /// Simulates that the agreement is revived on the day `on` (AG-7). Returns false if the agreement does not exist or
+    /// has ended.
     pub fn revive(&mut self, agreement: &str, on: NaiveDate) -> bool {
         self.change(agreement, |tie| {
             tie.dormant = false;
@@ -197,17 +199,17 @@ impl Portfolio {
         })
     }
 
-    /// Simulates that guidelines are stated (AG-11). Returns whether there is such an agreement.
+    /// Simulates that guidelines are stated (AG-11). Returns false if the agreement does not exist or has ended.
     pub fn state_guidelines(&mut self, agreement: &str) -> bool {
         self.change(agreement, |tie| tie.guidelines_stated = true)
     }
 
-    /// Simulates another office.
+    /// Replaces the facts of the office.
     pub fn set_office(&mut self, office: OfficeFact) {
         self.office = canonical(office);
     }
 
-    /// Changes a tie that has not ended. Returns whether there is one.
+    /// Applies `with` to the tie of the agreement. Returns false if there is no such tie or the tie has ended.
     fn change(&mut self, agreement: &str, with: impl FnOnce(&mut TieFact)) -> bool {
         self.ties.get_mut(agreement).filter(|tie| tie.state != TieState::Ended).map(with).is_some()
     }

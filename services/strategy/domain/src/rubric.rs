@@ -82,7 +82,8 @@ pub struct Criterion {
     pub shown: proto::Criterion,
     /// The weight in the overall score, in basis points.
     pub weight: i64,
-    /// The index of the criterion without which this one cannot be met; always an earlier one.
+    /// The index of an earlier criterion that this one needs. If that criterion is not met at all, this one counts as
+    /// not met either.
     pub needs: Option<usize>,
     /// The records that the finding lists as evidence.
     pub evidence: Option<Evidence>,
@@ -104,7 +105,7 @@ impl Criterion {
         })
     }
 
-    /// Returns whether an expression fails although the criterion should be judged.
+    /// Returns whether `known` fails, or `met` fails although `known` holds.
     fn fails(&self, scope: &Scope<'_>) -> bool {
         match self.known.answer(scope) {
             Some(Answer::Bool(known)) => known && self.met.answer(scope).is_none(),
@@ -133,7 +134,7 @@ impl Rubric {
     /// Loads the rubric that is embedded in the program.
     ///
     /// # Panics
-    /// Never, because a test loads this rubric.
+    /// Never panics: a test loads this rubric.
     #[must_use]
     pub fn embedded() -> Self {
         Self::load(include_str!("../rubrics/hansa-2026.toml")).expect("the embedded rubric is valid")
@@ -142,7 +143,7 @@ impl Rubric {
     /// Parses, checks and compiles a rubric file.
     ///
     /// # Errors
-    /// The first problem, with its place.
+    /// Returns the first problem that the check finds, with its place.
     pub fn load(source: &str) -> Result<Self, BadRubric> {
         if source.len() > FILE_BYTES {
             return bad("file", format!("the file is longer than {FILE_BYTES} bytes"));
@@ -306,7 +307,7 @@ fn coded(entry: &Entry) -> Result<Codes, BadRubric> {
         severity.filter(|s| *s != Severity::Unspecified).ok_or_else(|| unknown("severity", &entry.severity))?,
     );
     if codes.0 == StrategyPart::Unspecified && codes.1 == Precondition::Unspecified {
-        return bad(at("part"), "counts in no part and no precondition");
+        return bad(at("part"), "must be set if `precondition` is not");
     }
     Ok(codes)
 }
@@ -398,7 +399,7 @@ mod tests {
             ("weight = 10000", "weight = 9000", "criterion", "add up to 9000"),
             ("weight = 10000", "weight = 0", "a.weight", "basis points"),
             ("weight = 10000", "weight = 0.5", "file", "invalid type"),
-            ("\"GOALS\"", "\"\"", "a.part", "counts in no part"),
+            ("\"GOALS\"", "\"\"", "a.part", "must be set"),
             ("\"GOALS\"", "\"GOAL\"", "a.part", "not known"),
             ("DORMANT_TIES", "SLEEPY", "a.finding", "not known"),
             ("DORMANT_TIES", "UNSPECIFIED", "a.finding", "not known"),

@@ -17,7 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest number of steps per simulation.
 pub const STEPS: usize = 50;
-/// Months until the next election if it is unknown, for a strategy that a simulation adopts: a usual term.
+/// Assumed months until the next election, for a strategy that a simulation adopts, if the city's next election is
+/// unknown. Four years are a usual term.
 const TERM_MONTHS: u32 = 48;
 
 /// Evaluates the city before and after the steps. `partners` holds the facts of the cities that steps may sign with, by
@@ -131,7 +132,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Adds a goal. A goal counts only in a strategy in force, so the simulation adopts a strategy if there is none.
+    /// Adds a goal. A goal counts only in a strategy in force, so the simulation adopts a strategy if none is in force.
     fn add_goal(&mut self, field: &str, goal: Option<&proto::Goal>) -> Refused<()> {
         let goal = Goal::parse(field, goal.ok_or_else(|| Refusal::field(field, "is required"))?)?;
         let strategy = self.strategy.take().filter(|s| in_force(s, self.date)).unwrap_or_else(|| self.adopted());

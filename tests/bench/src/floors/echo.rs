@@ -1,4 +1,4 @@
-//! A bare gRPC server that answers each `GetCity` with the same city: no token, no policy, no record.
+//! A bare gRPC server that answers each `GetCity` with the same city, without token, policy or record.
 
 use crate::node::Process;
 use hansa_proto::register::{City, GetCityRequest};
@@ -55,7 +55,7 @@ impl tower::Service<http::Request<Body>> for Echo {
     }
 }
 
-/// Serves the city until the process is ended.
+/// Serves the encoded city until the process ends.
 pub async fn serve(hex: &str) -> anyhow::Result<()> {
     let city = City::decode(from_hex(hex).as_slice())?;
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -68,14 +68,14 @@ pub async fn serve(hex: &str) -> anyhow::Result<()> {
         .await?)
 }
 
-/// Starts such a server as a process of its own.
+/// Starts the bare server in its own process.
 pub fn start(city: &City) -> anyhow::Result<Process> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--echo").arg(hex(&city.encode_to_vec())).stderr(Stdio::null());
     Process::start(command)
 }
 
-/// Bytes as hex digits.
+/// Encodes bytes as hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

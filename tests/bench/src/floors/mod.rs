@@ -1,4 +1,4 @@
-//! Floors: what the machine does when only the work itself is done.
+//! Floors: minimal implementations of the measured work, without Hansa's code.
 
 pub mod echo;
 pub mod pgbench;

@@ -1,11 +1,11 @@
-//! PostgreSQL by pgbench: a transaction of the program's own row writes, one statement each.
+//! The floor for PostgreSQL: pgbench runs a transaction with the same row writes as the program, one statement each.
 
 use super::{echo::hex, sample::Sample};
 use anyhow::Context;
 use sea_orm::{ConnectionTrait, DatabaseConnection};
 use std::{path::PathBuf, process::Command};
 
-/// A schema with the same tables, filled, and a script that writes to it.
+/// A filled schema with the same tables as the register's, and a script that writes to it.
 pub struct Floor {
     pgbench: PathBuf,
     database: String,
@@ -14,7 +14,7 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Makes the tables beside the program's, in the same database.
+    /// Creates the tables in a separate schema of the program's database.
     pub async fn make(
         pgbench: PathBuf,
         database: &str,
@@ -36,7 +36,7 @@ impl Floor {
              FROM generate_series(1, {records}) i;"
         );
         db.execute_unprepared(&sql).await?;
-        // Outside of the transaction that a list of statements is.
+        // VACUUM cannot run inside the implicit transaction of several statements.
         db.execute_unprepared("VACUUM ANALYZE floor.records").await?;
         db.execute_unprepared("VACUUM ANALYZE floor.cities").await?;
         let script = tempfile::NamedTempFile::new()?;
@@ -44,7 +44,7 @@ impl Floor {
         Ok(Self { pgbench, database: database.to_owned(), script, records })
     }
 
-    /// Transactions a second of so many clients.
+    /// Measures transactions per second with `clients` concurrent clients.
     pub fn run(&self, clients: usize, seconds: u64) -> anyhow::Result<f64> {
         let threads = clients.min(2);
         let output = Command::new(&self.pgbench)

@@ -1,18 +1,18 @@
-//! The rows that one command wrote, as the floors write them again.
+//! A sample of the rows that one command wrote. The floors write rows of the same size.
 
 use anyhow::Context;
 use rusqlite::Connection;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use std::path::Path;
 
-/// The parts of the rows whose size matters.
+/// The columns whose size matters.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Full name of the payload.
+    /// Full message name of the payload.
     pub kind: String,
-    /// The change as signed.
+    /// The signed envelope.
     pub envelope: Vec<u8>,
-    /// Its signatures.
+    /// The signatures of the envelope.
     pub signatures: Vec<u8>,
     /// The record's head.
     pub head: Vec<u8>,
@@ -20,13 +20,13 @@ pub struct Sample {
     pub state: Vec<u8>,
     /// The view's sort key.
     pub sort_name: String,
-    /// Rows of a command in the erasable store; a rename has none.
+    /// Number of rows that the command wrote to the erasable store; zero for a rename.
     pub seals: i64,
-    /// Rows of a command in feeds.
+    /// Number of rows that the command wrote to the feed.
     pub feed: i64,
 }
 
-/// Asks for the newest rename; `at` is the schema of the register's tables, with a dot, where they are in one.
+/// Returns the query for the newest rename. `at` is the schema of the register's tables with a dot, or empty.
 fn query(at: &str) -> String {
     format!(
         "SELECT c.kind, c.envelope, c.signatures, r.head, r.state, v.sort_name, \
@@ -38,7 +38,7 @@ fn query(at: &str) -> String {
 }
 
 impl Sample {
-    /// Of the newest rename in a file.
+    /// Reads the sample from the newest rename in a file.
     pub fn file(file: &Path) -> anyhow::Result<Self> {
         let row = |row: &rusqlite::Row| {
             Ok(Self {
@@ -55,10 +55,10 @@ impl Sample {
         Connection::open(file)?.query_row(&query(""), [], row)?.expected()
     }
 
-    /// Of the newest rename on a server.
+    /// Reads the sample from the newest rename on a server.
     pub async fn server(db: &DatabaseConnection) -> anyhow::Result<Self> {
         let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), query("register."))).await?;
-        let row = row.context("there is a rename")?;
+        let row = row.context("the database contains no rename")?;
         Self {
             kind: row.try_get_by_index(0)?,
             envelope: row.try_get_by_index(1)?,
@@ -72,9 +72,9 @@ impl Sample {
         .expected()
     }
 
-    /// The floors write one row a table; that must be what the program does.
+    /// Checks that the program writes one row per table, as the floors do.
     fn expected(self) -> anyhow::Result<Self> {
-        anyhow::ensure!(self.seals == 0 && self.feed == 1, "a rename writes other rows than the floor: {self:?}");
+        anyhow::ensure!(self.seals == 0 && self.feed == 1, "a rename and the floor write different rows: {self:?}");
         Ok(self)
     }
 }

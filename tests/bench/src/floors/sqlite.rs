@@ -1,4 +1,4 @@
-//! SQLite by its own interface, from one thread, without a driver's pool or a runtime.
+//! The floor for SQLite: its C interface, called from one thread without a connection pool or an async runtime.
 
 use super::sample::Sample;
 use rusqlite::{Connection, params, types::Value};
@@ -8,7 +8,7 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A file with the program's tables.
+/// A file with the same tables as the program's.
 pub struct Floor {
     db: Connection,
     sample: Sample,
@@ -16,7 +16,7 @@ pub struct Floor {
     turn: i64,
 }
 
-/// Opens or makes a file as durable as the program's.
+/// Opens or creates a file with the same durability settings as the program's.
 fn open(file: &Path) -> anyhow::Result<Connection> {
     let db = Connection::open(file)?;
     db.execute_batch(
@@ -27,7 +27,7 @@ fn open(file: &Path) -> anyhow::Result<Connection> {
     Ok(db)
 }
 
-/// The statements that make the tables and indexes of a file.
+/// Returns the statements that create the tables and indexes of a file.
 fn schema(db: &Connection) -> anyhow::Result<Vec<String>> {
     let mut found = db.prepare(
         "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%' ORDER BY type DESC, rowid",
@@ -36,14 +36,14 @@ fn schema(db: &Connection) -> anyhow::Result<Vec<String>> {
     Ok(rows)
 }
 
-/// An id as scattered as those of the program, from a number.
+/// Derives an id from a number. The ids are distributed like those of the program.
 fn id(number: i64) -> [u8; 16] {
     let spread = (i128::from(number) + 1).cast_unsigned().wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     Uuid::from_u128(spread).into_bytes()
 }
 
 impl Floor {
-    /// Makes a file with the tables of `like`, and records.
+    /// Creates a file with the tables of `like`, and fills it with records.
     pub fn make(file: &Path, like: &Path, records: usize) -> anyhow::Result<Self> {
         let sample = Sample::file(like)?;
         let db = open(file)?;
@@ -106,7 +106,7 @@ impl Floor {
         self.entry(number, turn)
     }
 
-    /// Commands a second, with so many in a commit.
+    /// Measures commands per second, with `together` commands per commit.
     pub fn run(&mut self, long: Duration, together: usize) -> anyhow::Result<f64> {
         let began = Instant::now();
         let mut done = 0.0;
@@ -122,14 +122,14 @@ impl Floor {
     }
 }
 
-/// All rows of a file, by table, to be written again.
+/// The rows of some tables of a file, to be written to another file.
 pub struct Rows {
     schema: Vec<String>,
     tables: Vec<(String, Vec<Vec<Value>>)>,
 }
 
 impl Rows {
-    /// Reads the rows of some tables.
+    /// Reads the rows of the tables.
     pub fn read(file: &Path, tables: &[&str]) -> anyhow::Result<Self> {
         let db = Connection::open(file)?;
         let mut out = Self { schema: schema(&db)?, tables: Vec::new() };
@@ -144,12 +144,12 @@ impl Rows {
         Ok(out)
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub fn len(&self) -> usize {
         self.tables.iter().map(|(_, rows)| rows.len()).sum()
     }
 
-    /// Seconds to write them all to a fresh file, with so many of each table in a commit.
+    /// Writes all rows to a new file, with `batch` rows of each table per commit. Returns the seconds that this took.
     pub fn write(&self, file: &Path, batch: usize) -> anyhow::Result<f64> {
         let db = open(file)?;
         for statement in &self.schema {
@@ -172,7 +172,7 @@ impl Rows {
     }
 }
 
-/// Seconds to read a journal's changes and nothing else, and how many there are.
+/// Reads only the changes of a journal. Returns the seconds that this took, and the number of changes.
 pub fn read_changes(file: &Path) -> anyhow::Result<(f64, usize)> {
     let db = open(file)?;
     let began = Instant::now();
@@ -188,7 +188,7 @@ pub fn read_changes(file: &Path) -> anyhow::Result<(f64, usize)> {
     Ok((began.elapsed().as_secs_f64(), count))
 }
 
-/// Bytes of all pages of a file that hold something, after the log was brought into it.
+/// Returns the bytes of all used pages of a file, after a checkpoint of its write-ahead log.
 pub fn bytes(file: &Path) -> anyhow::Result<f64> {
     let db = Connection::open(file)?;
     db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
@@ -196,7 +196,7 @@ pub fn bytes(file: &Path) -> anyhow::Result<f64> {
     Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
 }
 
-/// One number that a query answers.
+/// Returns the number that a query selects.
 pub fn number(file: &Path, query: &str) -> anyhow::Result<f64> {
     Ok(Connection::open(file)?.query_row(query, [], |row| row.get(0))?)
 }

@@ -1,12 +1,12 @@
-//! JetStream and two commits, one after the other: what stands between a command and what another service made of it.
+//! The floor for the latency between services: delivery by JetStream, then two commits in sequence.
 
 use async_nats::jetstream::{self, consumer, stream};
 use futures::StreamExt;
 use sea_orm::{ConnectionTrait, DatabaseConnection, Statement, TransactionTrait};
 use std::time::{Duration, Instant};
 
-/// Publishes a message, waits until it is delivered, and commits two transactions of one row; again and again. Answers
-/// how long each round took, in milliseconds.
+/// Repeats for `long`: publishes a message, waits for its delivery, and commits two transactions of one row. Returns
+/// the milliseconds of each round.
 pub async fn deliver_and_commit_twice(
     nats: &str,
     db: &DatabaseConnection,

@@ -1,4 +1,4 @@
-//! Cities, from named columns or GeoNames' dump.
+//! Imports cities from a CSV file with named columns or from a dump of GeoNames.
 
 use super::{IN_FLIGHT, Report};
 use crate::{api::Api, cli::CityFormat, files};
@@ -12,6 +12,9 @@ use hansa_register_domain::{
 use std::path::Path;
 
 /// Imports a file.
+///
+/// # Errors
+/// If the file or its header cannot be read, or a call fails.
 pub async fn import(api: &Api, file: &Path, format: Option<CityFormat>, source: &str) -> anyhow::Result<Report> {
     let dump = file.extension().is_some_and(|ending| ending == "txt");
     let format = format.unwrap_or(if dump { CityFormat::Geonames } else { CityFormat::Csv });
@@ -55,7 +58,10 @@ fn read(file: &Path, format: CityFormat, report: &mut Report) -> anyhow::Result<
     Ok(rows)
 }
 
-/// Sends rows to the register, some batches at once.
+/// Sends rows to the register in batches, several concurrently.
+///
+/// # Errors
+/// If a call fails.
 pub async fn send(api: &Api, rows: Vec<(usize, CityRow)>, source: &str, report: &mut Report) -> anyhow::Result<()> {
     let bar = files::bar(rows.len() as u64, "cities");
     let batches: Vec<Vec<(usize, CityRow)>> = rows.chunks(IMPORT_ROWS).map(<[_]>::to_vec).collect();

@@ -1,4 +1,4 @@
-//! Country facts, from a folder of published files (CT-3). Files that are not there are passed over.
+//! Imports country facts from a folder of published files (CT-3). Missing optional files are skipped.
 
 use super::Report;
 use crate::{api::Api, files};
@@ -13,15 +13,18 @@ use hansa_register_domain::{
 };
 use std::path::Path;
 
-/// The year to which the compiled list of state structures belongs, which names none.
+/// The year of the list of state structures, because the list itself names no year.
 const STRUCTURE_YEAR: i32 = 2025;
 
 /// Imports a folder.
+///
+/// # Errors
+/// If `countries.csv` is missing, a file cannot be read, or a call fails.
 pub async fn import(api: &Api, folder: &Path) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let profiles = folder.join("countries.csv");
     if !profiles.exists() {
-        bail!("{} has no countries.csv, which names the codes of all the others", folder.display());
+        bail!("{} contains no countries.csv, which the other files need for their country codes", folder.display());
     }
     let mut rows = read(&profiles, &countries::PROFILES, &mut report, |row| {
         countries::profile(row, "world-countries (ODbL 1.0)")
@@ -70,7 +73,10 @@ fn read(
     Ok(rows)
 }
 
-/// Sends rows, all of a country's together where they fit.
+/// Sends rows in batches, sorted by country.
+///
+/// # Errors
+/// If a call fails.
 pub async fn send(api: &Api, mut rows: Vec<CountryRow>, report: &mut Report) -> anyhow::Result<()> {
     rows.sort_by(|a, b| a.country_code.cmp(&b.country_code));
     let bar = files::bar(rows.len() as u64, "country facts");

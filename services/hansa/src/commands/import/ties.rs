@@ -1,4 +1,4 @@
-//! Town twinnings from a list, as attested agreements (AG-13). An end that no register knows becomes an unlinked city.
+//! Imports town twinnings as attested agreements (AG-13). A city that no register contains becomes an unlinked city.
 
 use super::{IN_FLIGHT, Report, cities};
 use crate::{api::Api, files};
@@ -18,18 +18,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Ties a batch.
+/// Number of ties per batch.
 const BATCH: usize = 500;
-/// How long the agreements may take to hear of cities that were entered a moment ago.
+/// Maximum wait until the partnerships service has received cities that were just imported.
 const HEARD: Duration = Duration::from_secs(300);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// A tie between two cities, by their names.
+/// Returns the row of a tie between two cities, given their record names.
 pub fn tie(initiator: String, partner: String, origin: AgreementOrigin) -> AgreementRow {
     AgreementRow { initiator, partner, origin: Some(origin), ..Default::default() }
 }
 
-/// A row of a list, with both ends as the cities that they become where no register knows them.
+/// A row of the list. Each end is the city to create if no register contains it.
 struct Listed {
     line: usize,
     ends: [CityRow; 2],
@@ -37,6 +37,9 @@ struct Listed {
 }
 
 /// Imports a file.
+///
+/// # Errors
+/// If the file or its header cannot be read, or a call fails.
 pub async fn import(api: &Api, file: &Path, source: &str) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let listed = read(file, source, &mut report)?;
@@ -72,7 +75,7 @@ fn read(file: &Path, source: &str, report: &mut Report) -> anyhow::Result<Vec<Li
             }
         };
         if ends.iter().any(|end| end.tier() == CityTier::SubMunicipal) {
-            report.refuse(line, "the source says that an end is part of a city, which is no party (CT-2)");
+            report.refuse(line, "according to the source, an end is part of a city and cannot be a party (CT-2)");
             continue;
         }
         let field =
@@ -83,8 +86,8 @@ fn read(file: &Path, source: &str, report: &mut Report) -> anyhow::Result<Vec<Li
     Ok(listed)
 }
 
-/// Enters the ends that no register knows: those that the list itself could not link, and those whose number this node's
-/// register lacks. Answers their keys.
+/// Creates unlinked cities for ends that no register contains: those that the list could not link to GeoNames, and
+/// those with a GeoNames id that this node's register lacks. Returns their keys.
 async fn enter_unlinked(
     api: &Api,
     listed: &[Listed],
@@ -104,7 +107,7 @@ async fn enter_unlinked(
     let rows = unlinked.into_iter().map(|(line, end)| (line, end.clone())).collect();
     cities::send(api, rows, source, &mut entered).await?;
     for (line, reason) in entered.refused {
-        report.refuse(line, format!("an end that no register knows: {reason}"));
+        report.refuse(line, format!("an end that no register contains: {reason}"));
     }
     for (outcome, count) in entered.outcomes.into_iter().filter(|(outcome, _)| outcome != "refused") {
         *report.outcomes.entry(format!("unlinked cities {outcome}")).or_default() += count;
@@ -112,12 +115,12 @@ async fn enter_unlinked(
     Ok(keys)
 }
 
-/// GeoNames' number of an end that the list has linked.
+/// Returns the GeoNames id of an end, if the list has linked it.
 fn number(end: &CityRow) -> Option<&str> {
     end.source_key.strip_prefix('g')
 }
 
-/// Those that the register does not have. It is asked by a trial: what an import would create is not there.
+/// Returns the ends that the register does not contain. A trial import finds them: it would create them.
 async fn missing<'a>(
     api: &Api,
     linked: Vec<(usize, &'a CityRow)>,
@@ -142,7 +145,7 @@ async fn missing<'a>(
     Ok(out)
 }
 
-/// The city that a key of the list means.
+/// Returns the name of the city for a key of the list.
 fn city(key: &str, unlinked: &HashSet<String>) -> String {
     let record = match key.strip_prefix('g') {
         Some(number) if !unlinked.contains(key) => RecordId::from_source("geonames", number),
@@ -151,7 +154,11 @@ fn city(key: &str, unlinked: &HashSet<String>) -> String {
     format!("cities/{record}")
 }
 
-/// Sends ties. Those whose cities the agreements have not heard of yet are sent again for a while.
+/// Sends ties in batches. If the partnerships service has not yet received a city of a tie, the tie is sent again,
+/// for at most `HEARD`.
+///
+/// # Errors
+/// If a call fails.
 pub async fn send(api: &Api, rows: Vec<(usize, AgreementRow)>, report: &mut Report) -> anyhow::Result<()> {
     let bar = files::bar(rows.len() as u64, "ties");
     let deadline = Instant::now() + HEARD;

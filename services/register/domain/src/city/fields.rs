@@ -1,4 +1,4 @@
-//! The fields of a city that are written by name: by an entry, an update, an import.
+//! The fields of a city that a creation, an update or an import writes by name, with the checks of each.
 
 use crate::{
     limits::CONSTITUENTS,
@@ -7,13 +7,13 @@ use crate::{
 use hansa_kernel::{RecordId, Refusal, Refused, limits::NAME_CHARS, text};
 use hansa_proto::register::{self as proto, CityTier, Identifier, IdentifierScheme};
 
-/// Most identifiers of a city.
+/// Maximum number of identifiers of a city.
 const IDENTIFIERS: usize = 20;
-/// Most other names of a city.
+/// Maximum number of alternative names of a city.
 const ALTERNATIVE_NAMES: usize = 24;
 
-/// The fields that can be written by name. A stored city knows by their places here which it was told by hand: new ones come
-/// last.
+/// The fields that can be written by name. A stored city refers to a field by its index in this list (see [`bit`]), so
+/// append new fields at the end.
 pub(super) const WRITABLE: &[&str] = &[
     "country_code",
     "admin1",
@@ -30,47 +30,48 @@ pub(super) const WRITABLE: &[&str] = &[
     "next_election_date",
     "founded_date",
 ];
-/// The bit of the name, which only a renaming writes.
+/// The bit of the display name, which an update cannot write; a creation and a renaming set it.
 pub(super) const NAME: u32 = 1 << 31;
 
-/// The bit of a field.
+/// Returns the bit of a field; 0 if the field cannot be written by name.
 pub(super) fn bit(path: &str) -> u32 {
     WRITABLE.iter().position(|field| *field == path).map_or(0, |place| 1 << place)
 }
 
 pub(crate) fn global(from: &proto::City) -> Refused<Option<Designation>> {
     let Some(global) = &from.global_designation else { return Ok(None) };
-    // The population is judged once all fields are written.
+    // The caller checks the population after it has written all fields, so none is passed here.
     size::designation(global, 0, 0)?;
     Designation::fold(global).map(Some).map_err(|fold_error| Refusal::field("city.global_designation", fold_error.0))
 }
 
-/// Two capitals.
+/// Checks a country code: two capital letters.
 pub(crate) fn country(code: &str) -> Refused<String> {
     if code.len() == 2 && code.chars().all(|c| c.is_ascii_uppercase()) {
         return Ok(code.to_owned());
     }
-    Err(Refusal::field("country_code", format!("`{}` is no code of two capitals (ISO 3166-1)", text::excerpt(code))))
+    Err(Refusal::field("country_code", format!("`{}` is not two capital letters (ISO 3166-1)", text::excerpt(code))))
 }
 
-/// A short code or name; may be empty.
+/// Checks a short code or name, which may be empty: at most `most` characters and no control characters.
 pub(crate) fn short(field: &str, value: &str, most: usize) -> Refused<String> {
     if value.chars().count() > most || value.chars().any(char::is_control) {
-        return Err(Refusal::field(field, format!("is longer than {most} characters, or holds control characters")));
+        return Err(Refusal::field(field, format!("is longer than {most} characters or contains control characters")));
     }
     Ok(value.to_owned())
 }
 
 pub(crate) fn tier(tier: i32) -> Refused<CityTier> {
-    CityTier::try_from(tier).ok().filter(|tier| *tier != CityTier::Unspecified).ok_or_else(|| {
-        Refusal::field("city.tier", "is required, and one of those that the contract names").under("CT-2")
-    })
+    CityTier::try_from(tier)
+        .ok()
+        .filter(|tier| *tier != CityTier::Unspecified)
+        .ok_or_else(|| Refusal::field("city.tier", "is required and must be a known tier").under("CT-2"))
 }
 
 pub(crate) fn location(location: &proto::Location) -> Refused<(i32, i32)> {
     let (latitude, longitude) = (location.latitude_e5, location.longitude_e5);
     if latitude.unsigned_abs() > 9_000_000 || longitude.unsigned_abs() > 18_000_000 {
-        return Err(Refusal::field("city.location", "is not on Earth"));
+        return Err(Refusal::field("city.location", "must be within 90 degrees of latitude and 180 of longitude"));
     }
     Ok((latitude, longitude))
 }
@@ -80,7 +81,7 @@ pub(crate) fn time_zone(zone: &str) -> Refused<String> {
     if known {
         short("city.time_zone", zone, 64)
     } else {
-        Err(Refusal::field("city.time_zone", "is no IANA time zone"))
+        Err(Refusal::field("city.time_zone", "is not an IANA time zone"))
     }
 }
 
@@ -93,10 +94,10 @@ pub(crate) fn checked_identifiers(identifiers: &[Identifier]) -> Refused<Vec<(Id
     for identifier in identifiers {
         let entry = (identifier.scheme(), short("city.identifiers.value", &identifier.value, 64)?);
         if entry.0 == IdentifierScheme::Unspecified || entry.1.is_empty() {
-            return Err(bad("needs a scheme and a value for each"));
+            return Err(bad("must have a scheme and a value in each entry"));
         }
         if out.contains(&entry) {
-            return Err(bad("holds one twice"));
+            return Err(bad("contains an entry twice"));
         }
         out.push(entry);
     }
@@ -109,7 +110,7 @@ pub(super) fn identifiers(identifiers: &[(IdentifierScheme, String)]) -> Vec<Ide
 
 pub(crate) fn alternative_names(names: &[String]) -> Refused<Vec<String>> {
     if names.len() > ALTERNATIVE_NAMES || names.iter().any(|name| name.chars().count() > NAME_CHARS) {
-        let what = format!("has more than {ALTERNATIVE_NAMES} entries, or one that is too long");
+        let what = format!("has more than {ALTERNATIVE_NAMES} entries, or an entry that is too long");
         return Err(Refusal::field("city.alternative_names", what));
     }
     names.iter().try_for_each(|name| text::name("city.alternative_names", name))?;

@@ -1,5 +1,5 @@
-//! Cities from published registers. An import fills in what is known there; it never erases, and never touches what a
-//! city or its steward wrote.
+//! Import of cities from published registers. An import fills in the fields that the published register knows. It never
+//! erases a value and never overwrites a field that a city or its steward wrote.
 
 use super::{City, fields};
 use crate::rights;
@@ -8,19 +8,19 @@ use hansa_proto::register::{
     self as proto, CityImported, CityRow, IdentifierScheme, ImportOutcome, city_change::Change,
 };
 
-/// Most rows of one import.
+/// Maximum number of rows of one import.
 pub const IMPORT_ROWS: usize = 500;
-/// The fields that a row can tell.
+/// The fields that a row can contain.
 const TOLD: [&str; 6] = ["country_code", "admin1", "tier", "population", "location", "time_zone"];
 
-/// The id of a row's city: two nodes that import the same register agree on it.
+/// Returns the id of a row's city. Two nodes that import the same register derive the same id.
 ///
 /// # Errors
-/// INVALID_FIELD where the row names no source that is known, or no key.
+/// `INVALID_FIELD` if the source of the row is unknown or its key is invalid.
 pub fn row_id(row: &CityRow) -> Refused<RecordId> {
     let (scheme, key) = (row.source_scheme.as_str(), row.source_key.as_str());
     if !["geonames", "ties"].contains(&scheme) {
-        return Err(Refusal::field("source_scheme", format!("`{}` is not known", text::excerpt(scheme))));
+        return Err(Refusal::field("source_scheme", format!("`{}` is not a known source", text::excerpt(scheme))));
     }
     if key.is_empty() || key.len() > 64 || !key.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(Refusal::field("source_key", "must be 1 to 64 letters and digits"));
@@ -28,11 +28,11 @@ pub fn row_id(row: &CityRow) -> Refused<RecordId> {
     Ok(RecordId::from_source(scheme, key))
 }
 
-/// Takes one row in. `before` is what the register holds under the row's id. Nothing changes where the row tells nothing
-/// new, and where the city has joined (CT-10) or is no more (CT-11).
+/// Imports one row. `before` is the city that the register holds under the row's id, if any. Nothing changes if the row
+/// contains nothing new, if the city has joined (CT-10) or if the city has ended (CT-11).
 ///
 /// # Errors
-/// CT-10 where the caller is not the steward of the entry; PL-4 where the row cannot be used.
+/// Refused under CT-10 if the caller is not the steward of the entry, and under PL-4 if the row is invalid.
 pub fn import(before: Option<&City>, row: &CityRow, source: &str, caller: &Caller, at: Moment) -> Decision<Change> {
     rights::steward(caller)?;
     row_id(row)?;
@@ -56,7 +56,8 @@ pub fn import(before: Option<&City>, row: &CityRow, source: &str, caller: &Calle
     emit(CityImported { row: Some(row.clone()), source: source.to_owned() })
 }
 
-/// Returns the outcome of an accepted row. `before` is the city before the import; `is_changed` says whether the import changed it.
+/// Returns the outcome of an accepted row. `before` is the city before the import; `is_changed` says whether the import
+/// changed it.
 #[must_use]
 pub fn outcome(before: Option<&City>, is_changed: bool, at: Moment) -> ImportOutcome {
     match before {
@@ -72,7 +73,7 @@ fn kept(city: &City) -> bool {
 }
 
 impl City {
-    /// Whether the field was written by hand.
+    /// Returns whether the field was written by hand.
     pub(super) fn is_own(&self, field: &str) -> bool {
         self.own & fields::bit(field) != 0
     }
@@ -86,14 +87,14 @@ impl City {
         Ok(())
     }
 
-    /// Fills in what the row tells.
+    /// Writes the fields that the row contains, except those that were written by hand.
     fn take(&mut self, row: &CityRow, first: bool) -> Refused<()> {
         if self.own & fields::NAME == 0 {
             self.display_name.clone_from(&row.display_name);
         }
         let from = as_city(row);
         for field in TOLD {
-            // Each is checked even where it is not taken, so that a bad row is refused whatever the city holds.
+            // Fields that are not written are checked too: a bad row is refused, whatever the state of the city.
             Self::blank(self.steward).apply(field, &from)?;
             if tells(field, row) && !self.is_own(field) {
                 self.apply(field, &from)?;
@@ -109,7 +110,7 @@ impl City {
     }
 }
 
-/// Empty is unknown, and unknown does not erase.
+/// Returns whether the row has a value for the field. An empty field means unknown and must not erase a known value.
 fn tells(field: &str, row: &CityRow) -> bool {
     match field {
         "admin1" => !row.admin1.is_empty(),
@@ -132,10 +133,10 @@ fn as_city(row: &CityRow) -> proto::City {
     }
 }
 
-/// What a row itself tells, without a register: its country and tier.
+/// Checks the fields of a row that can be checked without the register: key, name, tier, location and country.
 ///
 /// # Errors
-/// PL-4 where the row cannot be used.
+/// Refused under PL-4 if a field is invalid.
 pub fn check(row: &CityRow) -> Refused<()> {
     row_id(row)?;
     text::name("display_name", &row.display_name)?;

@@ -1,4 +1,4 @@
-//! Arbitrary commands by arbitrary callers (CT-4, CT-10, CT-11, CT-13).
+//! Property tests of cities: random commands by the steward and the mayor (CT-4, CT-10, CT-11, CT-13).
 #![allow(clippy::unwrap_used)]
 
 use super::{tests::*, *};
@@ -97,8 +97,8 @@ proptest! {
             match run.take(decision.clone(), &by) {
                 Ok(0) | Err(_) => prop_assert_eq!(&run.state, &before),
                 Ok(_) => {
-                    prop_assert_ne!(&run.state, &before, "a change changes something");
-                    // The same again has no further effect, unless the first has handed the city over.
+                    prop_assert_ne!(&run.state, &before, "an emitted change must change the state");
+                    // The same command again changes nothing; it is refused if the city now belongs to another tenant.
                     let again = decide(run.city(), command, &by);
                     prop_assert!(again.is_err() || again.is_ok_and(|changes| changes.is_empty()), "{:?}", command);
                 }
@@ -119,7 +119,7 @@ proptest! {
     }
 }
 
-/// What other services keep says the same as the city itself.
+/// Checks that the mirror of other services agrees with the city.
 fn agrees(run: &Run) -> Result<(), TestCaseError> {
     let city = run.city();
     let reference = run

@@ -1,6 +1,7 @@
-//! The state of a city, and how changes fold into it (CT-1, CT-2, CT-4, CT-10, CT-11, CT-13).
+//! The state of a city, and its fold (CT-1, CT-2, CT-4, CT-10, CT-11, CT-13).
 //!
-//! A register has many imported cities, so the state of one is small: what is unknown takes no space.
+//! A register has many imported cities, so the stored state is small: a field with an unknown value takes almost no
+//! space.
 
 use super::{
     fields,
@@ -21,10 +22,10 @@ use hansa_proto::register::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How many terms a city's state keeps; older ones stay in its history.
+/// Maximum number of terms in a city's state. Older terms remain in its history.
 const TERMS: usize = 50;
 
-/// A city. Its fields cannot be written but by the fold.
+/// The state of a city. Code outside this crate cannot write its fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct City {
     pub(crate) steward: TenantId,
@@ -51,7 +52,7 @@ pub struct City {
     pub(crate) founded: Option<NaiveDate>,
     pub(crate) linked: bool,
     pub(crate) source: String,
-    /// Fields that were written by hand, one bit each: imports leave them alone.
+    /// The fields that were written by hand, one bit each. Imports do not overwrite them.
     pub(super) own: u32,
 }
 
@@ -85,43 +86,43 @@ impl City {
         }
     }
 
-    /// Its name now.
+    /// Returns the present name.
     #[must_use]
     pub fn display_name(&self) -> &str {
         &self.display_name
     }
 
-    /// ISO 3166-1 alpha-2.
+    /// Returns the country code (ISO 3166-1 alpha-2).
     #[must_use]
     pub fn country(&self) -> &str {
         &self.country
     }
 
-    /// What kind of government it is.
+    /// Returns the tier of government.
     #[must_use]
     pub fn tier(&self) -> CityTier {
         self.tier
     }
 
-    /// The city's own tenant, once it has joined.
+    /// Returns the city's own tenant; `None` until the city joins.
     #[must_use]
     pub fn tenant(&self) -> Option<TenantId> {
         self.tenant.map(|(tenant, _)| tenant)
     }
 
-    /// Residents within the boundary; 0 where not known.
+    /// Returns the number of residents within the boundary; 0 if it is unknown.
     #[must_use]
     pub fn population(&self) -> u64 {
         self.population
     }
 
-    /// Whether it stands in a register.
+    /// Returns false if the city is only known by name, as one end of an imported tie.
     #[must_use]
     pub fn linked(&self) -> bool {
         self.linked
     }
 
-    /// The city as it was on a day; `None` before it came into being (CT-11).
+    /// Returns the city as it was on a day; `None` if it was founded later (CT-11).
     #[must_use]
     pub fn as_of(&self, day: NaiveDate) -> Option<Self> {
         if self.founded.is_some_and(|founded| day < founded) {
@@ -140,7 +141,7 @@ impl City {
         Some(then)
     }
 
-    /// As the contract shows it.
+    /// Returns the API message of the city.
     #[must_use]
     pub fn resource(&self, name: &RecordName, etag: &str) -> proto::City {
         proto::City {
@@ -210,7 +211,7 @@ impl City {
     fn joined(&mut self, joined: &CityJoined, stamp: &Stamp) -> Result<(), FoldError> {
         let tenant = TenantId::parse(&joined.tenant, "tenant").map_err(|refusal| FoldError(refusal.message))?;
         if self.tenant.is_some() {
-            return Err(FoldError("the city has joined already".into()));
+            return Err(FoldError("the city has already joined".into()));
         }
         self.tenant = Some((tenant, stamp.at.date_naive()));
         Ok(())
@@ -218,7 +219,7 @@ impl City {
 }
 
 impl City {
-    /// Writes a field as `from` has it, checked by itself.
+    /// Copies a field from `from` and checks it on its own; rules that span several fields are checked elsewhere.
     pub(super) fn apply(&mut self, path: &str, from: &proto::City) -> Refused<()> {
         match path {
             "country_code" => self.country = fields::country(&from.country_code)?,
@@ -240,12 +241,12 @@ impl City {
                 self.next_election = time::day_if_any("city.next_election_date", from.next_election_date.as_ref())?;
             }
             "founded_date" => self.founded = time::day_if_any("city.founded_date", from.founded_date.as_ref())?,
-            _ => return Err(Refusal::field(path, "is no field that can be written")),
+            _ => return Err(Refusal::field(path, "is not a writable field")),
         }
         Ok(())
     }
 
-    /// The fact of a key that holds on a day.
+    /// Returns the fact with the key that holds on a day.
     #[must_use]
     pub fn fact(&self, key: &str, day: NaiveDate) -> Option<&Fact> {
         latest(&self.facts, key, day)
@@ -255,7 +256,7 @@ impl City {
         put(&mut self.facts, fact);
     }
 
-    /// The term that runs on a day.
+    /// Returns the mayor's term that is running on a day.
     #[must_use]
     pub fn term_on(&self, day: NaiveDate) -> Option<&Term> {
         self.terms.iter().rev().find(|term| term.runs_on(day))
@@ -264,7 +265,7 @@ impl City {
     pub(crate) fn term_recorded(&mut self, recorded: &TermRecorded) -> Result<(), FoldError> {
         let term = Term::fold(&recorded.term.clone().unwrap_or_default())?;
         match self.terms.last_mut() {
-            Some(last) if term.start < last.start => return Err(FoldError("the term is older than the last".into())),
+            Some(last) if term.start < last.start => return Err(FoldError("the term starts before the last".into())),
             Some(last) if last.start == term.start => last.correct(term),
             last => {
                 if let Some(last) = last {
@@ -283,18 +284,18 @@ impl City {
     }
 
     pub(crate) fn term_ended(&mut self, reason: TermEnd, date: NaiveDate) -> Result<(), FoldError> {
-        let term = self.terms.last_mut().ok_or_else(|| FoldError("no term has begun".into()))?;
+        let term = self.terms.last_mut().ok_or_else(|| FoldError("the city has no term".into()))?;
         (term.end, term.reason) = (Some(date), reason);
         Ok(())
     }
 
-    /// The succession by which the city is no more on the day.
+    /// Returns the succession that ended the city, if the city has ended by the day.
     #[must_use]
     pub fn ended(&self, day: NaiveDate) -> Option<&Succession> {
         self.end().filter(|end| end.date <= day)
     }
 
-    /// The succession by which the city ends, also where that day lies ahead.
+    /// Returns the succession that ends the city, even if its date is in the future.
     #[must_use]
     pub fn end(&self) -> Option<&Succession> {
         self.successions.iter().find(|succession| succession.heir.is_some())
@@ -321,11 +322,11 @@ impl Record for City {
             None => Self::blank(first_owner(stamp)?),
         };
         if first != (stamp.version == 1) || (first && !matches!(change, Change::Imported(_) | Change::Created(_))) {
-            return Err(FoldError("a city begins by an import or an entry".into()));
+            return Err(FoldError("the first change of a city must be an import or a creation".into()));
         }
         match change {
             Change::Imported(imported) => city.imported(imported, first)?,
-            Change::Created(_) if !first => return Err(FoldError("the city was entered before".into())),
+            Change::Created(_) if !first => return Err(FoldError("the city already exists".into())),
             Change::Created(created) => city.created(&created.city.clone().unwrap_or_default())?,
             Change::Updated(updated) => city.updated(updated)?,
             Change::Renamed(renamed) => city.renamed(renamed)?,
@@ -349,7 +350,7 @@ impl Record for City {
     }
 }
 
-/// The tenant for which a record was begun.
+/// Returns the tenant that owns a new record: the party of the stamp or else the tenant of the actor.
 pub(crate) fn first_owner(stamp: &Stamp) -> Result<TenantId, FoldError> {
     match stamp.party {
         Some(party) => Ok(party),

@@ -1,4 +1,4 @@
-//! Rules of cities (CT-1, CT-2, CT-4, CT-10, CT-11, CT-13), and what holds after any commands.
+//! Tests of the rules of cities (CT-1, CT-2, CT-4, CT-10, CT-11, CT-13, PL-4, PL-8).
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -57,7 +57,7 @@ pub(super) fn row(key: &str, name: &str) -> CityRow {
     }
 }
 
-/// A city with its whole history, and how it follows commands.
+/// A city under test, with its full history.
 #[derive(Clone, Default)]
 pub(super) struct Run {
     pub(super) state: Option<City>,
@@ -166,7 +166,7 @@ fn ct_10_a_city_is_changed_by_its_steward_until_it_joins_and_by_itself_from_then
 
     let run = run.joined();
     assert_eq!(run.city().owner(), mayor().tenant);
-    assert_eq!(run.city().former_names.len(), 1, "it takes its history over");
+    assert_eq!(run.city().former_names.len(), 1, "the tenant takes over the history");
     assert_eq!(rename(run.city(), &renaming("Lyon", None), &steward(), now()).unwrap_err().rule, "CT-10");
     assert!(
         rename(run.city(), &RenameCityRequest { correction: true, ..renaming("Lyon", None) }, &mayor(), now()).is_ok()
@@ -186,7 +186,7 @@ fn ct_10_an_import_twice_changes_nothing_and_never_what_was_written_by_hand() {
 
     let decision = rename(run.city(), &renaming("Lugdunum", None), &steward(), now());
     run.take(decision, &steward()).unwrap();
-    assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]), "the name is the city's own");
+    assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]), "an import does not overwrite the new name");
 
     let decision = again(&run, &CityRow { population: 520_000, admin1: String::new(), ..row("1", "Lyon") });
     assert!(decision.as_ref().is_ok_and(|changes| !changes.is_empty()));
@@ -269,7 +269,7 @@ fn ct_11_merged_cities_end_and_their_records_follow_the_successor() {
     assert_eq!(import(Some(ended), &row("a", "z"), "s", &steward(), now()), Ok(vec![]));
 
     let again = succession::merge((id("c"), &after[&id("c")]), &after, &command, &steward()).unwrap();
-    assert!(again.iter().all(|(_, changes)| changes.is_empty()), "sent twice, it has effect once");
+    assert!(again.iter().all(|(_, changes)| changes.is_empty()), "the same merger again changes nothing");
     let back = MergeCitiesRequest { predecessors: vec![names::city_name(id("c"))], ..command.clone() };
     assert_eq!(succession::merge((id("a"), ended), &after, &back, &steward()).unwrap_err().rule, "CT-11");
     let own = MergeCitiesRequest { predecessors: vec![names::city_name(id("c"))], ..command.clone() };
@@ -311,7 +311,7 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
     run.take(Ok(all[0].1.clone()), &steward()).unwrap();
     assert_eq!(run.city().ended(ymd(2020, 1, 1)).unwrap().kind, SuccessionKind::SplitInto);
     let rest = succession::split((id("c"), run.city()), &parts, &ends, &steward()).unwrap();
-    assert_eq!(rest.len(), 2, "sent again, it finishes what was cut short");
+    assert_eq!(rest.len(), 2, "the same split again completes the remaining cities");
 
     let goes_on = SplitCityRequest { heir: String::new(), successors: successors[..1].to_vec(), ..ends.clone() };
     let mut run = city.clone();
@@ -369,7 +369,7 @@ fn ct_4_a_new_term_ends_the_one_before_and_a_lost_mandate_ends_it_at_once() {
     assert_eq!(term::end(run.city(), &lost, &mayor(), now()), Ok(vec![]));
     assert!(run.city().term_on(ymd(2025, 5, 2)).is_none());
     let fixed = term::record(run.city(), &recording(on(2020, 7, 4)), &mayor(), now());
-    assert_eq!(fixed, Ok(vec![]), "a correction that names no end keeps the one recorded");
+    assert_eq!(fixed, Ok(vec![]), "a correction without an end keeps the recorded end");
     let again = EndTermRequest { end_date: on(2025, 6, 1), ..lost.clone() };
     assert_eq!(term::end(run.city(), &again, &mayor(), now()).unwrap_err().rule, "CT-4");
     assert!(term::end(run.city(), &EndTermRequest { end: 0, ..lost }, &mayor(), now()).is_err());

@@ -1,5 +1,5 @@
-//! The values that the state of a city is made of: facts, terms, former names, mergers and splits. They fold from the
-//! contract's messages and convert back.
+//! Parts of a city's state: facts, terms, former names and successions. Each is folded from an API message and converts
+//! back to it.
 
 use crate::{
     date::{folded, folded_if_any},
@@ -13,16 +13,16 @@ use hansa_proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// One fact.
+/// A dated and sourced fact of a city (CT-13).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {
-    /// What it is about.
+    /// The subject of the fact.
     pub key: String,
-    /// The value; empty where it is not known as of that day.
+    /// The value; empty if it is unknown as of that day.
     pub value: String,
-    /// Where it is from.
+    /// The source.
     pub source: String,
-    /// The day of which it is true.
+    /// The day as of which the fact is true.
     pub as_of: NaiveDate,
 }
 
@@ -38,14 +38,15 @@ impl Fact {
     }
 }
 
-/// The fact of a key that holds on a day: the latest not after it, unless that says unknown.
+/// Returns the fact with the key that holds on a day: the latest that is not after the day. Returns `None` if there
+/// is none or if its value is unknown.
 #[must_use]
 pub fn latest<'a>(facts: &'a [Fact], key: &str, day: NaiveDate) -> Option<&'a Fact> {
     let of_key = facts.iter().filter(|fact| fact.key == key && fact.as_of <= day);
     of_key.max_by_key(|fact| fact.as_of).filter(|fact| !fact.value.is_empty())
 }
 
-/// Puts a fact in its place, over one of the same key and day.
+/// Inserts a fact in order. It replaces a fact with the same key and day.
 pub(crate) fn put(facts: &mut Vec<Fact>, fact: Fact) {
     match facts.binary_search_by(|f| (f.key.as_str(), f.as_of).cmp(&(fact.key.as_str(), fact.as_of))) {
         Ok(at) => facts[at] = fact,
@@ -53,20 +54,20 @@ pub(crate) fn put(facts: &mut Vec<Fact>, fact: Fact) {
     }
 }
 
-/// A mayor's term. The name stands as a seal alone.
+/// A mayor's term. The state contains the person's name only as a seal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Term {
     name: Vec<LocalizedText>,
     accession: Accession,
-    /// First day in office.
+    /// The first day in office.
     pub start: NaiveDate,
-    /// The day on which it ends, where that is known.
+    /// The day on which the term ends, if known.
     pub end: Option<NaiveDate>,
-    /// Why it ended.
+    /// The reason why the term ended; unspecified until an end is recorded.
     pub reason: TermEnd,
 }
 
-// The seals of a text are bytes: equality is total.
+// `LocalizedText` contains no floats, so the derived equality is total.
 impl Eq for Term {}
 
 impl Term {
@@ -90,7 +91,8 @@ impl Term {
         }
     }
 
-    /// Takes another record of the same term. An end that it does not name, or names too, stays with its reason.
+    /// Replaces the term by a corrected one. If the correction has no end or the same end, the recorded end and its
+    /// reason remain; a different end resets the reason.
     pub(crate) fn correct(&mut self, by: Self) {
         let kept = by.end.is_none() || by.end == self.end;
         let (end, reason) = if kept { (self.end, self.reason) } else { (by.end, TermEnd::Unspecified) };
@@ -102,12 +104,12 @@ impl Term {
     }
 }
 
-/// A name that a city bore.
+/// A former name of a city.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormerName {
     /// The name.
     pub name: String,
-    /// The first day on which the city bore another.
+    /// The first day of the name that came next.
     pub until: NaiveDate,
 }
 
@@ -120,13 +122,13 @@ impl FormerName {
 /// A merger or split in which a city took part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Succession {
-    /// How.
+    /// The kind of merger or split, from the point of view of this city.
     pub kind: SuccessionKind,
-    /// The others.
+    /// The other cities.
     pub cities: Vec<RecordId>,
-    /// What the city's records follow; `None` where it goes on.
+    /// The city that takes over the records; `None` if this city continues to exist.
     pub heir: Option<RecordId>,
-    /// First day of the new order.
+    /// The first day on which the merger or split is effective.
     pub date: NaiveDate,
 }
 

@@ -1,4 +1,4 @@
-//! Rules of countries (CT-3).
+//! Tests of the rules of countries (CT-3, AG-1).
 #![allow(clippy::unwrap_used)]
 
 use super::*;

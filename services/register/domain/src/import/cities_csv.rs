@@ -1,21 +1,21 @@
-//! Cities from a file with named columns, in any order: geonameid, name, country, admin1, population, lat, lon, timezone,
-//! feature_code.
+//! Reader of a CSV file of cities with a header. The columns may be in any order: geonameid, name, country, admin1,
+//! population, lat, lon, timezone, feature_code.
 
 use super::{Columns, Row, Unusable, location, population, tier};
 use hansa_proto::register::CityRow;
 
-/// The columns that are read.
+/// The columns that the reader uses.
 pub const COLUMNS: [&str; 9] =
     ["geonameid", "name", "country", "admin1", "population", "lat", "lon", "timezone", "feature_code"];
 
-/// One row; `columns` are found by [`Columns::find`] with [`COLUMNS`].
+/// Parses one row, whose columns were found by [`columns`].
 ///
 /// # Errors
-/// The line and the reason where the row cannot be used.
+/// Returns the line and the reason if the row cannot be used.
 pub fn parse(row: Row) -> Result<CityRow, Unusable> {
     let key = row.get("geonameid");
     if key.is_empty() || !key.chars().all(|c| c.is_ascii_digit()) {
-        return Err(row.no("geonameid is no number"));
+        return Err(row.no("geonameid is not a number"));
     }
     let city = CityRow {
         source_scheme: "geonames".into(),
@@ -35,7 +35,7 @@ pub fn parse(row: Row) -> Result<CityRow, Unusable> {
 /// Finds the columns in the file's header.
 ///
 /// # Errors
-/// Where one is missing.
+/// Returns line 1 and the name of the column if a column is missing.
 pub fn columns(header: &[&str]) -> Result<Columns, Unusable> {
     Columns::find(header, &COLUMNS)
 }

@@ -1,5 +1,6 @@
-//! Country files: codes and names, regimes, income groups, memberships, state structures. All but the first name a
-//! country by its three letters; [`Codes`], gathered from the first, turns them into two.
+//! Readers of the country files: profiles (codes and names), regimes, income groups, memberships and state structures.
+//! The last four name a country by its three-letter code. [`Codes`], built from the profiles, maps that code to the
+//! two-letter code.
 
 use super::{Columns, Row, Unusable};
 use hansa_proto::register::{
@@ -8,19 +9,20 @@ use hansa_proto::register::{
 };
 use std::collections::BTreeMap;
 
-/// Columns of the file of codes and names.
+/// The columns of the file of profiles.
 pub const PROFILES: [&str; 8] =
     ["iso2", "iso3", "name", "official_name", "un_since", "region", "subregion", "languages_iso639_3"];
-/// Columns of the file of regimes.
+/// The columns of the file of regimes.
 pub const REGIMES: [&str; 5] = ["iso3", "year", "scheme", "value", "class"];
-/// Columns of the file of income groups.
+/// The columns of the file of income groups.
 pub const INCOMES: [&str; 3] = ["iso3", "fiscal_year", "income_group"];
-/// Columns of the file of memberships.
+/// The columns of the file of memberships.
 pub const MEMBERSHIPS: [&str; 5] = ["iso3", "organisation", "joined", "left", "status"];
-/// Columns of the file of state structures.
+/// The columns of the file of state structures.
 pub const STRUCTURES: [&str; 3] = ["iso3", "structure", "certainty"];
 
-/// States that are no more, and places without a code of their own: real files of regimes and incomes name them.
+/// Former states and places without an ISO code. Published files of regimes and incomes contain these codes, so a
+/// refused row can say which place its code means.
 const FORMER: [(&str, &str); 20] = [
     ("ANT", "Netherlands Antilles"),
     ("BDN", "Baden"),
@@ -39,17 +41,18 @@ const FORMER: [(&str, &str); 20] = [
     ("YAR", "North Yemen"),
     ("YPR", "South Yemen"),
     ("YUG", "Yugoslavia"),
-    ("XKS", "a code that is not assigned"),
+    ("XKS", "unassigned code"),
     ("ZZB", "Zanzibar"),
     ("CHI", "Channel Islands"),
 ];
 
-/// Two letters for three.
+/// Maps three-letter country codes to two-letter codes.
 #[derive(Clone, Debug, Default)]
 pub struct Codes(BTreeMap<String, String>);
 
 impl Codes {
-    /// Gathers the codes of profiles. Kosovo goes by several three-letter codes, none of them assigned.
+    /// Collects the codes of the profiles. Kosovo has no assigned three-letter code, so four codes that files use for
+    /// it are added.
     #[must_use]
     pub fn of<'a>(profiles: impl IntoIterator<Item = &'a CountryRow>) -> Self {
         let mut codes = BTreeMap::new();
@@ -79,10 +82,10 @@ impl Codes {
     }
 }
 
-/// Finds the columns of one of the files in its header.
+/// Finds the wanted columns in the header of a file.
 ///
 /// # Errors
-/// Where one is missing.
+/// Returns line 1 and the name of the column if a column is missing.
 pub fn columns(header: &[&str], wanted: &[&'static str]) -> Result<Columns, Unusable> {
     Columns::find(header, wanted)
 }
@@ -91,10 +94,10 @@ fn fact(country_code: String, fact: Fact) -> CountryRow {
     CountryRow { country_code, fact: Some(fact) }
 }
 
-/// A row of codes and names.
+/// Parses a row of the file of profiles.
 ///
 /// # Errors
-/// The line and the reason where the row cannot be used.
+/// Returns the line and the reason if the row cannot be used.
 pub fn profile(row: Row, source: &str) -> Result<CountryRow, Unusable> {
     let split = |c: char| c == ';' || c == ' ' || c == ',';
     let mut languages: Vec<String> =
@@ -118,24 +121,24 @@ pub fn profile(row: Row, source: &str) -> Result<CountryRow, Unusable> {
     Ok(fact(iso2, Fact::Profile(profile)))
 }
 
-/// A row of regimes.
+/// Parses a row of the file of regimes.
 ///
 /// # Errors
-/// The line and the reason where the row cannot be used.
+/// Returns the line and the reason if the row cannot be used.
 pub fn regime(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusable> {
     let iso2 = codes.iso2(&row)?;
     let scheme = match row.get("scheme") {
         "ROW" => RegimeScheme::Row,
         "FH" => RegimeScheme::FreedomHouse,
         "VDEM_LIBDEM" => RegimeScheme::VdemLibdem,
-        other => return Err(row.no(format!("scheme `{other}` is not known"))),
+        other => return Err(row.no(format!("scheme `{other}` is unknown"))),
     };
     let class = match row.get("class") {
         "" if scheme == RegimeScheme::VdemLibdem => RegimeClass::Unspecified,
         "" => return Err(row.no("the class is missing")),
         name => {
             let class = RegimeClass::from_str_name(&format!("REGIME_CLASS_{name}"));
-            class.ok_or_else(|| row.no(format!("class `{name}` is not known")))?
+            class.ok_or_else(|| row.no(format!("class `{name}` is unknown")))?
         }
     };
     let regime = RegimeFact {
@@ -148,35 +151,35 @@ pub fn regime(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusa
     Ok(fact(iso2, Fact::Regime(regime)))
 }
 
-/// A row of income groups.
+/// Parses a row of the file of income groups.
 ///
 /// # Errors
-/// The line and the reason where the row cannot be used.
+/// Returns the line and the reason if the row cannot be used.
 pub fn income(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusable> {
     let iso2 = codes.iso2(&row)?;
     let name = row.get("income_group");
     let group = IncomeGroup::from_str_name(&format!("INCOME_GROUP_{name}"))
         .filter(|group| *group != IncomeGroup::Unspecified)
-        .ok_or_else(|| row.no(format!("income group `{name}` is not known")))?;
+        .ok_or_else(|| row.no(format!("income group `{name}` is unknown")))?;
     let income = IncomeFact { fiscal_year: row.year("fiscal_year")?, group: group as i32, source: source.into() };
     Ok(fact(iso2, Fact::Income(income)))
 }
 
-/// A row of memberships.
+/// Parses a row of the file of memberships.
 ///
 /// # Errors
-/// The line and the reason where the row cannot be used.
+/// Returns the line and the reason if the row cannot be used.
 pub fn membership(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusable> {
     let iso2 = codes.iso2(&row)?;
     let left_year = row.year("left")?;
     let status = match row.get("status") {
-        // Some lists keep the word for a member that has left.
+        // Some lists still say MEMBER for a country that has left.
         "MEMBER" if left_year != 0 => OrganisationStatus::Left,
         "MEMBER" => OrganisationStatus::Member,
         "SUSPENDED" => OrganisationStatus::Suspended,
         "LEFT" => OrganisationStatus::Left,
         "ASSOCIATE" | "APPLIED" => OrganisationStatus::Associate,
-        other => return Err(row.no(format!("status `{other}` is not known"))),
+        other => return Err(row.no(format!("status `{other}` is unknown"))),
     };
     let organisation = OrganisationFact {
         organisation: row.get("organisation").into(),
@@ -188,16 +191,16 @@ pub fn membership(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, U
     Ok(fact(iso2, Fact::Organisation(organisation)))
 }
 
-/// A row of state structures, which the file states as of `year`.
+/// Parses a row of the file of state structures. The file has no year column; its facts are dated `year`.
 ///
 /// # Errors
-/// The line and the reason where the row cannot be used.
+/// Returns the line and the reason if the row cannot be used.
 pub fn structure(row: Row, codes: &Codes, year: i32, source: &str) -> Result<CountryRow, Unusable> {
     let iso2 = codes.iso2(&row)?;
     let structure = match row.get("structure") {
         "FEDERAL" => StateStructure::Federal,
         "UNITARY" => StateStructure::Unitary,
-        other => return Err(row.no(format!("structure `{other}` is not known"))),
+        other => return Err(row.no(format!("structure `{other}` is unknown"))),
     };
     let certainty = row.get("certainty").into();
     let structure = StructureFact { year, structure: structure as i32, certainty, source: source.into() };

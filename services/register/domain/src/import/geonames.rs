@@ -1,22 +1,23 @@
-//! GeoNames' own dump: 19 columns by tabs, without a header, populated places among many other features.
+//! Reader of the GeoNames dump: 19 columns separated by tabs, without a header. The dump contains populated places
+//! and many other features; the reader accepts only populated places.
 
 use super::{Unusable, location, population, tier};
 use hansa_proto::register::CityRow;
 
-/// How many columns a line has.
+/// The number of columns of a line.
 pub const COLUMNS: usize = 19;
 
-/// One line of the dump, split at its tabs.
+/// Parses one line of the dump, which the caller has split at the tabs.
 ///
 /// # Errors
-/// The line and the reason where the row cannot be used.
+/// Returns the line and the reason if the row cannot be used.
 pub fn parse(line: usize, fields: &[&str]) -> Result<CityRow, Unusable> {
     let no = |reason: String| Unusable { line, reason };
     let fields: &[&str; COLUMNS] =
-        fields.try_into().map_err(|_| no(format!("has {} columns, not {COLUMNS}", fields.len())))?;
+        fields.try_into().map_err(|_| no(format!("the line has {} columns, not {COLUMNS}", fields.len())))?;
     let [id, name, _, _, latitude, longitude, class, code, country, _, admin1, _, _, _, count, _, _, zone, _] = fields;
     if *class != "P" {
-        return Err(no("is no populated place".into()));
+        return Err(no("the feature is not a populated place".into()));
     }
     let city = CityRow {
         source_scheme: "geonames".into(),

@@ -1,4 +1,4 @@
-//! Readers of published files.
+//! Tests of the readers of published files.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -30,7 +30,7 @@ fn cities_are_read_by_named_columns_in_any_order() {
     );
     assert_eq!(read("Soho,6545251,GB,ENG,0,51.5,-0.1,,PPLX").unwrap().tier(), CityTier::SubMunicipal);
     let bad = read("Troy,1,TR,,0,1,1,,PPLH").unwrap_err();
-    assert_eq!(bad.to_string(), "line 7: a historical place");
+    assert_eq!(bad.to_string(), "line 7: the place is historical");
     for line in ["Paris,x,FR,,,,,,", ",1,FR,,,,,,", "Paris,1,FRA,,,,,,", "Paris,1,FR,,many,,,,", "Paris,1,FR,,,91,1,,"]
     {
         assert_eq!(read(line).unwrap_err().line, 7, "{line}");

@@ -1,10 +1,10 @@
-//! Cities that stand in a list of twin towns. Those that no register knows enter it as unlinked, so that a tie has two
-//! ends.
+//! Reader of the cities in a list of twin towns. The register enters a city that no published register contains as
+//! unlinked, so that both ends of every tie are cities of the register.
 
 use super::{Columns, Row, Unusable, location};
 use hansa_proto::register::{CityRow, CityTier};
 
-/// The columns that are read, for both ends of a tie.
+/// The columns that the reader uses, for both ends of a tie.
 pub const COLUMNS: [&str; 12] = [
     "a_id",
     "a_name",
@@ -23,12 +23,12 @@ pub const COLUMNS: [&str; 12] = [
 /// Finds the columns in the file's header.
 ///
 /// # Errors
-/// Where one is missing.
+/// [`Unusable`] with line 1 if a column is missing.
 pub fn columns(header: &[&str]) -> Result<Columns, Unusable> {
     Columns::find(header, &COLUMNS)
 }
 
-/// Both ends of one tie, as the unlinked cities that they become where no register knows them.
+/// Parses both ends of one tie as rows of unlinked cities, for the case that no published register contains them.
 pub fn parse(row: Row) -> [Result<CityRow, Unusable>; 2] {
     let a = ["a_id", "a_name", "a_country", "a_tier", "a_lat", "a_lon"];
     let b = ["b_id", "b_name", "b_country", "b_tier", "b_lat", "b_lon"];

@@ -68,7 +68,7 @@ fn pl_1_a_tenant_is_of_one_kind_and_only_a_city_names_a_city() {
     assert!(secretariat.city.is_none());
     assert_eq!(ask(asking(TenantKind::Secretariat, "A network", &name)).unwrap_err().rule, "PL-1");
     assert_eq!(ask(asking(TenantKind::Unspecified, "x", "")).unwrap_err().rule, "PL-1");
-    assert!(ask(asking(TenantKind::Organiser, "", "")).is_err(), "it needs a name");
+    assert!(ask(asking(TenantKind::Organiser, "", "")).is_err(), "an organiser needs a name");
     assert!(ask(asking(TenantKind::City, "x", "")).is_err());
     let command = asking(TenantKind::City, "x", &name);
     assert_eq!(create(&command, None, HOST, &steward(), now()).unwrap_err().reason, Reason::NotFound);
@@ -87,8 +87,8 @@ fn pl_5_the_host_replaces_a_key_that_it_holds_and_the_id_stays() {
     let log = rotated.resource(&RecordName::new("tenants", RecordId(founding.id.0)), "").identity_log;
     assert_eq!((log.len(), log[1].sequence, log[1].act()), (2, 2, IdentityAct::Rotated));
     let stale = rotate_key(&rotated, HOST.public_key, new, now()).unwrap_err();
-    assert_eq!(stale.reason, Reason::Stale, "another was faster");
-    assert!(Tenant::fold(Some(rotated.clone()), &emitted[0].change, &stamp(3)).is_err(), "a key comes once");
+    assert_eq!(stale.reason, Reason::Stale, "another rotation came first");
+    assert!(Tenant::fold(Some(rotated.clone()), &emitted[0].change, &stamp(3)).is_err(), "a key cannot be used twice");
     let mut full = rotated.clone();
     full.log = vec![rotated.log[1].clone(); IDENTITY_ENTRIES];
     assert_eq!(rotate_key(&full, &[8; 32], HOST, now()).unwrap_err().reason, Reason::Limit);

@@ -51,7 +51,7 @@ fn link(tool: &str, goals: &[&str]) -> ToolLink {
     }
 }
 
-/// A city without any problem.
+/// Returns a portfolio and a strategy without any problem.
 fn whole() -> (Portfolio, Strategy) {
     let mut strategy = adopted();
     strategy.link(link(&tie(1).agreement, &["peace", "schools"]));
@@ -185,7 +185,7 @@ fn st_7_missing_languages_are_found_and_unknown_ones_are_not() {
     assert!(!missing(office(), &["jpn", "eng"]), "the office speaks English");
     assert!(!missing(office(), &["fr-CA"]), "the city speaks French");
     assert!(!missing(office(), &[]), "the partner's languages are unknown");
-    assert!(!missing(OfficeFact { exists: Some(true), languages: None }, &["jpn"]), "its languages are unknown");
+    assert!(!missing(OfficeFact { exists: Some(true), languages: None }, &["jpn"]), "the office languages are unknown");
     assert!(missing(OfficeFact { exists: Some(false), languages: None }, &["jpn"]), "there is no office");
     let mute = CityFact { languages: vec![], ..city() };
     let evaluation = evaluate(&RUBRIC, &Portfolio::new(mute, office(), [speaks(&["jpn"])]), None, today());
@@ -346,7 +346,7 @@ fn any_strategy() -> impl Any<Value = Option<Strategy>> {
     }))
 }
 
-/// Returns the ties with one problem of one tie removed.
+/// Returns the ties after one problem of one tie is solved.
 fn mended(ties: &[TieFact], which: usize, how: u8) -> Vec<TieFact> {
     let mut ties = ties.to_vec();
     if let Some(tie) = ties.get_mut(which) {
