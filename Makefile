@@ -1,13 +1,13 @@
 # What developers run. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint audit fmt proto breaking check-real bench bench-peer deploy-check alerts trace servers servers-stop rules tour
+.PHONY: help run test soak lint audit fmt proto breaking baseline check-real bench bench-peer deploy-check alerts trace servers servers-stop rules tour
 
 PYTHON ?= python3
 CARGO  ?= cargo
 # How many seconds each reliability test of `make soak` tries.
 SECONDS ?= 300
-# The commit whose contract `make breaking` compares with.
-BASE   ?= HEAD~1
+# The descriptors of the contract that `make breaking` compares with.
+BASELINE := proto/baseline.binpb
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,10 +38,14 @@ fmt: ## Format the Rust code and the contract
 proto: ## Check style, comments and format of the contract
 	@buf="$$($(PYTHON) tests/servers.py tool buf)" && "$$buf" lint && "$$buf" format --diff --exit-code && echo "contract: clean"
 
-breaking: ## Check that the contract still accepts what it did at BASE (default HEAD~1)
-	@buf="$$($(PYTHON) tests/servers.py tool buf)"; old="$$(mktemp -d)"; trap 'rm -rf "$$old"' EXIT; \
-	if ! git cat-file -e "$(BASE):buf.yaml" 2>/dev/null; then echo "contract: $(BASE) has none to compare with"; exit 0; fi; \
-	git archive "$(BASE)" buf.yaml proto | tar -x -C "$$old" && "$$buf" breaking --against "$$old" && echo "contract: compatible with $(BASE)"
+breaking: ## Check that the contract is compatible with its committed baseline
+	@buf="$$($(PYTHON) tests/servers.py tool buf)"; now="$$(mktemp -d)"; trap 'rm -rf "$$now"' EXIT; \
+	"$$buf" build --exclude-source-info -o "$$now/contract.binpb" && \
+	"$$buf" breaking "$$now/contract.binpb" --against $(BASELINE) --config "$$(cat proto/breaking.json)" && \
+	echo "contract: compatible with $(BASELINE)"
+
+baseline: breaking ## Add compatible changes of the contract to its baseline
+	@buf="$$($(PYTHON) tests/servers.py tool buf)" && "$$buf" build --exclude-source-info -o $(BASELINE)
 
 rules: ## Make docs/rules.md, docs/refusals.md and docs/limits.md from the sources (CHECK=1: compare, write nothing)
 	@$(PYTHON) tests/rules.py $(if $(CHECK),--check)

@@ -18,6 +18,17 @@ mod names;
 const STORED: &[&str] =
     &["Activity", "AgreementOrigin", "Committee", "CommitteeMember", "Delegation", "Guidelines", "JointText"];
 
+/// Shared messages that stored messages contain; they need serde too.
+const SHARED: &[&str] = &[
+    ".hansa.type.v1.Actor",
+    ".hansa.type.v1.Attachment",
+    ".hansa.type.v1.CouncilVote",
+    ".hansa.type.v1.DateRange",
+    ".hansa.type.v1.LocalizedText",
+    ".google.type.Date",
+    ".google.type.Money",
+];
+
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut files = Vec::new();
@@ -43,8 +54,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             config.enum_attribute(format!(".{}.{}", file.package(), of.name()), serde);
         }
     }
-    for shared in [".hansa.type.v1.LocalizedText", ".hansa.type.v1.Actor", ".google.type.Date", ".google.type.Money"] {
-        config.message_attribute(shared, serde);
+    for shared in SHARED {
+        config.message_attribute(*shared, serde);
+    }
+    for time in ["create_time", "update_time"] {
+        config.field_attribute(
+            format!(".hansa.partnerships.v1.Activity.{time}"),
+            "#[serde(with = \"crate::stored_time\")]",
+        );
     }
     config.enum_attribute(".hansa", "#[allow(missing_docs)]");
     for stored in STORED {

@@ -1,9 +1,7 @@
-//! Architecture rules, checked against `cargo metadata`, the lock file, the source files and the descriptors of the
-//! contract.
+//! Architecture rules, checked against `cargo metadata`, the lock file and the source files.
 //!
 //! A failing test names the file and line that break a rule, and says what to do instead.
 
-use prost_reflect::{DescriptorPool, ExtensionDescriptor, MethodDescriptor};
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
@@ -30,10 +28,6 @@ static PACKAGES: LazyLock<Vec<Package>> = LazyLock::new(|| {
     assert!(metadata.packages.len() > 5, "cargo metadata names too few packages");
     metadata.packages
 });
-
-/// The descriptors of the contract.
-static CONTRACT: LazyLock<DescriptorPool> =
-    LazyLock::new(|| DescriptorPool::decode(hansa_proto::DESCRIPTORS).expect("the contract's descriptors decode"));
 
 #[derive(Deserialize)]
 struct Metadata {
@@ -412,52 +406,6 @@ fn policy_and_encryption_come_from_one_place() {
         }
     }
     none(&findings, "The chassis alone asks Cedar; ring is the one provider of TLS.");
-}
-
-/// Returns the rpcs of the contract's own services.
-fn methods() -> Vec<MethodDescriptor> {
-    let ours = |package: &str| package.starts_with("hansa.");
-    let methods: Vec<_> =
-        CONTRACT.services().filter(|s| ours(s.package_name())).flat_map(|s| s.methods().collect::<Vec<_>>()).collect();
-    assert!(!methods.is_empty(), "the contract has no rpc");
-    methods
-}
-
-/// Returns the comment above an rpc.
-fn comment(method: &MethodDescriptor) -> String {
-    let file = method.parent_file();
-    let info = file.file_descriptor_proto().source_code_info.as_ref().expect("the descriptors keep their comments");
-    let place = info.location.iter().find(|location| location.path == method.path());
-    place.map_or("", |location| location.leading_comments()).trim().to_owned()
-}
-
-#[test]
-fn every_rpc_is_explained() {
-    let silent = methods().into_iter().filter(|m| comment(m).split_whitespace().count() < 3);
-    let findings: Vec<String> = silent.map(|m| m.full_name().to_owned()).collect();
-    none(&findings, "The comment is the reference: what it does, which errors it answers with.");
-}
-
-#[test]
-fn every_rpc_is_reachable_as_json() {
-    let http: ExtensionDescriptor =
-        CONTRACT.get_extension_by_name("google.api.http").expect("the contract imports google/api/annotations.proto");
-    let without = methods().into_iter().filter(|m| !m.options().has_extension(&http));
-    let findings: Vec<String> = without.map(|m| m.full_name().to_owned()).collect();
-    none(&findings, "Give it `option (google.api.http)`: the edge is transcoded from it.");
-}
-
-#[test]
-fn every_command_can_be_tried() {
-    let mut findings = Vec::new();
-    for method in methods() {
-        let request = method.input();
-        let has = |field: &str| request.get_field_by_name(field).is_some();
-        if has("request_id") != has("validate_only") {
-            findings.push(format!("{} ({})", request.full_name(), method.full_name()));
-        }
-    }
-    none(&findings, "What writes has both `request_id` and `validate_only`, what reads neither (PL-4).");
 }
 
 #[test]

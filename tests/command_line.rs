@@ -114,9 +114,9 @@ fn every_json_output_parses() {
     let tenants = json(&node.run(&["tenant", "list", "--json"]));
     assert_eq!(tenants.as_array().unwrap().len(), 1);
     let history = json(&node.run(&["history", &city, "--json"]));
-    let versions: Vec<&str> = history.as_array().unwrap().iter().map(|row| row["version"].as_str().unwrap()).collect();
-    assert_eq!(versions, ["1", "2"], "PL-3: one change for the import, one for the join");
-    assert!(history[0]["actor"]["person"].is_string() && history[0]["claimed_time"].is_string(), "{history}");
+    let versions: Vec<i64> = history.as_array().unwrap().iter().map(|row| row["version"].as_i64().unwrap()).collect();
+    assert_eq!(versions, [1, 2], "PL-3: one change for the import, one for the join");
+    assert!(history[0]["actor"]["person"].is_string() && history[0]["claim_time"].is_string(), "{history}");
     let looks = json(&node.run(&["doctor", "--json"]));
     assert!(looks.as_array().unwrap().len() > 8 && looks.as_array().unwrap().iter().all(|look| look["well"] == true));
     let rebuilt = json(&node.run(&["rebuild", "--json"]));

@@ -9,7 +9,7 @@ use hansa_kernel::{
     Relation::{self, Owner, Party, Public, Stranger},
     Role,
 };
-use hansa_proto::changes::ListRecordChangesRequest;
+use hansa_proto::changes::ListChangesRequest;
 use hansa_tests::{
     Caller, Platform, Shape,
     filler::{fill, set},
@@ -52,10 +52,14 @@ enum Named {
     /// A new agreement of a city, named by the city.
     AgreementOf,
     Rubric,
+    /// The first change of a record.
+    ChangeOf,
+    /// The first activity of an agreement, which its version names.
+    ActivityOf,
 }
 use Named::{
-    Agreement, AgreementOf, City, Country, Evaluation, Membership, MembershipOf, Network, Office, OfficeOf,
-    PortfolioOf, Rubric, Strategy, StrategyOf, Tenant,
+    ActivityOf, Agreement, AgreementOf, ChangeOf, City, Country, Evaluation, Membership, MembershipOf, Network, Office,
+    OfficeOf, PortfolioOf, Rubric, Strategy, StrategyOf, Tenant,
 };
 
 /// The subject of a call.
@@ -72,46 +76,49 @@ use About::{Each, New, One};
 
 /// The subject of each rpc. The test fails if an rpc is missing here.
 const CALLS: &[(About, &str)] = &[
-    (One("record", Agreement), "ChangeService.ListRecordChanges"),
-    (One("record", City), "ChangeService.ListRecordChanges"),
-    (One("record", Tenant), "ChangeService.ListRecordChanges"),
-    (One("record", Country), "ChangeService.ListRecordChanges"),
-    (One("record", Office), "ChangeService.ListRecordChanges"),
-    (One("record", Strategy), "ChangeService.ListRecordChanges"),
-    (One("record", Evaluation), "ChangeService.ListRecordChanges"),
-    (One("record", Network), "ChangeService.ListRecordChanges"),
-    (One("record", Membership), "ChangeService.ListRecordChanges"),
-    (One("record", Network), "ChangeService.EraseTexts"),
-    (One("record", Membership), "ChangeService.EraseTexts"),
-    (One("record", Agreement), "ChangeService.EraseTexts"),
-    (One("record", Office), "ChangeService.EraseTexts"),
-    (One("record", Strategy), "ChangeService.EraseTexts"),
-    (Each(Agreement), "ChangeService.ListChanges"),
-    (New, "ChangeService.WatchChanges"),
-    (New, "AgreementService.CreateAgreement"),
-    (One("initiator", AgreementOf), "AgreementService.CreateAgreement"),
+    (One("parent", Agreement), "ChangeService.ListChanges"),
+    (One("parent", City), "ChangeService.ListChanges"),
+    (One("parent", Tenant), "ChangeService.ListChanges"),
+    (One("parent", Country), "ChangeService.ListChanges"),
+    (One("parent", Office), "ChangeService.ListChanges"),
+    (One("parent", Strategy), "ChangeService.ListChanges"),
+    (One("parent", Evaluation), "ChangeService.ListChanges"),
+    (One("parent", Network), "ChangeService.ListChanges"),
+    (One("parent", Membership), "ChangeService.ListChanges"),
+    (One("name", Network), "ChangeService.EraseTexts"),
+    (One("name", Membership), "ChangeService.EraseTexts"),
+    (One("name", Agreement), "ChangeService.EraseTexts"),
+    (One("name", Office), "ChangeService.EraseTexts"),
+    (One("name", Strategy), "ChangeService.EraseTexts"),
+    (One("name", ChangeOf), "ChangeService.GetChange"),
+    (Each(Agreement), "ChangeService.ListFeedEntries"),
+    (New, "ChangeService.WatchFeed"),
+    (New, "AgreementService.ProposeAgreement"),
+    (One("initiator", AgreementOf), "AgreementService.ProposeAgreement"),
     (New, "AttestationService.ImportAgreement AttestationService.BatchImportAgreements"),
     (Each(Agreement), "AgreementService.ListAgreements"),
-    (One("parent", Agreement), "PartnershipService.ListActivities"),
+    (One("parent", Agreement), "PartnershipService.ListActivities PartnershipService.CreateActivity"),
+    (One("name", ActivityOf), "PartnershipService.GetActivity"),
     (
         One("name", Agreement),
         "AgreementService.GetAgreement AgreementService.ExportAgreement AgreementService.OpenDialogue \
-         AgreementService.ReviseTerms AgreementService.PutForwardRationale AgreementService.ConfirmRationale \
-         AgreementService.PutForwardPlan AgreementService.ConfirmPlan AgreementService.RecordCouncilVote \
+         AgreementService.ReviseTerms AgreementService.ProposeRationale AgreementService.ConfirmRationale \
+         AgreementService.ProposePlan AgreementService.ConfirmPlan AgreementService.RecordCouncilVote \
          AgreementService.StateGuidelines AgreementService.OverrideGuidelines AgreementService.SignAgreement \
-         AgreementService.DeclineAgreement AgreementService.WithdrawAgreement PartnershipService.RecordActivity \
-         PartnershipService.RevitaliseAgreement PartnershipService.ConfirmRevitalisation PartnershipService.SuspendAgreement \
-         PartnershipService.LiftSuspension PartnershipService.RenewAgreement PartnershipService.ConfirmRenewal \
+         AgreementService.DeclineAgreement AgreementService.WithdrawAgreement \
+         PartnershipService.ProposeRevitalization PartnershipService.ConfirmRevitalization PartnershipService.SuspendAgreement \
+         PartnershipService.LiftSuspension PartnershipService.ProposeRenewal PartnershipService.ConfirmRenewal \
          PartnershipService.EndAgreement AttestationService.ClaimAgreement AttestationService.AttestStep \
          AttestationService.ConfirmAttestation AttestationService.DisputeAttestation PartnershipService.SetCommittee \
-         AgreementService.DeleteAgreement",
+         AgreementService.RetractAgreement",
     ),
     (New, "PartnershipService.EndAgreements PartnershipService.SuspendAgreements"),
     (
         One("name", City),
-        "CityService.GetCity CityService.RenameCity CityService.MergeCities CityService.SplitCity CityService.RecordTerm \
-         CityService.EndTerm CityService.SetFact CityService.DeleteCity",
+        "CityService.GetCity CityService.RenameCity CityService.SplitCity CityService.RecordMayorTerm \
+         CityService.EndMayorTerm CityService.SetFact CityService.RetractCity",
     ),
+    (One("successor", City), "CityService.MergeCities"),
     (One("city.name", City), "CityService.UpdateCity"),
     (Each(City), "CityService.ListCities"),
     (New, "CityService.CreateCity CityService.BatchImportCities"),
@@ -121,6 +128,7 @@ const CALLS: &[(About, &str)] = &[
     (One("name", Office), "OfficeService.GetOffice"),
     (One("office.city", OfficeOf), "OfficeService.UpdateOffice"),
     (One("name", Tenant), "TenantService.GetTenant TenantService.RotateTenantKey"),
+    (One("tenant.name", Tenant), "TenantService.UpdateTenant"),
     (Each(Tenant), "TenantService.ListTenants"),
     (New, "TenantService.CreateTenant"),
     (One("name", Network), "NetworkService.GetNetwork"),
@@ -138,15 +146,19 @@ const CALLS: &[(About, &str)] = &[
     ),
     (One("name", Evaluation), "EvaluationService.GetEvaluation"),
     (One("city", PortfolioOf), "EvaluationService.GetEvaluation"),
-    (One("evaluation", Evaluation), "EvaluationService.ListFindings"),
-    (One("city", PortfolioOf), "EvaluationService.WatchEvaluations EvaluationService.SimulatePortfolio"),
+    (One("parent", Evaluation), "EvaluationService.ListFindings"),
+    (
+        One("city", PortfolioOf),
+        "EvaluationService.ListEvaluations EvaluationService.WatchEvaluations EvaluationService.SimulatePortfolio",
+    ),
     (One("name", Rubric), "EvaluationService.GetRubric"),
     (One("strategy.city", StrategyOf), "StrategyService.CreateStrategy"),
+    (One("strategy.name", Strategy), "StrategyService.UpdateStrategy"),
     (Each(Strategy), "StrategyService.ListStrategies"),
     (
         One("name", Strategy),
-        "StrategyService.GetStrategy StrategyService.UpdateStrategy StrategyService.PutGoal StrategyService.RemoveGoal \
-         StrategyService.LinkTool StrategyService.UnlinkTool StrategyService.DeleteStrategy StrategyService.AdoptStrategy",
+        "StrategyService.GetStrategy StrategyService.SetGoal StrategyService.DeleteGoal \
+         StrategyService.LinkTool StrategyService.UnlinkTool StrategyService.DiscardStrategy StrategyService.AdoptStrategy",
     ),
 ];
 
@@ -160,8 +172,9 @@ struct Standing {
 
 fn standings(world: &World) -> BTreeMap<Named, Vec<Standing>> {
     let absent = |name: &str| {
-        let (collection, _) = name.split_once('/').unwrap();
-        format!("{collection}/{}", hansa_tests::request_id())
+        let (collection, rest) = name.split_once('/').unwrap();
+        let (_, below) = rest.split_once('/').map_or((rest, String::new()), |(id, below)| (id, format!("/{below}")));
+        format!("{collection}/{}{below}", hansa_tests::request_id())
     };
     let stand = |record: &str, relations| Standing { record: record.into(), relations, absent: absent(record) };
     let own = [Owner, Stranger, Stranger, Stranger];
@@ -206,6 +219,16 @@ fn standings(world: &World) -> BTreeMap<Named, Vec<Standing>> {
         (StrategyOf, vec![Standing { absent: world.b.city.clone(), ..stand(&world.a.city, own) }]),
         (AgreementOf, vec![Standing { absent: world.unjoined.clone(), ..stand(&world.a.city, own) }]),
         (Rubric, vec![stand("rubrics/hansa-2026", [Public; 4])]),
+        (
+            ChangeOf,
+            vec![
+                stand(&format!("{}/changes/1", world.proposed), [Owner, Party, Stranger, Stranger]),
+                stand(&format!("{}/changes/1", world.office), own),
+                stand(&format!("{}/changes/1", world.strategy), own),
+                stand(&format!("{}/changes/1", world.applied), [Owner, Party, Stranger, Stranger]),
+            ],
+        ),
+        (ActivityOf, vec![stand(&format!("{}/activities/1", world.proposed), [Owner, Party, Stranger, Stranger])]),
     ])
 }
 
@@ -277,8 +300,8 @@ fn request(method: &MethodDescriptor, about: About, record: &str, world: &World)
         One(field, _) => set(&mut message, field, record),
         Each(_) => {
             message.set_field_by_name("page_size", prost_reflect::Value::I32(1_000));
-            if message.descriptor().get_field_by_name("service").is_some() {
-                set(&mut message, "service", "services/partnerships");
+            if method.name() == "ListFeedEntries" {
+                set(&mut message, "parent", "feeds/partnerships");
             }
         }
         New => {}
@@ -450,11 +473,11 @@ async fn tables(platform: &Platform, world: &World) -> usize {
 async fn versions(platform: &Platform, world: &World) -> BTreeMap<String, usize> {
     let auditor = &world.a.mayor;
     let mut found = BTreeMap::new();
-    for standing in standings(world).values().flatten().filter(|s| !s.record.starts_with("rubrics/")) {
-        let request =
-            ListRecordChangesRequest { record: standing.record.clone(), page_size: 1_000, ..Default::default() };
+    let is_record = |name: &str| !name.starts_with("rubrics/") && name.matches('/').count() == 1;
+    for standing in standings(world).values().flatten().filter(|s| is_record(&s.record)) {
+        let request = ListChangesRequest { parent: standing.record.clone(), page_size: 1_000, ..Default::default() };
         let caller = if standing.relations[3] == Owner { platform.steward() } else { auditor.clone() };
-        let changes = caller.changes("partnerships").list_record_changes(request).await.unwrap().into_inner().changes;
+        let changes = caller.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
         found.insert(standing.record.clone(), changes.len());
     }
     found

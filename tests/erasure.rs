@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::{
-    changes::{EraseTextsRequest, EraseTextsResponse, ListChangesRequest, ListRecordChangesRequest, TextsErased},
+    changes::{EraseTextsRequest, EraseTextsResponse, ListChangesRequest, ListFeedEntriesRequest, TextsErased},
     partnerships::{Agreement, ExportAgreementRequest, GetAgreementRequest},
     types::Change,
 };
@@ -41,7 +41,7 @@ async fn a_process_a_service_on_postgres_and_nats() {
 }
 
 fn asks(record: &str) -> EraseTextsRequest {
-    EraseTextsRequest { record: record.into(), request_id: request_id(), ..Default::default() }
+    EraseTextsRequest { name: record.into(), request_id: request_id(), ..Default::default() }
 }
 
 async fn erase(caller: &Caller, request: &EraseTextsRequest) -> Result<EraseTextsResponse, Code> {
@@ -112,8 +112,8 @@ async fn erased(platform: Platform) -> (Platform, String, String) {
 
 async fn feed(caller: &Caller) -> Vec<Change> {
     let request =
-        ListChangesRequest { service: "services/partnerships".into(), page_size: 1_000, ..Default::default() };
-    let feed = caller.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
+        ListFeedEntriesRequest { parent: "feeds/partnerships".into(), page_size: 1_000, ..Default::default() };
+    let feed = caller.changes("partnerships").list_feed_entries(request).await.unwrap().into_inner().entries;
     feed.into_iter().filter_map(|one| one.change).collect()
 }
 
@@ -128,8 +128,8 @@ async fn in_feed(caller: &Caller, erasure: &str, holds: impl Fn(&TextsErased) ->
 }
 
 async fn history_and_export(party: &Caller, stranger: &Caller, name: &str, erasure: &str) {
-    let request = ListRecordChangesRequest { record: name.into(), ..Default::default() };
-    let history = party.changes("partnerships").list_record_changes(request).await.unwrap().into_inner().changes;
+    let request = ListChangesRequest { parent: name.into(), ..Default::default() };
+    let history = party.changes("partnerships").list_changes(request).await.unwrap().into_inner().changes;
     for change in &history {
         let payload = String::from_utf8_lossy(&change.payload.as_ref().unwrap().value).into_owned();
         assert!(!payload.contains(TITLE) && !payload.contains(RATIONALE));
@@ -146,8 +146,8 @@ async fn history_and_export(party: &Caller, stranger: &Caller, name: &str, erasu
 /// Checks that a stranger does not see the erasure: the agreement is public, but none of its texts is.
 async fn hidden_from(stranger: &Caller, erasure: &str) {
     assert!(feed(stranger).await.iter().all(|change| change.record != erasure));
-    let request = ListRecordChangesRequest { record: erasure.into(), ..Default::default() };
-    let hidden = stranger.changes("partnerships").list_record_changes(request).await.unwrap_err();
+    let request = ListChangesRequest { parent: erasure.into(), ..Default::default() };
+    let hidden = stranger.changes("partnerships").list_changes(request).await.unwrap_err();
     assert_eq!(hidden.code(), Code::NotFound);
 }
 

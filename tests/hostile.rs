@@ -7,7 +7,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hansa_chassis::limits::TENANT_CALLS;
 use hansa_proto::{
-    changes::ListRecordChangesRequest,
+    changes::ListChangesRequest,
     partnerships::GetAgreementRequest,
     register::{GetCityRequest, RenameCityRequest},
 };
@@ -79,8 +79,8 @@ fn bearable(answer: &Result<Vec<u8>, Status>) -> bool {
 async fn versions(world: &World) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
     for record in [&world.proposed, &world.active, &world.a.city, &world.office, &world.strategy] {
-        let request = ListRecordChangesRequest { record: record.clone(), page_size: 1_000, ..Default::default() };
-        let changes = world.a.mayor.changes("partnerships").list_record_changes(request).await.unwrap().into_inner();
+        let request = ListChangesRequest { parent: record.clone(), page_size: 1_000, ..Default::default() };
+        let changes = world.a.mayor.changes("partnerships").list_changes(request).await.unwrap().into_inner();
         found.insert(record.clone(), changes.changes.len());
     }
     found
@@ -215,10 +215,17 @@ async fn r6_page_sizes_and_tokens_out_of_range_are_refused() {
             continue;
         };
         let mut request = DynamicMessage::new(input);
-        for (field, record) in [("record", &world.active), ("parent", &world.active), ("evaluation", &world.evaluation)]
-        {
-            if method.input().get_field_by_name(field).is_some() {
-                request.set_field_by_name(field, Value::String(record.clone()));
+        let parent = match method.name() {
+            "ListFeedEntries" => "feeds/partnerships",
+            "ListFindings" => &world.evaluation,
+            _ => &world.active,
+        };
+        for (field, record) in [("parent", parent), ("city", &world.a.city)] {
+            // For lists other than ListEvaluations, the city is a filter.
+            if method.input().get_field_by_name(field).is_some()
+                && (field == "parent" || method.name() == "ListEvaluations")
+            {
+                request.set_field_by_name(field, Value::String(record.to_owned()));
             }
         }
         request.set_field(&size, Value::I32(1));

@@ -106,10 +106,10 @@ async fn folded_anew(platform: &mut Platform, servers: Option<&Servers>, load: &
 
 async fn mirrors(platform: &Platform, service: &'static str) -> BTreeMap<(String, uuid::Uuid), (i64, Vec<u8>)> {
     let db = platform.database(service).await;
-    let sql = "SELECT subscription, record, version, state FROM mirrors WHERE subscription <> 'evaluations'";
+    let sql = "SELECT collection, record, version, state FROM mirrors WHERE collection <> 'evaluations'";
     let rows = db.query_all_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap();
     let read = |row: &sea_orm::QueryResult| {
-        let key = (row.try_get("", "subscription").unwrap(), row.try_get("", "record").unwrap());
+        let key = (row.try_get("", "collection").unwrap(), row.try_get("", "record").unwrap());
         (key, (row.try_get("", "version").unwrap(), row.try_get("", "state").unwrap()))
     };
     let mirrors = rows.iter().map(read).collect();

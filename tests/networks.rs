@@ -4,13 +4,14 @@
 
 use hansa_kernel::{Role, time};
 use hansa_proto::{
-    changes::ListRecordChangesRequest,
+    changes::ListChangesRequest,
     networks::{
         CheckEligibilityRequest, CriterionOutcome, ExpelMembershipRequest, GetMembershipRequest,
         LeaveMembershipRequest, ListMembershipsRequest, ListNetworksRequest, MembershipState, Network,
         ReinstateMembershipRequest, SuspendMembershipRequest, UpdateNetworkRequest,
     },
     register::{CreateTenantRequest, RegimeClass, Tenant, TenantKind},
+    types::ResourceView,
 };
 use hansa_tests::{Caller, Platform, Shape, cities, eventually, networks, request_id, rule, text};
 use tonic::Code;
@@ -56,7 +57,8 @@ async fn members(mut platform: Platform) {
     let director = secretariat(&platform).await;
     let asks = vec![networks::criterion("region", "country in ['DE', 'FR']"), networks::criterion("port", "port")];
     let network = networks::found(&director, asks).await;
-    let shown = lyon.observer.networks().list_networks(ListNetworksRequest::default()).await.unwrap().into_inner();
+    let request = ListNetworksRequest { view: ResourceView::Full as i32, ..Default::default() };
+    let shown = lyon.observer.networks().list_networks(request).await.unwrap().into_inner();
     assert_eq!(shown.networks, vec![network.clone()], "networks are public");
 
     // The criteria, and their results for a city.
@@ -67,7 +69,7 @@ async fn members(mut platform: Platform) {
     .await;
     let outcomes: Vec<_> = checked.results.iter().map(|one| one.outcome()).collect();
     assert_eq!(outcomes, [CriterionOutcome::NotMet, CriterionOutcome::Unknown]);
-    assert_eq!((checked.results[0].values[0].as_str(), checked.eligible), ("country = TN", false));
+    assert_eq!((checked.results[0].inputs[0].value.as_deref(), checked.eligible), (Some("TN"), false));
     let refused = eventually("the networks service knows the tenant of the city", async || {
         let status = tunis.mayor.memberships().apply_for_membership(networks::application(&tunis, &network.name)).await;
         status.err().filter(|status| status.code() == Code::FailedPrecondition)
@@ -112,7 +114,7 @@ async fn members(mut platform: Platform) {
     assert_eq!(stale.code(), Code::Aborted, "the etag is stale");
     let leave = LeaveMembershipRequest { etag: String::new(), ..leave };
     let leaving = dresden.mayor.memberships().leave_membership(leave).await.unwrap().into_inner();
-    assert_eq!(leaving.state(), MembershipState::Leaving);
+    assert_eq!(leaving.state(), MembershipState::NoticeGiven);
     let days = |date: Option<&_>| time::day("date", date).unwrap();
     let (start, end) = (days(leaving.start_date.as_ref()), days(leaving.end_date.as_ref()));
     assert_eq!(end, time::months_later(start, 6), "the membership ends after the notice period of the network");
@@ -145,9 +147,9 @@ async fn members(mut platform: Platform) {
     let again = tunis.mayor.memberships().apply_for_membership(networks::application(&tunis, &network.name)).await;
     assert_eq!(rule(&again.unwrap_err()), "NW-3", "an expelled city may not apply again by itself");
 
-    let history = ListRecordChangesRequest { record: applied.name, ..Default::default() };
-    let changes = dresden.office.changes("networks").list_record_changes(history.clone()).await.unwrap().into_inner();
-    let types: Vec<&str> = changes.changes.iter().filter_map(|change| change.r#type.rsplit('.').next()).collect();
+    let history = ListChangesRequest { parent: applied.name, ..Default::default() };
+    let changes = dresden.office.changes("networks").list_changes(history.clone()).await.unwrap().into_inner();
+    let types: Vec<&str> = changes.changes.iter().filter_map(|change| change.payload_type.rsplit('.').next()).collect();
     let whole = [
         "MembershipApplied",
         "MembershipApproved",
@@ -156,7 +158,7 @@ async fn members(mut platform: Platform) {
         "MembershipNoticeGiven",
     ];
     assert_eq!(types, whole);
-    let seen = lyon.office.changes("networks").list_record_changes(history).await.unwrap().into_inner();
+    let seen = lyon.office.changes("networks").list_changes(history).await.unwrap().into_inner();
     assert_eq!(seen.changes.len(), whole.len() - 1, "the public sees all changes except the application");
     platform.stop();
 }

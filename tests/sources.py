@@ -10,14 +10,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RULE = re.compile(r"\b[A-Z]{2}-[1-9]\d*\b")
-# The constructors of refusals: reason, fixed rule if there is one, and index of the message argument.
+# The constructors of refusals: class, rule, reason and message. A number is the index of the argument that has the value.
 CONSTRUCTORS = {
-    "rule": ("RULE", None, 1),
-    "out_of_order": ("OUT_OF_ORDER", None, 1),
-    "field": ("INVALID_FIELD", "PL-4", 1),
-    "not_found": ("NOT_FOUND", "PL-1", None),
-    "not_permitted": ("NOT_PERMITTED", "PL-2", 0),
-    "because": (None, None, 2),
+    "rule": ("RULE", 0, 1, 2),
+    "out_of_order": ("OUT_OF_ORDER", 0, 1, 2),
+    "field": ("INVALID_FIELD", "PL-4", "FIELD_INVALID", 1),
+    "not_found": ("NOT_FOUND", "PL-1", "NOT_FOUND", None),
+    "not_permitted": ("NOT_PERMITTED", "PL-2", 0, 1),
+    "because": (0, 1, 2, 3),
 }
 
 
@@ -50,6 +50,7 @@ class Source:
 class Refusal:
     """A refusal: its content, and its place in the sources."""
 
+    kind: str
     reason: str
     rule: str
     message: str
@@ -191,6 +192,16 @@ def rules_given(sources, function, crate, depth=0):
     return rules
 
 
+def reasons_given(sources, function, crate):
+    """Returns the reasons that callers pass to a function as arguments."""
+    reasons = set()
+    for source in (s for s in sources if s.path.startswith(crate)):
+        for call in re.finditer(rf"\b{function}\s*(\()", product(source)):
+            given = source.text[call.start(1) : closing(source.bare, call.start(1))]
+            reasons |= set(re.findall(r'"([A-Z][A-Z_]+)"', given))
+    return reasons
+
+
 def refusals(sources):
     """Returns all refusals of the product, one per rule that the refusal may quote."""
     found = set()
@@ -203,22 +214,25 @@ def refusals(sources):
                 found.update(refusals_at(sources, source, call))
         for call in re.finditer(r"\.under(\()", body):
             found.update(wrapped_at(source, call))
-    return sorted(found, key=lambda r: (order(r.rule), r.path, r.function, r.message))
+    return sorted(found, key=lambda r: (order(r.rule), r.path, r.function, r.message, r.reason))
 
 
 def refusals_at(sources, source, call):
     """Yields the refusals of one constructor call."""
-    reason, rule, message_at = CONSTRUCTORS[call.group(1)]
     function = source.around(call.start())
     given = arguments(source, call.start(2))
     texts = [said(source, *place, function) for place in given]
+    kind, given_rule, reason, message = (
+        texts[value] if isinstance(value, int) else value for value in CONSTRUCTORS[call.group(1)]
+    )
     if call.group(1) == "because":
-        reason = re.search(r"Reason::(\w+)", source.text[slice(*given[0])])
-        reason = upper(reason.group(1)) if reason else "RULE"
-        given_rule = texts[1]
+        named = re.search(r"ReasonClass::(\w+)", source.text[slice(*given[0])])
+        kind = upper(named.group(1)) if named else "RULE"
+    message = message or "{name} was not found"
+    if not re.fullmatch(r"[A-Z][A-Z_]+", reason) and function:
+        reasons = reasons_given(sources, function.name, source.path.split("/src/")[0] + "/")
     else:
-        given_rule = texts[0] if rule is None else rule
-    message = "{name} was not found" if message_at is None else texts[message_at]
+        reasons = {reason}
     if call.group(1) == "field":
         message = f"{texts[0]}: {texts[1]}"
     missing, help_text = [], ""
@@ -240,7 +254,8 @@ def refusals_at(sources, source, call):
         crate = source.path.split("/src/")[0] + "/"
         rules = rules_given(sources, function.name, crate)
     for each in rules or {"?"}:
-        yield Refusal(reason, each, message, tuple(missing), help_text, source.path, name)
+        for reason in reasons or {"?"}:
+            yield Refusal(kind, reason, each, message, tuple(missing), help_text, source.path, name)
 
 
 def helped_later(source, call, function):
@@ -266,7 +281,7 @@ def wrapped_at(source, call):
     function = source.around(call.start())
     if RULE.fullmatch(rule) and function:
         message = "a field is missing, malformed or too long"
-        yield Refusal("INVALID_FIELD", rule, message, (), "", source.path, function.name)
+        yield Refusal("INVALID_FIELD", "FIELD_INVALID", rule, message, (), "", source.path, function.name)
 
 
 def upper(name):

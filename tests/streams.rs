@@ -4,13 +4,14 @@
 
 use hansa_kernel::Role;
 use hansa_proto::{
-    changes::{FeedChange, ListChangesRequest, ListRecordChangesRequest, WatchChangesRequest},
+    changes::{FeedEntry, ListChangesRequest, ListFeedEntriesRequest, WatchFeedRequest},
     partnerships::{
-        Activity, ActivityKind, ClaimAgreementRequest, ListActivitiesRequest, ListAgreementsRequest,
-        RecordActivityRequest, ReviseTermsRequest,
+        Activity, ActivityKind, ClaimAgreementRequest, CreateActivityRequest, ListActivitiesRequest,
+        ListAgreementsRequest, ReviseTermsRequest,
     },
     register::{ListCitiesRequest, ListTenantsRequest, RenameCityRequest},
     strategy::{CreateStrategyRequest, ListStrategiesRequest, Strategy},
+    types::DateRange,
 };
 use hansa_tests::{
     Caller, Platform, SOON, Shape,
@@ -47,12 +48,12 @@ in_both_shapes!(
 /// The state of a feed reader: its position, and the versions of each record in the order of arrival.
 #[derive(Default)]
 struct Observed {
-    position: u64,
-    versions: BTreeMap<String, Vec<u64>>,
+    position: i64,
+    versions: BTreeMap<String, Vec<i32>>,
 }
 
 impl Observed {
-    fn take(&mut self, feed: FeedChange) {
+    fn take(&mut self, feed: FeedEntry) {
         assert!(feed.position > self.position, "positions must increase: {} after {}", feed.position, self.position);
         self.position = feed.position;
         let change = feed.change.unwrap();
@@ -64,20 +65,23 @@ impl Observed {
     }
 
     /// Checks that each version came once, in order, without a gap.
-    fn whole(&self, record: &str, last: u64) {
-        let expected: Vec<u64> = (1..=last).collect();
+    fn whole(&self, record: &str, last: i32) {
+        let expected: Vec<i32> = (1..=last).collect();
         assert_eq!(self.versions.get(record), Some(&expected), "{record}");
     }
 }
 
 /// Reads the stream from the current position until the condition holds.
 async fn watch(caller: &Caller, service: &str, seen: &mut Observed, holds: impl Fn(&Observed) -> bool) {
-    let request = WatchChangesRequest { service: format!("services/{service}"), after_position: seen.position };
-    let mut stream = caller.changes(service).watch_changes(request).await.unwrap().into_inner();
+    let request = WatchFeedRequest { name: format!("feeds/{service}"), after_position: seen.position };
+    let mut stream = caller.changes(service).watch_feed(request).await.unwrap().into_inner();
     let reading = async {
         while !holds(seen) {
             match stream.message().await.unwrap() {
-                Some(next) => seen.take(next.change.unwrap()),
+                Some(next) => {
+                    // A heartbeat has no entry.
+                    next.entry.into_iter().for_each(|entry| seen.take(entry));
+                }
                 None => panic!("the stream ended"),
             }
         }
@@ -90,11 +94,12 @@ async fn list(caller: &Caller, service: &str, seen: &mut Observed, holds: impl F
     let deadline = std::time::Instant::now() + SOON;
     while !holds(seen) {
         assert!(std::time::Instant::now() < deadline, "the awaited changes did not arrive");
-        let service_name = format!("services/{service}");
-        let request = ListChangesRequest { service: service_name, after_position: seen.position, page_size: 7 };
-        let page = caller.changes(service).list_changes(request).await.unwrap().into_inner();
-        assert!(page.changes.len() <= 7);
-        page.changes.into_iter().for_each(|change| seen.take(change));
+        let parent = format!("feeds/{service}");
+        let request =
+            ListFeedEntriesRequest { parent, after_position: seen.position, page_size: 7, ..Default::default() };
+        let page = caller.changes(service).list_feed_entries(request).await.unwrap().into_inner();
+        assert!(page.entries.len() <= 7);
+        page.entries.into_iter().for_each(|entry| seen.take(entry));
         tokio::task::yield_now().await;
     }
 }
@@ -109,9 +114,9 @@ fn rename(city: &str, name: String) -> RenameCityRequest {
     }
 }
 
-async fn version(caller: &Caller, record: &str, service: &str) -> u64 {
-    let request = ListRecordChangesRequest { record: record.into(), page_size: 1_000, ..Default::default() };
-    let changes = caller.changes(service).list_record_changes(request).await.unwrap().into_inner().changes;
+async fn version(caller: &Caller, record: &str, service: &str) -> i32 {
+    let request = ListChangesRequest { parent: record.into(), page_size: 1_000, ..Default::default() };
+    let changes = caller.changes(service).list_changes(request).await.unwrap().into_inner().changes;
     changes.last().unwrap().version
 }
 
@@ -126,7 +131,7 @@ async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform
     // A caller writes without pause until the program crashes.
     let (writer, city) = (a.mayor.clone(), a.city.clone());
     let writing = tokio::spawn(async move {
-        let mut done = 0u64;
+        let mut done = 0;
         while writer.cities().rename_city(rename(&city, format!("Dresden {done}"))).await.is_ok() {
             done += 1;
         }
@@ -146,7 +151,7 @@ async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform
     }
     let last = usize::try_from(last + 5).unwrap();
     watch(&mayor, "register", &mut seen, |seen| seen.count(&a.city) >= last).await;
-    seen.whole(&a.city, last as u64);
+    seen.whole(&a.city, last as i32);
     let mut again = Observed::default();
     list(&mayor, "register", &mut again, |seen| seen.count(&a.city) >= last).await;
     assert_eq!(again.versions, seen.versions, "pages and stream contain the same changes");
@@ -155,7 +160,7 @@ async fn pl1_a_feed_is_resumed_across_a_crash_without_gap_or_double(mut platform
 
 async fn pl1_a_feed_has_everything_that_many_write_at_once(mut platform: Platform) {
     const RECORDS: usize = 8;
-    const RENAMES: u64 = 12;
+    const RENAMES: i32 = 12;
     let keys: Vec<String> = (1..=RECORDS).map(|n| n.to_string()).collect();
     let rows: Vec<(&str, &str, &str)> = keys.iter().map(|key| (key.as_str(), "Springfield", "US")).collect();
     cities::enter(&platform, &rows, &[]).await;
@@ -227,9 +232,9 @@ async fn pl1_who_becomes_a_party_sees_the_past(mut platform: Platform) {
     list(&a.observer, "partnerships", &mut own, |seen| seen.count(&name) >= 5).await;
     own.whole(&name, 5);
     let request =
-        ListChangesRequest { service: "services/partnerships".into(), page_size: 1_000, ..Default::default() };
-    let strange = b.observer.changes("partnerships").list_changes(request).await.unwrap().into_inner();
-    assert!(strange.changes.iter().all(|feed| feed.change.as_ref().unwrap().record != name));
+        ListFeedEntriesRequest { parent: "feeds/partnerships".into(), page_size: 1_000, ..Default::default() };
+    let strange = b.observer.changes("partnerships").list_feed_entries(request).await.unwrap().into_inner();
+    assert!(strange.entries.iter().all(|feed| feed.change.as_ref().unwrap().record != name));
     platform.stop();
 }
 
@@ -333,16 +338,16 @@ async fn activities_and_changes(a: &City, b: &City) {
         let activity = Activity {
             kind: ActivityKind::TrainingVisit as i32,
             title: text("A visit"),
-            start_date: Some(today()),
+            dates: Some(DateRange { first_date: Some(today()), last_date: None }),
             ..Default::default()
         };
-        let request = RecordActivityRequest {
-            name: name.clone(),
+        let request = CreateActivityRequest {
+            parent: name.clone(),
             activity: Some(activity),
             request_id: request_id(),
             ..Default::default()
         };
-        a.office.partnerships().record_activity(request).await.unwrap();
+        a.office.partnerships().create_activity(request).await.unwrap();
     };
     for _ in 0..6 {
         record().await;
@@ -353,10 +358,10 @@ async fn activities_and_changes(a: &City, b: &City) {
         (named(page.activities, |activity| activity.name), page.next_page_token)
     };
     pages("activities", list_activities, async |_| record().await).await;
-    let list_changes = async |page_size, page_token| {
-        let request = ListRecordChangesRequest { record: name.clone(), page_size, page_token };
-        let page = b.observer.changes("partnerships").list_record_changes(request).await.unwrap().into_inner();
+    let list_feed_entries = async |page_size, page_token| {
+        let request = ListChangesRequest { parent: name.clone(), page_size, page_token };
+        let page = b.observer.changes("partnerships").list_changes(request).await.unwrap().into_inner();
         (named(page.changes, |change| change.name), page.next_page_token)
     };
-    pages("changes", list_changes, async |_| record().await).await;
+    pages("changes", list_feed_entries, async |_| record().await).await;
 }

@@ -5,7 +5,7 @@
 use ed25519_dalek::VerifyingKey;
 use hansa_kernel::{Role, envelope};
 use hansa_proto::{
-    changes::ListRecordChangesRequest,
+    changes::ListChangesRequest,
     register::{CreateTenantRequest, GetTenantRequest, IdentityEntry, RotateTenantKeyRequest, Tenant, TenantKind},
     types::Change,
 };
@@ -36,14 +36,14 @@ async fn wrapped(platform: &Platform, tenant: &str) -> Vec<Vec<u8>> {
 }
 
 async fn history(caller: &Caller, tenant: &str) -> Vec<Change> {
-    let request = ListRecordChangesRequest { record: tenant.into(), ..Default::default() };
-    caller.changes("register").list_record_changes(request).await.unwrap().into_inner().changes
+    let request = ListChangesRequest { parent: tenant.into(), ..Default::default() };
+    caller.changes("register").list_changes(request).await.unwrap().into_inner().changes
 }
 
 /// Returns whether a change has a signature by the key of this entry of the tenant's identity log.
 fn is_signed(change: &Change, tenant: &str, entry: &IdentityEntry) -> bool {
     let key = VerifyingKey::from_bytes(entry.public_key.as_slice().try_into().unwrap()).unwrap();
-    let signed = change.signed.as_ref().unwrap();
+    let signed = change.signed_change.as_ref().unwrap();
     signed.signatures.iter().any(|signature| {
         signature.key.starts_with(&format!("{tenant}/keys/"))
             && envelope::signed_by(envelope::PAYLOAD_TYPE, &signed.envelope, signature, &key)

@@ -2,19 +2,19 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use hansa_proto::{
-    changes::{ListChangesRequest, ListRecordChangesRequest},
+    changes::{ListChangesRequest, ListFeedEntriesRequest},
     partnerships::{
-        AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, CreateAgreementRequest, DeleteAgreementRequest,
-        GetAgreementRequest, ImportAgreementRequest, ListAgreementsRequest,
+        AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, GetAgreementRequest, ImportAgreementRequest,
+        ListAgreementsRequest, ProposeAgreementRequest, RetractAgreementRequest,
     },
     register::{
-        BatchImportCitiesRequest, CityRow, DeleteCityRequest, GetCityRequest, ImportOutcome, ListCitiesRequest,
-        RegimeClass,
+        BatchImportCitiesRequest, CityRow, GetCityRequest, ListCitiesRequest, RegimeClass, RetractCityRequest,
+        SourceRegister,
     },
-    strategy::{CreateStrategyRequest, DeleteStrategyRequest, GetEvaluationRequest, GetStrategyRequest, Strategy},
-    types::{Change, Tombstone},
+    strategy::{CreateStrategyRequest, DiscardStrategyRequest, GetEvaluationRequest, GetStrategyRequest, Strategy},
+    types::{Change, RowOutcome, Tombstone},
 };
-use hansa_tests::{Caller, Platform, Shape, cities, eventually, request_id, rule, text};
+use hansa_tests::{Caller, Platform, Shape, cities, eventually, refusals::row_status, request_id, rule, text};
 use prost::Message;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -55,13 +55,13 @@ fn is_told(status: &Status) {
 }
 
 async fn last_change(caller: &Caller, service: &str, record: &str) -> Change {
-    let request = ListRecordChangesRequest { record: record.into(), ..Default::default() };
-    let answer = caller.changes(service).list_record_changes(request).await.unwrap().into_inner();
+    let request = ListChangesRequest { parent: record.into(), ..Default::default() };
+    let answer = caller.changes(service).list_changes(request).await.unwrap().into_inner();
     answer.changes.last().unwrap().clone()
 }
 
 fn tombstone(change: &Change) -> Tombstone {
-    assert_eq!(change.r#type, "hansa.type.v1.Tombstone");
+    assert_eq!(change.payload_type, "hansa.type.v1.Tombstone");
     Tombstone::decode(change.payload.as_ref().unwrap().value.as_slice()).unwrap()
 }
 
@@ -69,25 +69,28 @@ fn tombstone(change: &Change) -> Tombstone {
 async fn is_fed(caller: &Caller, service: &str, record: &str) {
     eventually("the tombstone in the feed", async || {
         let request =
-            ListChangesRequest { service: format!("services/{service}"), page_size: 1_000, ..Default::default() };
-        let feed = caller.changes(service).list_changes(request).await.ok()?.into_inner();
-        let mut changes = feed.changes.into_iter().rev().filter_map(|entry| entry.change);
-        changes.find(|change| change.record == record).filter(|last| last.r#type.ends_with("Tombstone"))
+            ListFeedEntriesRequest { parent: format!("feeds/{service}"), page_size: 1_000, ..Default::default() };
+        let feed = caller.changes(service).list_feed_entries(request).await.ok()?.into_inner();
+        let mut changes = feed.entries.into_iter().rev().filter_map(|entry| entry.change);
+        changes.find(|change| change.record == record).filter(|last| last.payload_type.ends_with("Tombstone"))
     })
     .await;
 }
 
 fn origin() -> AgreementOrigin {
-    AgreementOrigin { source: "a test".into(), tie_id: "t1".into(), claimed_by: String::new() }
+    AgreementOrigin { source: "a test".into(), external_id: "t1".into(), claimed_by: String::new() }
 }
 
 /// Deletes a tie that the steward imported by mistake. The evaluation of its city no longer counts the tie.
 async fn a_tie(platform: &Platform) -> cities::City {
     let (steward, dresden) = (platform.steward(), cities::join(platform, "1").await);
     let import = ImportAgreementRequest {
-        initiator: dresden.city.clone(),
-        partner: cities::name("3"),
-        origin: Some(origin()),
+        row: Some(AgreementRow {
+            initiator: dresden.city.clone(),
+            partner: cities::name("3"),
+            origin: Some(origin()),
+            ..Default::default()
+        }),
         request_id: request_id(),
         ..Default::default()
     };
@@ -103,17 +106,21 @@ async fn a_tie(platform: &Platform) -> cities::City {
     // A tie without guidelines causes a finding that names the tie.
     eventually("the evaluation knows the tie", async || counts().await?.then_some(())).await;
 
-    let request =
-        DeleteAgreementRequest { name: tie.clone(), reason: text(WHY), request_id: request_id(), ..Default::default() };
-    let strange = dresden.mayor.agreements().delete_agreement(request.clone()).await.unwrap_err();
+    let request = RetractAgreementRequest {
+        name: tie.clone(),
+        reason: text(WHY),
+        request_id: request_id(),
+        ..Default::default()
+    };
+    let strange = dresden.mayor.agreements().retract_agreement(request.clone()).await.unwrap_err();
     assert_eq!(strange.code(), Code::PermissionDenied, "only the steward may delete an imported tie");
-    let without = DeleteAgreementRequest { reason: Vec::new(), request_id: request_id(), ..request.clone() };
-    let without = steward.agreements().delete_agreement(without).await.unwrap_err();
+    let without = RetractAgreementRequest { reason: Vec::new(), request_id: request_id(), ..request.clone() };
+    let without = steward.agreements().retract_agreement(without).await.unwrap_err();
     assert_eq!((without.code(), rule(&without)), (Code::InvalidArgument, "PL-8".into()));
-    let tried = DeleteAgreementRequest { validate_only: true, request_id: request_id(), ..request.clone() };
-    steward.agreements().delete_agreement(tried).await.unwrap();
+    let tried = RetractAgreementRequest { validate_only: true, request_id: request_id(), ..request.clone() };
+    steward.agreements().retract_agreement(tried).await.unwrap();
     for _ in 0..2 {
-        steward.agreements().delete_agreement(request.clone()).await.unwrap();
+        steward.agreements().retract_agreement(request.clone()).await.unwrap();
     }
     for caller in [&steward, &dresden.mayor] {
         let get = GetAgreementRequest { name: tie.clone() };
@@ -130,22 +137,17 @@ async fn a_tie(platform: &Platform) -> cities::City {
         "everyone sees the deletion, but not its reason and actor"
     );
     let again = BatchImportAgreementsRequest {
-        rows: vec![AgreementRow {
-            initiator: import.initiator.clone(),
-            partner: import.partner.clone(),
-            origin: import.origin.clone(),
-            ..Default::default()
-        }],
+        rows: vec![AgreementRow { ..import.row.clone().unwrap() }],
         ..Default::default()
     };
     let rows = steward.attestations().batch_import_agreements(again).await.unwrap().into_inner().rows;
-    assert!(rows[0].reason.contains("PL-8"), "an import restores a deleted record: {rows:?}");
+    assert!(rule(&row_status(&rows[0])) == "PL-8", "an import restores a deleted record: {rows:?}");
     eventually("the evaluation no longer counts the tie", async || (!counts().await?).then_some(())).await;
 
     let bologna = cities::join(platform, "2").await;
     let own = cities::propose(&dresden, &bologna).await.name;
-    let request = DeleteAgreementRequest { name: own, request_id: request_id(), ..request };
-    assert_eq!(steward.agreements().delete_agreement(request).await.unwrap_err().code(), Code::NotFound);
+    let request = RetractAgreementRequest { name: own, request_id: request_id(), ..request };
+    assert_eq!(steward.agreements().retract_agreement(request).await.unwrap_err().code(), Code::NotFound);
     dresden
 }
 
@@ -153,26 +155,26 @@ async fn a_tie(platform: &Platform) -> cities::City {
 async fn a_city(platform: &Platform, partner: &cities::City) {
     let (steward, quito) = (platform.steward(), cities::name("4"));
     let proposed = cities::proposal(&partner.city, &quito);
-    let first = partner.office.agreements().create_agreement(proposed.clone()).await.unwrap().into_inner();
+    let first = partner.office.agreements().propose_agreement(proposed.clone()).await.unwrap().into_inner();
     let dresden = platform.caller(None, &[hansa_kernel::Role::Observer]);
-    let delete = |name: &str| DeleteCityRequest {
+    let delete = |name: &str| RetractCityRequest {
         name: name.into(),
         reason: text(WHY),
         request_id: request_id(),
         ..Default::default()
     };
-    let joined = steward.cities().delete_city(delete(&cities::name("1"))).await.unwrap_err();
+    let joined = steward.cities().retract_city(delete(&cities::name("1"))).await.unwrap_err();
     assert_eq!(joined.code(), Code::PermissionDenied, "the steward may not delete a city that has joined");
-    steward.cities().delete_city(delete(&quito)).await.unwrap();
+    steward.cities().retract_city(delete(&quito)).await.unwrap();
     let get = GetCityRequest { name: quito.clone(), as_of_date: None };
     is_told(&dresden.cities().get_city(get).await.unwrap_err());
-    let request = ListCitiesRequest { name_prefix: "Quito".into(), ..Default::default() };
+    let request = ListCitiesRequest { display_name_prefix: "Quito".into(), ..Default::default() };
     assert!(dresden.cities().list_cities(request).await.unwrap().into_inner().cities.is_empty());
     let seen = last_change(&dresden, "register", &quito).await;
     assert_eq!(tombstone(&seen).reason[0].text, WHY);
     is_fed(&dresden, "register", &quito).await;
     let row = CityRow {
-        source_scheme: "geonames".into(),
+        source_register: SourceRegister::Geonames as i32,
         source_key: "4".into(),
         display_name: "Quito".into(),
         country_code: "EC".into(),
@@ -180,12 +182,15 @@ async fn a_city(platform: &Platform, partner: &cities::City) {
     };
     let again = BatchImportCitiesRequest { rows: vec![row], source: "a test".into(), ..Default::default() };
     let rows = steward.cities().batch_import_cities(again).await.unwrap().into_inner().rows;
-    assert_eq!(rows[0].outcome(), ImportOutcome::Refused);
-    assert!(rows[0].reason.contains("PL-8"), "an import restores a deleted record: {rows:?}");
+    assert_eq!(rows[0].outcome(), RowOutcome::Failed);
+    assert!(rule(&row_status(&rows[0])) == "PL-8", "an import restores a deleted record: {rows:?}");
     let proposal = ImportAgreementRequest {
-        initiator: cities::name("3"),
-        partner: quito.clone(),
-        origin: Some(AgreementOrigin { tie_id: "t2".into(), ..origin() }),
+        row: Some(AgreementRow {
+            initiator: cities::name("3"),
+            partner: quito.clone(),
+            origin: Some(AgreementOrigin { external_id: "t2".into(), ..origin() }),
+            ..Default::default()
+        }),
         validate_only: true,
         ..Default::default()
     };
@@ -195,13 +200,13 @@ async fn a_city(platform: &Platform, partner: &cities::City) {
     })
     .await;
     // A replayed request gets its first answer, even after the deletion of a record that it names (PL-4).
-    let again = partner.office.agreements().create_agreement(proposed.clone()).await.unwrap().into_inner();
+    let again = partner.office.agreements().propose_agreement(proposed.clone()).await.unwrap().into_inner();
     assert_eq!(again, first);
-    let other = CreateAgreementRequest { partner: cities::name("3"), ..proposed.clone() };
-    let other = partner.office.agreements().create_agreement(other).await.unwrap_err();
+    let other = ProposeAgreementRequest { partner: cities::name("3"), ..proposed.clone() };
+    let other = partner.office.agreements().propose_agreement(other).await.unwrap_err();
     assert_eq!((other.code(), rule(&other)), (Code::InvalidArgument, "PL-4".into()));
-    let anew = CreateAgreementRequest { request_id: request_id(), ..proposed };
-    let anew = partner.office.agreements().create_agreement(anew).await.unwrap_err();
+    let anew = ProposeAgreementRequest { request_id: request_id(), ..proposed };
+    let anew = partner.office.agreements().propose_agreement(anew).await.unwrap_err();
     assert_eq!((anew.code(), rule(&anew)), (Code::NotFound, "CT-1".into()));
 }
 
@@ -214,14 +219,14 @@ async fn a_draft(platform: &Platform, stranger: &Caller) {
         Some(tunis.office.strategies().create_strategy(create.clone()).await.ok()?.into_inner().name)
     })
     .await;
-    let delete = DeleteStrategyRequest {
+    let delete = DiscardStrategyRequest {
         name: draft.clone(),
         reason: text(WHY),
         request_id: request_id(),
         ..Default::default()
     };
-    assert_eq!(stranger.strategies().delete_strategy(delete.clone()).await.unwrap_err().code(), Code::NotFound);
-    tunis.office.strategies().delete_strategy(delete).await.unwrap();
+    assert_eq!(stranger.strategies().discard_strategy(delete.clone()).await.unwrap_err().code(), Code::NotFound);
+    tunis.office.strategies().discard_strategy(delete).await.unwrap();
     let get = GetStrategyRequest { name: draft };
     is_told(&tunis.observer.strategies().get_strategy(get.clone()).await.unwrap_err());
     let absent = stranger.strategies().get_strategy(get).await.unwrap_err();
@@ -231,7 +236,7 @@ async fn a_draft(platform: &Platform, stranger: &Caller) {
         "the answer reveals the deletion to a stranger"
     );
     let adopted = cities::adopt(&tunis).await.name;
-    let delete = DeleteStrategyRequest { name: adopted, reason: text(WHY), ..Default::default() };
-    let refused = tunis.office.strategies().delete_strategy(delete).await.unwrap_err();
+    let delete = DiscardStrategyRequest { name: adopted, reason: text(WHY), ..Default::default() };
+    let refused = tunis.office.strategies().discard_strategy(delete).await.unwrap_err();
     assert_eq!((refused.code(), rule(&refused)), (Code::FailedPrecondition, "ST-1".into()));
 }

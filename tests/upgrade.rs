@@ -7,7 +7,7 @@
 
 use hansa_kernel::{Role, envelope};
 use hansa_proto::{
-    changes::ListRecordChangesRequest,
+    changes::ListChangesRequest,
     register::{CityRenamed, ListTenantsRequest, RenameCityRequest},
 };
 use hansa_tests::{
@@ -19,6 +19,7 @@ use prost_reflect::prost::Message;
 use sea_orm::{ConnectionTrait, Statement};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     error::Error,
     fs,
     path::{Path, PathBuf},
@@ -41,11 +42,20 @@ fn well(output: Output) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
+}
+
+fn unpack(packed: &Path, folder: &Path) -> PathBuf {
+    well(Command::new("tar").arg("xzf").arg(packed).arg("-C").arg(folder).output().unwrap());
+    folder.join("data")
+}
+
 /// Returns the packed data folders of earlier versions, each with its description.
 fn kept() -> Vec<(PathBuf, Value)> {
-    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures");
-    let files = fs::read_dir(fixtures).unwrap().map(|entry| entry.unwrap().path());
-    let packed = files.filter(|file| file.to_string_lossy().ends_with(".tar.gz"));
+    let files = fs::read_dir(fixtures()).unwrap().map(|entry| entry.unwrap().path());
+    let name = |file: &PathBuf| file.file_name().unwrap().to_string_lossy().into_owned();
+    let packed = files.filter(|file| name(file).starts_with("data-folder-") && name(file).ends_with(".tar.gz"));
     let told = |file: &PathBuf| file.with_extension("").with_extension("json");
     packed.map(|file| (file.clone(), serde_json::from_slice(&fs::read(told(&file)).unwrap()).unwrap())).collect()
 }
@@ -56,8 +66,7 @@ async fn r_9_a_folder_of_an_earlier_version_is_opened_and_is_as_it_was() {
     assert!(!kept.is_empty());
     for (packed, told) in kept {
         let folder = tempfile::tempdir().unwrap();
-        well(Command::new("tar").arg("xzf").arg(&packed).arg("-C").arg(folder.path()).output().unwrap());
-        let mut platform = Platform::on(HANSA, &folder.path().join("data"), &[]).await;
+        let mut platform = Platform::on(HANSA, &unpack(&packed, folder.path()), &[]).await;
         as_it_was(&platform, told["records"].as_object().unwrap()).await;
         // A command works on the old data, and the old agreement still verifies.
         let tenants = platform.steward().tenants().list_tenants(ListTenantsRequest::default()).await.unwrap();
@@ -74,6 +83,29 @@ async fn r_9_a_folder_of_an_earlier_version_is_opened_and_is_as_it_was() {
         platform.stop();
         well(platform.hansa(&["rebuild"]).output().unwrap());
         well(platform.hansa(&["doctor"]).output().unwrap());
+    }
+}
+
+/// Returns the content of every file in a folder except the lock and SQLite's shared memory.
+fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let kept = |file: &PathBuf| !file.ends_with("lock") && !file.to_string_lossy().ends_with("-shm");
+    files.filter(kept).map(|file| (file.clone(), fs::read(&file).unwrap())).collect()
+}
+
+/// Development versions stored other names and types. No version reads their data.
+#[test]
+fn r_9_a_folder_from_before_the_first_contract_is_refused_and_unchanged() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = unpack(&fixtures().join("before-contract-v1.tar.gz"), folder.path());
+    let before = content(&data);
+    assert!(before.keys().any(|file| file.ends_with("register.db")));
+    for command in [&["serve", "--listen", "127.0.0.1:0"][..], &["migrate"], &["rebuild"]] {
+        let output = Command::new(HANSA).args(command).arg("--data").arg(&data).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{command:?} opened it");
+        assert!(said.contains("before contract v1") && said.contains("nothing was changed"), "{command:?}: {said}");
+        assert!(content(&data) == before, "{command:?} changed the folder");
     }
 }
 
@@ -152,9 +184,9 @@ async fn names(steward: &Caller, city: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = ListRecordChangesRequest { record: city.into(), page_size: 1_000, page_token };
-        let page = steward.changes("register").list_record_changes(request).await.unwrap().into_inner();
-        for change in page.changes.iter().filter(|change| change.r#type.ends_with("CityRenamed")) {
+        let request = ListChangesRequest { parent: city.into(), page_size: 1_000, page_token };
+        let page = steward.changes("register").list_changes(request).await.unwrap().into_inner();
+        for change in page.changes.iter().filter(|change| change.payload_type.ends_with("CityRenamed")) {
             let payload = &change.payload.as_ref().unwrap().value;
             names.push(CityRenamed::decode(payload.as_slice()).unwrap().display_name);
         }

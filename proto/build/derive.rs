@@ -32,6 +32,9 @@ pub fn derive(set: &FileDescriptorSet) -> TokenStream {
         if has(message, "name") && has(message, "etag") && !name.ends_with("Request") {
             out.extend(masked(name, message));
         }
+        if has(message, "create_time") && has(message, "update_time") {
+            out.extend(timed(name));
+        }
         if has(message, "page_size") && has(message, "page_token") {
             out.extend(paged(name));
         }
@@ -110,10 +113,16 @@ fn write_request(name: &str, message: &DescriptorProto, all: &Messages<'_>) -> T
         }
         (false, _) => within("etag"),
     };
-    let (field, target) = match resource {
-        _ if has(message, "name") => ("name".to_owned(), quote!(&self.name)),
-        Some(resource) => (format!("{}.name", resource.name()), within("name")),
-        None => ("name".to_owned(), quote!("")),
+    // A custom method on a collection names its record in its first field, such as `successor`.
+    let first = message.field.first().filter(|_| has(message, "etag")).map(FieldDescriptorProto::name);
+    let own = ["name", "parent"].into_iter().find(|field| has(message, field)).or(first);
+    let (field, target) = match (own, resource) {
+        (Some(own), _) => {
+            let member = member(own);
+            (own.to_owned(), quote!(&self.#member))
+        }
+        (None, Some(resource)) => (format!("{}.name", resource.name()), within("name")),
+        (None, None) => ("name".to_owned(), quote!("")),
     };
     let of = path(name);
     quote! {
@@ -149,6 +158,18 @@ fn masked(name: &str, message: &DescriptorProto) -> TokenStream {
             }
             fn unknown_enum(&self) -> Option<&'static str> { #(#enums)* None }
             fn named(mut self, name: String, etag: String) -> Self { self.name = name; self.etag = etag; self }
+        }
+    }
+}
+
+/// Generates how the times of a resource are set.
+fn timed(name: &str) -> TokenStream {
+    let of = path(name);
+    quote! {
+        impl crate::Timed for #of {
+            fn with_times(self, create: prost_types::Timestamp, update: prost_types::Timestamp) -> Self {
+                Self { create_time: Some(create), update_time: Some(update), ..self }
+            }
         }
     }
 }

@@ -37,6 +37,28 @@ pub mod handlers {
     include!(concat!(env!("OUT_DIR"), "/handlers.rs"));
 }
 
+impl From<&str> for types::Attachment {
+    /// Returns an attachment that consists of an address.
+    fn from(uri: &str) -> Self {
+        Self { uri: uri.to_owned(), ..Self::default() }
+    }
+}
+
+/// Stores an optional time as seconds and nanoseconds.
+mod stored_time {
+    use prost_types::Timestamp;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(time: &Option<Timestamp>, out: S) -> Result<S::Ok, S::Error> {
+        time.as_ref().map(|t| (t.seconds, t.nanos)).serialize(out)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+        let parts = Option::<(i64, i32)>::deserialize(from)?;
+        Ok(parts.map(|(seconds, nanos)| Timestamp { seconds, nanos }))
+    }
+}
+
 /// The encoded descriptors of the whole contract, with comments and options: for reflection, transcoding and tests.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
@@ -68,6 +90,12 @@ pub trait Masked: Clone {
     fn unknown_enum(&self) -> Option<&'static str>;
     /// Returns the resource with this name and etag.
     fn named(self, name: String, etag: String) -> Self;
+}
+
+/// A resource that shows when it was created and when it last changed.
+pub trait Timed {
+    /// Returns the resource with these times.
+    fn with_times(self, create_time: prost_types::Timestamp, update_time: prost_types::Timestamp) -> Self;
 }
 
 /// A request for one page of a list.

@@ -4,7 +4,10 @@
 
 use crate::acts::{City, Mind, Order};
 use hansa_kernel::{Role, TenantId};
-use hansa_proto::partnerships::{self as p, AgreementKind, AgreementState, GuidelinesNeed, Sector};
+use hansa_proto::{
+    partnerships::{self as p, AgreementState, GuidelinesNeed, Sector},
+    types::{AgreementKind, CouncilVote, DateRange, VoteResult},
+};
 
 /// Returns the path of an rpc.
 macro_rules! path {
@@ -26,6 +29,20 @@ macro_rules! order {
         };
         let name = $on.name.clone();
         $mind.order(path!($service.$rpc), &name, $by, &request)
+    }};
+}
+
+/// Builds the request that records an activity under an agreement.
+macro_rules! create_activity {
+    ($mind:expr, $on:expr, $by:expr) => {{
+        let request = p::CreateActivityRequest {
+            parent: $on.name.clone(),
+            activity: Some($mind.activity()),
+            request_id: $mind.id(),
+            validate_only: $mind.tried,
+        };
+        let name = $on.name.clone();
+        $mind.order(path!(Partnership.CreateActivity), &name, $by, &request)
     }};
 }
 
@@ -84,16 +101,16 @@ impl Mind<'_> {
             renews_automatically: self.chance(1, 2),
             ..Default::default()
         };
-        let request = p::CreateAgreementRequest {
+        let request = p::ProposeAgreementRequest {
             initiator: one.name.clone(),
             partner: other.name.clone(),
             terms: Some(terms),
-            supersedes,
+            superseded_agreement: supersedes,
             request_id: self.id(),
             validate_only: self.tried,
         };
         let tenant = one.tenant.unwrap_or(self.known.steward);
-        self.order(path!(Agreement.CreateAgreement), "", (tenant, Role::Mayor), &request)
+        self.order(path!(Agreement.ProposeAgreement), "", (tenant, Role::Mayor), &request)
     }
 
     pub fn import(&mut self) -> Order {
@@ -101,15 +118,17 @@ impl Mind<'_> {
         if let Some(deleted) = self.deleted() {
             return deleted;
         }
-        let tie_id = self.dice.below(12).to_string();
-        let origin = p::AgreementOrigin { source: "a test".into(), tie_id, claimed_by: String::new() };
+        let external_id = self.dice.below(12).to_string();
+        let origin = p::AgreementOrigin { source: "a test".into(), external_id, claimed_by: String::new() };
         let terms = p::AgreementTerms { title: self.text(), ..Default::default() };
         let request = p::ImportAgreementRequest {
-            initiator: one.name,
-            partner: other.name,
-            origin: Some(origin),
-            terms: Some(terms),
-            signed_date: self.days(-20_000),
+            row: Some(p::AgreementRow {
+                initiator: one.name,
+                partner: other.name,
+                origin: Some(origin),
+                terms: Some(terms),
+                signed_date: self.days(-20_000),
+            }),
             request_id: self.id(),
             validate_only: self.tried,
         };
@@ -126,15 +145,9 @@ impl Mind<'_> {
         let gone = p::Agreement { name: self.dice.pick(&deleted).clone(), ..Default::default() };
         let steward = (self.known.steward, Role::Steward);
         Some(if self.chance(1, 2) {
-            order!(self, gone, steward, Agreement.DeleteAgreement, DeleteAgreementRequest { reason: self.text() })
+            order!(self, gone, steward, Agreement.RetractAgreement, RetractAgreementRequest { reason: self.text() })
         } else {
-            order!(
-                self,
-                gone,
-                steward,
-                Partnership.RecordActivity,
-                RecordActivityRequest { activity: Some(self.activity()) }
-            )
+            create_activity!(self, gone, steward)
         })
     }
 
@@ -198,7 +211,7 @@ impl Mind<'_> {
                 order!(self, a, by, Partnership.LiftSuspension, LiftSuspensionRequest { reason: self.text() })
             }
             AgreementState::Expired => self.renew(a, side),
-            AgreementState::Dormant if self.chance(1, 2) => self.revitalise(a, side),
+            AgreementState::Dormant if self.chance(1, 2) => self.revitalize(a, side),
             _ => self.live(a, side),
         }
     }
@@ -207,7 +220,13 @@ impl Mind<'_> {
     fn unclaimed(&mut self, a: &p::Agreement, initiator: &p::AgreementParty, partner: &p::AgreementParty) -> Order {
         let steward = (self.known.steward, Role::Steward);
         if self.errs && self.chance(1, 4) {
-            return order!(self, a, steward, Agreement.DeleteAgreement, DeleteAgreementRequest { reason: self.text() });
+            return order!(
+                self,
+                a,
+                steward,
+                Agreement.RetractAgreement,
+                RetractAgreementRequest { reason: self.text() }
+            );
         }
         let free = [initiator, partner].into_iter().filter(|party| party.tenant.is_empty());
         let ends: Vec<&String> = free.map(|party| &party.city).collect();
@@ -216,13 +235,16 @@ impl Mind<'_> {
             Some(tenant) if self.chance(2, 3) => {
                 order!(self, a, (tenant, Role::Mayor), Attestation.ClaimAgreement, ClaimAgreementRequest {})
             }
-            _ => order!(
-                self,
-                a,
-                steward,
-                Partnership.RecordActivity,
-                RecordActivityRequest { activity: Some(self.activity()) }
-            ),
+            _ => create_activity!(self, a, steward),
+        }
+    }
+
+    pub(crate) fn vote(&mut self, result: VoteResult, days: i64) -> CouncilVote {
+        CouncilVote {
+            result: result as i32,
+            vote_date: self.days(days),
+            minutes: Some("doc:minutes".into()),
+            tally: None,
         }
     }
 
@@ -231,7 +253,7 @@ impl Mind<'_> {
         p::Activity {
             kind: p::ActivityKind::InstitutionalVisit as i32,
             title: self.text(),
-            start_date: self.days(-ago),
+            dates: Some(DateRange { first_date: self.days(-ago), last_date: None }),
             sectors: vec![Sector::Climate as i32],
             ..Default::default()
         }
@@ -242,15 +264,9 @@ impl Mind<'_> {
         let any = &sides[self.dice.below(sides.len() as u64) as usize];
         let Some(rationale) = &a.rationale else {
             let by = any.as_(Role::IrOfficer);
-            return order!(
-                self,
-                a,
-                by,
-                Agreement.PutForwardRationale,
-                PutForwardRationaleRequest { rationale: self.text() }
-            );
+            return order!(self, a, by, Agreement.ProposeRationale, ProposeRationaleRequest { rationale: self.text() });
         };
-        if let Some(side) = sides.iter().find(|side| side.party.rationale.is_none()) {
+        if let Some(side) = sides.iter().find(|side| side.party.rationale_step.is_none()) {
             let by = side.as_(Role::IrOfficer);
             return order!(
                 self,
@@ -262,25 +278,21 @@ impl Mind<'_> {
         }
         let Some(plan) = &a.plan else {
             let by = any.as_(Role::IrOfficer);
-            return order!(self, a, by, Agreement.PutForwardPlan, PutForwardPlanRequest { plan: self.text() });
+            return order!(self, a, by, Agreement.ProposePlan, ProposePlanRequest { plan: self.text() });
         };
-        if let Some(side) = sides.iter().find(|side| side.party.plan.is_none()) {
+        if let Some(side) = sides.iter().find(|side| side.party.plan_step.is_none()) {
             let by = side.as_(Role::IrOfficer);
             return order!(self, a, by, Agreement.ConfirmPlan, ConfirmPlanRequest { revision: plan.revision });
         }
         if let Some(side) = sides.iter().find(|side| side.votes && side.party.council_vote.is_none()) {
             let rejects = self.chance(1, 12);
-            let result = if rejects { p::VoteResult::Rejected } else { p::VoteResult::Approved };
+            let result = if rejects { VoteResult::Rejected } else { VoteResult::Approved };
             return order!(
                 self,
                 a,
                 side.as_(Role::CouncilClerk),
                 Agreement.RecordCouncilVote,
-                RecordCouncilVoteRequest {
-                    result: result as i32,
-                    date: self.days(0),
-                    document: "doc:minutes".to_owned(),
-                }
+                RecordCouncilVoteRequest { vote: Some(self.vote(result, 0)) }
             );
         }
         let unstated = |side: &&Side<'_>| {
@@ -314,10 +326,10 @@ impl Mind<'_> {
             );
         }
         let guidelines = p::Guidelines {
-            document: "https://example.org/guidelines.pdf".into(),
+            document: Some("https://example.org/guidelines.pdf".into()),
             grounds: vec![p::GuidelinesGround::Technical as i32],
-            influence_answer: self.text(),
-            endorsement_answer: self.text(),
+            influence_mitigation: self.text(),
+            endorsement_mitigation: self.text(),
             bind_all_actors: true,
         };
         let by = side.as_(Role::IrOfficer);
@@ -338,13 +350,7 @@ impl Mind<'_> {
             2 => self.anything(a, side),
             _ => {
                 let by = side.as_(Role::IrOfficer);
-                order!(
-                    self,
-                    a,
-                    by,
-                    Partnership.RecordActivity,
-                    RecordActivityRequest { activity: Some(self.activity()) }
-                )
+                create_activity!(self, a, by)
             }
         }
     }
@@ -359,30 +365,30 @@ impl Mind<'_> {
                 self,
                 a,
                 side.as_(Role::IrOfficer),
-                Partnership.RenewAgreement,
-                RenewAgreementRequest { term_months: 12, note: self.text() }
+                Partnership.ProposeRenewal,
+                ProposeRenewalRequest { term_months: 12, note: self.text() }
             ),
         }
     }
 
-    fn revitalise(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
-        match &a.revitalisation {
+    fn revitalize(&mut self, a: &p::Agreement, side: &Side<'_>) -> Order {
+        match &a.revitalization {
             Some(put) if put.city == side.other.city => {
                 let by = side.as_(Role::IrOfficer);
                 order!(
                     self,
                     a,
                     by,
-                    Partnership.ConfirmRevitalisation,
-                    ConfirmRevitalisationRequest { revision: put.revision }
+                    Partnership.ConfirmRevitalization,
+                    ConfirmRevitalizationRequest { revision: put.revision }
                 )
             }
             _ => order!(
                 self,
                 a,
                 side.as_(Role::IrOfficer),
-                Partnership.RevitaliseAgreement,
-                RevitaliseAgreementRequest {
+                Partnership.ProposeRevitalization,
+                ProposeRevitalizationRequest {
                     action: self.text(),
                     sectors: vec![Sector::Climate as i32],
                     with_residents: true,
@@ -401,27 +407,19 @@ impl Mind<'_> {
             }
             2 => order!(self, a, mayor, Partnership.EndAgreement, EndAgreementRequest { reason: self.text() }),
             3 => order!(self, a, mayor, Agreement.SignAgreement, SignAgreementRequest { place: self.text() }),
-            4 => order!(self, a, officer, Agreement.PutForwardPlan, PutForwardPlanRequest { plan: self.text() }),
+            4 => order!(self, a, officer, Agreement.ProposePlan, ProposePlanRequest { plan: self.text() }),
             5 => order!(
                 self,
                 a,
                 clerk,
                 Agreement.RecordCouncilVote,
-                RecordCouncilVoteRequest {
-                    result: p::VoteResult::Approved as i32,
-                    date: self.days(-1),
-                    document: "doc:minutes".to_owned(),
-                }
+                RecordCouncilVoteRequest { vote: Some(self.vote(VoteResult::Approved, -1)) }
             ),
-            6 => order!(
-                self,
-                a,
-                officer,
-                Agreement.PutForwardRationale,
-                PutForwardRationaleRequest { rationale: self.text() }
-            ),
+            6 => {
+                order!(self, a, officer, Agreement.ProposeRationale, ProposeRationaleRequest { rationale: self.text() })
+            }
             7 => {
-                let member = p::CommitteeMember { member: self.text(), chair: true };
+                let member = p::CommitteeMember { person_name: self.text(), chair: true };
                 let committee = p::Committee { members: vec![member], support: self.text() };
                 order!(self, a, officer, Partnership.SetCommittee, SetCommitteeRequest { committee: Some(committee) })
             }

@@ -3,10 +3,10 @@
 use crate::acts::{City, Mind, Order};
 use hansa_kernel::{RecordName, Role, TenantId};
 use hansa_proto::register::{
-    BatchImportCitiesRequest, BatchImportCountryFactsRequest, CityRow, CityTier, CountryRow, CreateTenantRequest,
-    DeleteCityRequest, Fact, MayorTerm, MergeCitiesRequest, Office, OfficeExistence, RecordTermRequest, RegimeClass,
-    RegimeFact, RegimeScheme, RenameCityRequest, RotateTenantKeyRequest, SetFactRequest, SplitCityRequest, Tenant,
-    TenantKind, UpdateOfficeRequest, country_row,
+    BatchImportCitiesRequest, BatchImportCountryFactsRequest, CityRow, CityTier, CountryRow, CreateTenantRequest, Fact,
+    MayorTerm, MergeCitiesRequest, Office, OfficeExistence, RecordMayorTermRequest, RegimeClass, RegimeFact,
+    RegimeScheme, RenameCityRequest, RetractCityRequest, RotateTenantKeyRequest, SetFactRequest, SourceRegister,
+    SplitCityRequest, Tenant, TenantKind, UpdateOfficeRequest, country_row,
 };
 use hansa_register_domain::office;
 
@@ -29,7 +29,7 @@ impl Mind<'_> {
             // The initial world contains no ended cities and no rotated keys.
             0 | 1 if self.errs => self.succession(),
             2 | 3 if self.errs => self.rotate(),
-            4 if self.errs => self.delete_city(),
+            4 if self.errs => self.retract_city(),
             0..=2 => {
                 let cities = self.known.cities.clone();
                 self.import_cities(&cities)
@@ -68,7 +68,7 @@ impl Mind<'_> {
             let beside = others.iter().filter(|other| city.tenant.is_none() && other.tenant.is_none());
             let beside = beside.take(self.dice.below(2) as usize).map(|other| other.name.clone());
             let request = MergeCitiesRequest {
-                name: other.name.clone(),
+                successor: other.name.clone(),
                 etag: self.etag(""),
                 request_id: self.id(),
                 validate_only: self.tried,
@@ -85,7 +85,7 @@ impl Mind<'_> {
             request_id: self.id(),
             validate_only: self.tried,
             successors: vec![other.name, part],
-            heir,
+            continuing_city: heir,
             effective_date,
         };
         self.order(path!("City", "SplitCity"), &city.name, by, &request)
@@ -106,27 +106,27 @@ impl Mind<'_> {
         self.order(path!("Tenant", "RotateTenantKey"), &tenant.name(), by, &request)
     }
 
-    fn delete_city(&mut self) -> Order {
+    fn retract_city(&mut self) -> Order {
         let cities = self.known.cities.clone();
         let city = self.dice.pick(&cities).clone();
-        let request = DeleteCityRequest {
+        let request = RetractCityRequest {
             name: city.name.clone(),
             reason: self.text(),
             etag: self.etag(""),
             request_id: self.id(),
             validate_only: self.tried,
         };
-        self.order(path!("City", "DeleteCity"), &city.name, (self.known.steward, Role::Steward), &request)
+        self.order(path!("City", "RetractCity"), &city.name, (self.known.steward, Role::Steward), &request)
     }
 
     pub fn import_cities(&mut self, cities: &[City]) -> Order {
         let rows = cities.iter().map(|city| CityRow {
-            source_scheme: "geonames".into(),
+            source_register: SourceRegister::Geonames as i32,
             source_key: city.key.into(),
             display_name: format!("City {}", city.key),
             country_code: city.country.into(),
             tier: CityTier::Municipality as i32,
-            population: 100_000 + self.dice.below(3) as i64 * 1_000,
+            population: Some(100_000 + self.dice.below(3) as i32 * 1_000),
             ..Default::default()
         });
         let rows = rows.collect();
@@ -210,12 +210,12 @@ impl Mind<'_> {
             existence: existence as i32,
             languages: if existence == OfficeExistence::Exists { vec!["fr".into()] } else { Vec::new() },
             contact: self.text(),
+            etag: self.etag(""),
             ..Default::default()
         };
         let paths = ["existence", "languages", "contact"].map(str::to_owned).to_vec();
         let request = UpdateOfficeRequest {
             update_mask: Some(prost_types::FieldMask { paths }),
-            etag: self.etag(""),
             request_id: self.id(),
             validate_only: self.tried,
             office: Some(office),
@@ -227,7 +227,7 @@ impl Mind<'_> {
     fn term(&mut self) -> Order {
         let (city, by) = self.kept();
         let term = MayorTerm { person_name: self.text(), start_date: self.days(-10), ..Default::default() };
-        let request = RecordTermRequest {
+        let request = RecordMayorTermRequest {
             name: city.name.clone(),
             etag: self.etag(""),
             request_id: self.id(),
@@ -235,6 +235,6 @@ impl Mind<'_> {
             term: Some(term),
             next_election_date: self.months(12),
         };
-        self.order(path!("City", "RecordTerm"), &city.name, by, &request)
+        self.order(path!("City", "RecordMayorTerm"), &city.name, by, &request)
     }
 }

@@ -8,10 +8,11 @@ use hansa_kernel::{Role, TenantId};
 use hansa_proto::{
     changes::EraseTextsRequest,
     strategy::{
-        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, DeleteStrategyRequest, Dimension, Goal, GoalAim,
-        LinkToolRequest, Outcome, PutGoalRequest, RemoveGoalRequest, Strategy, ToolLink, ToolPurpose,
-        UnlinkToolRequest, UpdateStrategyRequest,
+        AdoptStrategyRequest, CreateStrategyRequest, DeleteGoalRequest, Dimension, DiscardStrategyRequest, Goal,
+        GoalAim, LinkToolRequest, Outcome, SetGoalRequest, Strategy, ToolLink, ToolPurpose, UnlinkToolRequest,
+        UpdateStrategyRequest,
     },
+    types::VoteResult,
 };
 
 /// Returns the path of an rpc.
@@ -71,7 +72,7 @@ impl Mind<'_> {
 
     pub fn goal(&mut self, name: &str, tenant: TenantId, (id, aim): (&str, GoalAim)) -> Order {
         let goal = Goal {
-            id: id.into(),
+            goal_id: id.into(),
             aim: aim as i32,
             dimension: Dimension::Environment as i32,
             outcomes: vec![Outcome::Technical as i32],
@@ -82,34 +83,34 @@ impl Mind<'_> {
             target_date: self.months(36),
             ..Default::default()
         };
-        let request = PutGoalRequest {
+        let request = SetGoalRequest {
             name: name.into(),
             etag: self.etag(""),
             goal: Some(goal),
             request_id: self.id(),
             validate_only: self.tried,
         };
-        self.order(path!("PutGoal"), name, (tenant, Role::IrOfficer), &request)
+        self.order(path!("SetGoal"), name, (tenant, Role::IrOfficer), &request)
     }
 
     fn without_goal(&mut self, name: &str, tenant: TenantId) -> Order {
-        let request = RemoveGoalRequest {
+        let request = DeleteGoalRequest {
             name: name.into(),
             etag: self.etag(""),
-            goal: self.dice.pick(&GOALS).0.into(),
+            goal_id: self.dice.pick(&GOALS).0.into(),
             request_id: self.id(),
             validate_only: self.tried,
         };
-        self.order(path!("RemoveGoal"), name, (tenant, Role::IrOfficer), &request)
+        self.order(path!("DeleteGoal"), name, (tenant, Role::IrOfficer), &request)
     }
 
     pub fn adopt(&mut self, name: &str, tenant: TenantId) -> Order {
-        let vote = CouncilVote { date: self.days(-1), reference: "1/2".into(), in_favour: 30, ..Default::default() };
+        let vote = self.vote(VoteResult::Approved, -1);
         let request = AdoptStrategyRequest {
             name: name.into(),
             etag: self.etag(""),
             council_vote: Some(vote),
-            next_election: self.months(18),
+            next_election_date: self.months(18),
             request_id: self.id(),
             validate_only: self.tried,
             ..Default::default()
@@ -121,7 +122,7 @@ impl Mind<'_> {
         let tool = self.agreement();
         let link = ToolLink {
             tool,
-            goals: vec![self.dice.pick(&GOALS).0.into()],
+            goal_ids: vec![self.dice.pick(&GOALS).0.into()],
             purpose: ToolPurpose::Create as i32,
             note: self.text(),
         };
@@ -147,10 +148,8 @@ impl Mind<'_> {
     }
 
     fn update(&mut self, name: &str, tenant: TenantId) -> Order {
-        let strategy = Strategy { name: name.into(), swot: self.text(), ..Default::default() };
+        let strategy = Strategy { name: name.into(), swot: self.text(), etag: self.etag(""), ..Default::default() };
         let request = UpdateStrategyRequest {
-            name: name.into(),
-            etag: self.etag(""),
             strategy: Some(strategy),
             update_mask: Some(prost_types::FieldMask { paths: vec!["swot".into()] }),
             request_id: self.id(),
@@ -160,14 +159,14 @@ impl Mind<'_> {
     }
 
     fn delete(&mut self, name: &str, tenant: TenantId) -> Order {
-        let request = DeleteStrategyRequest {
+        let request = DiscardStrategyRequest {
             name: name.into(),
             reason: self.text(),
             etag: self.etag(""),
             request_id: self.id(),
             validate_only: self.tried,
         };
-        self.order(path!("DeleteStrategy"), name, (tenant, Role::IrOfficer), &request)
+        self.order(path!("DiscardStrategy"), name, (tenant, Role::IrOfficer), &request)
     }
 
     fn agreement(&mut self) -> String {
@@ -187,7 +186,7 @@ impl Mind<'_> {
         // Records that the steward imported or deleted contain texts of the steward.
         let stewards = self.known.deleted.contains_key(&record) || self.chance(1, 8);
         let by = if stewards { (self.known.steward, Role::Steward) } else { (tenant, Role::Mayor) };
-        let request = EraseTextsRequest { record: record.clone(), seals: Vec::new(), request_id, validate_only };
+        let request = EraseTextsRequest { name: record.clone(), seals: Vec::new(), request_id, validate_only };
         self.order("/hansa.changes.v1.ChangeService/EraseTexts", &record, by, &request)
     }
 }

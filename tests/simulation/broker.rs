@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use hansa_journal::{Delivery, JournalError, JournalSource, Source};
-use hansa_kernel::{Reason, RecordName, Refusal};
+use hansa_kernel::{ReasonClass, RecordName, Refusal};
 use hansa_proto::types::ChangeEnvelope;
 use hansa_tests::Dice;
 use std::{
@@ -70,7 +70,7 @@ enum Told {
 }
 
 fn away() -> Refusal {
-    Refusal::because(Reason::Unavailable, "PL-4", "the broker cannot be reached")
+    Refusal::because(ReasonClass::Unavailable, "PL-4", "BROKER_UNAVAILABLE", "the broker cannot be reached")
 }
 
 impl Unruly {

@@ -35,12 +35,12 @@ pub struct Stored {
 impl Stored {
     /// Returns whether the change deletes its record.
     pub fn is_tombstone(&self) -> bool {
-        self.envelope.r#type == Tombstone::full_name()
+        self.envelope.payload_type == Tombstone::full_name()
     }
 
     /// Returns the decoded change. Fails if the change belongs to another set.
     pub fn change<C: ChangeSet>(&self) -> C {
-        C::decode(&self.envelope.r#type, &self.envelope.payload).unwrap().unwrap()
+        C::decode(&self.envelope.payload_type, &self.envelope.payload).unwrap().unwrap()
     }
 
     /// Returns whether the change has no actor and no command.
@@ -74,7 +74,7 @@ pub fn all(world: &World) -> u64 {
     outcomes::successions(world, &all["register"], &all["partnerships"]);
     outcomes::attestations(&all["partnerships"]);
     for stored in all.values().flat_map(|histories| histories.values()).flatten() {
-        let kind = stored.envelope.r#type.rsplit('.').next().unwrap_or_default();
+        let kind = stored.envelope.payload_type.rsplit('.').next().unwrap_or_default();
         *world.kinds.lock().unwrap().entry(kind.to_owned()).or_default() += 1;
     }
     mirrors(life, &all);
@@ -195,12 +195,12 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
             state = None;
             continue;
         }
-        let follows = FOLLOWS.iter().any(|kind| envelope.r#type.ends_with(kind));
+        let follows = FOLLOWS.iter().any(|kind| envelope.payload_type.ends_with(kind));
         if stored.is_by_nobody() && !follows {
             if expected.is_empty() {
                 let due =
                     state.as_ref().and_then(Record::due).unwrap_or_else(|| panic!("{envelope:?}: no timer was due"));
-                let now = time::instant("claimed_time", envelope.claimed_time.as_ref()).unwrap();
+                let now = time::instant("claim_time", envelope.claim_time.as_ref()).unwrap();
                 assert!(due <= now, "{envelope:?}: the timer fired too early");
                 let steps = state.iter().flat_map(|state| state.on_due(due));
                 let step = |one: hansa_kernel::Emitted<R::Change>| {
@@ -210,7 +210,7 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
             }
             let (due, kind, payload) = expected.remove(0);
             assert_eq!(
-                (envelope.r#type.as_str(), &envelope.payload),
+                (envelope.payload_type.as_str(), &envelope.payload),
                 (kind, &payload),
                 "the timer made another change than `on_due` returns"
             );
@@ -226,11 +226,11 @@ fn alarms<R: Record>(history: &[Stored]) -> Vec<(i64, i64)> {
 
 pub fn stamp(envelope: &ChangeEnvelope) -> Stamp {
     Stamp {
-        version: envelope.version,
-        at: time::instant("claimed_time", envelope.claimed_time.as_ref()).unwrap(),
+        version: hansa_kernel::envelope::version(envelope),
+        at: time::instant("claim_time", envelope.claim_time.as_ref()).unwrap(),
         actor: envelope.actor.clone().unwrap_or_default(),
         party: TenantId::parse(&envelope.on_behalf_of, "on_behalf_of").ok(),
-        level: envelope.level(),
+        level: envelope.assurance_level(),
     }
 }
 
@@ -293,7 +293,7 @@ fn mirrored<S, C: ChangeSet>(
     S: Serialize,
 {
     as_far(life, owner, reader, collection);
-    let rows = query(life, reader, &format!("SELECT record, state FROM mirrors WHERE subscription = '{collection}'"));
+    let rows = query(life, reader, &format!("SELECT record, state FROM mirrors WHERE collection = '{collection}'"));
     let kept: BTreeMap<uuid::Uuid, Vec<u8>> =
         rows.iter().map(|row| (row.try_get("", "record").unwrap(), row.try_get("", "state").unwrap())).collect();
     for (name, history) in of(owner, collection) {
@@ -318,7 +318,7 @@ pub fn id(name: &str) -> RecordId {
 }
 
 fn as_far(life: &Life, owner: &Histories, reader: &str, collection: &str) {
-    let rows = query(life, reader, &format!("SELECT record, version FROM mirrors WHERE subscription = '{collection}'"));
+    let rows = query(life, reader, &format!("SELECT record, version FROM mirrors WHERE collection = '{collection}'"));
     let kept: BTreeMap<uuid::Uuid, i64> =
         rows.iter().map(|row| (row.try_get("", "record").unwrap(), row.try_get("", "version").unwrap())).collect();
     let owned: BTreeMap<uuid::Uuid, i64> =

@@ -53,10 +53,10 @@ impl World {
     fn learn(&mut self, order: &Order, named: &Named, answer: &[u8]) {
         let rpc = order.call.path.rsplit('/').next().unwrap_or_default();
         match rpc {
-            "CreateAgreement" | "ImportAgreement" if !self.known.agreements.contains(&named.name) => {
+            "ProposeAgreement" | "ImportAgreement" if !self.known.agreements.contains(&named.name) => {
                 self.known.agreements.push(named.name.clone());
             }
-            "DeleteCity" | "DeleteAgreement" | "DeleteStrategy" => {
+            "RetractCity" | "RetractAgreement" | "DiscardStrategy" => {
                 self.known.deleted.insert(order.record.clone(), order.call.who.tenant);
                 self.gone(std::slice::from_ref(&order.record));
             }
@@ -66,7 +66,7 @@ impl World {
             }
             "SplitCity" => {
                 let asked = SplitCityRequest::decode(order.call.bytes.as_slice()).unwrap();
-                if !asked.heir.is_empty() {
+                if !asked.continuing_city.is_empty() {
                     self.gone(&[asked.name]);
                 }
             }

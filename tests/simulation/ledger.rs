@@ -7,7 +7,7 @@ use prost::Message;
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
-/// Name and etag of a resource. All answers carry these fields with the same tags.
+/// Name and etag of a record. All answers except two carry these fields with the same tags.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Named {
     #[prost(string, tag = "1")]
@@ -21,6 +21,11 @@ impl Named {
         if path.ends_with("/EraseTexts") {
             let erased = hansa_proto::changes::EraseTextsResponse::decode(answer).unwrap();
             return Self { name: erased.erasure, etag: String::new() };
+        }
+        if path.ends_with("/CreateActivity") {
+            let activity = hansa_proto::partnerships::Activity::decode(answer).unwrap();
+            let (agreement, _) = activity.name.split_once("/activities/").unwrap();
+            return Self { name: agreement.to_owned(), etag: String::new() };
         }
         Self::decode(answer).unwrap()
     }

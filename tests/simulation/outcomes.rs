@@ -13,7 +13,7 @@ use hansa_journal::Clock;
 use hansa_kernel::{Moment, Record, RecordName, Role, TenantId, envelope, time};
 use hansa_partnerships_domain::agreement::{Agreement, Change as AgreementChange};
 use hansa_proto::{
-    changes::{ListRecordChangesRequest, ListRecordChangesResponse},
+    changes::{ListChangesRequest, ListChangesResponse},
     partnerships::{AgreementState, AgreementStep, PartyEntry, PartySucceeded},
     register::{IdentityEntry, city_change, tenant_change},
     types::AssuranceLevel,
@@ -25,16 +25,17 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 fn claimed(stored: &Stored) -> DateTime<Utc> {
-    time::instant("claimed_time", stored.envelope.claimed_time.as_ref()).unwrap()
+    time::instant("claim_time", stored.envelope.claim_time.as_ref()).unwrap()
 }
 
 /// Returns the identity log from the history of a tenant.
 fn log(history: &[Stored]) -> Vec<IdentityEntry> {
     let entry = |stored: &Stored| match stored.change() {
-        tenant_change::Change::Created(created) => created.identity.unwrap(),
-        tenant_change::Change::KeyRotated(rotated) => rotated.identity.unwrap(),
+        tenant_change::Change::Created(created) => created.identity,
+        tenant_change::Change::KeyRotated(rotated) => rotated.identity,
+        tenant_change::Change::Updated(_) => None,
     };
-    history.iter().map(entry).collect()
+    history.iter().filter_map(entry).collect()
 }
 
 fn public(entry: &IdentityEntry) -> VerifyingKey {
@@ -137,9 +138,9 @@ pub fn tombstones(world: &World, service: &str, histories: &Histories) {
         let told = ask(path, Named { name: name.clone(), etag: String::new() }.encode_to_vec()).unwrap_err();
         let reason = told.get_details_error_info().unwrap().reason;
         assert_eq!((told.code(), reason.as_str()), (Code::NotFound, "DELETED"), "{name}: {told:?}");
-        let past = ListRecordChangesRequest { record: name.clone(), page_size: 1_000, ..Default::default() };
-        let past = ask("/hansa.changes.v1.ChangeService/ListRecordChanges", past.encode_to_vec()).unwrap();
-        let past = ListRecordChangesResponse::decode(past.as_slice()).unwrap().changes;
+        let past = ListChangesRequest { parent: name.clone(), page_size: 1_000, ..Default::default() };
+        let past = ask("/hansa.changes.v1.ChangeService/ListChanges", past.encode_to_vec()).unwrap();
+        let past = ListChangesResponse::decode(past.as_slice()).unwrap().changes;
         assert_eq!(past.len(), history.len(), "{name}: a deletion must keep the history");
     }
 }
@@ -151,7 +152,9 @@ fn heirs(register: &Histories) -> BTreeMap<String, (String, NaiveDate)> {
         for stored in history.iter().filter(|stored| !stored.is_tombstone()) {
             let (heir, date) = match stored.change() {
                 city_change::Change::Merged(merged) => (merged.successor, merged.effective_date),
-                city_change::Change::Split(split) if !split.heir.is_empty() => (split.heir, split.effective_date),
+                city_change::Change::Split(split) if !split.continuing_city.is_empty() => {
+                    (split.continuing_city, split.effective_date)
+                }
                 _ => continue,
             };
             let day = time::day("effective_date", date.as_ref()).unwrap();
@@ -259,7 +262,7 @@ impl Sides {
             }
             AgreementChange::PartySucceeded(succeeded) => self.succeeded(&succeeded),
             AgreementChange::StepAttested(attested) => {
-                assert_eq!(stored.envelope.level(), AssuranceLevel::Attested, "{name}");
+                assert_eq!(stored.envelope.assurance_level(), AssuranceLevel::Attested, "{name}");
                 assert_eq!(
                     self.tenants[&attested.city], "",
                     "{name}: {} has a tenant, so its steps cannot be attested",

@@ -8,7 +8,7 @@ use crate::{
 };
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use hansa_journal::{Clock, ManualClock};
-use hansa_kernel::{Reason, RecordName, TenantId};
+use hansa_kernel::{ReasonClass, RecordName, TenantId};
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::partnerships::{self as p, AgreementState};
 use hansa_tests::Dice;
@@ -285,7 +285,7 @@ impl World {
             Some(Ok(moved)) => self.note(format!("{name}: {moved}")),
             Some(Err(refusal)) => {
                 self.note(format!("{name}: {refusal}"));
-                assert_eq!(refusal.reason, Reason::Unavailable);
+                assert_eq!(refusal.class, ReasonClass::Unavailable);
                 assert!(self.brokers.is_some(), "a world without brokers refused as unavailable");
             }
         }
@@ -374,7 +374,8 @@ impl Follower {
         for entry in &entries {
             assert!(entry.position > self.after, "positions must increase");
             self.after = entry.position;
-            self.heard.push((entry.change.envelope.record.clone(), entry.change.envelope.version));
+            self.heard
+                .push((entry.change.envelope.record.clone(), hansa_kernel::envelope::version(&entry.change.envelope)));
         }
         !entries.is_empty()
     }

@@ -4,20 +4,31 @@ use crate::{Caller, Platform, eventually, request_id, text, today};
 use hansa_kernel::{RecordId, Role, time};
 use hansa_proto::{
     partnerships::{
-        Agreement, AgreementKind, AgreementTerms, ConfirmPlanRequest, ConfirmRationaleRequest, CreateAgreementRequest,
-        Guidelines, GuidelinesGround, OpenDialogueRequest, PutForwardPlanRequest, PutForwardRationaleRequest,
-        RecordCouncilVoteRequest, Sector, SignAgreementRequest, StateGuidelinesRequest, VoteResult,
+        Agreement, AgreementTerms, ConfirmPlanRequest, ConfirmRationaleRequest, Guidelines, GuidelinesGround,
+        OpenDialogueRequest, ProposeAgreementRequest, ProposePlanRequest, ProposeRationaleRequest,
+        RecordCouncilVoteRequest, Sector, SignAgreementRequest, StateGuidelinesRequest,
     },
     register::{
         BatchImportCitiesRequest, BatchImportCountryFactsRequest, CityRow, CityTier, CountryRow, CreateTenantRequest,
-        ImportOutcome, RegimeClass, RegimeFact, RegimeScheme, Tenant, TenantKind, country_row,
+        RegimeClass, RegimeFact, RegimeScheme, SourceRegister, Tenant, TenantKind, country_row,
     },
     strategy::{
-        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Goal, GoalAim, Outcome, PutGoalRequest,
-        Strategy,
+        AdoptStrategyRequest, CreateStrategyRequest, Dimension, Goal, GoalAim, Outcome, SetGoalRequest, Strategy,
     },
+    types::{AgreementKind, CouncilVote, RowOutcome, VoteResult},
 };
 use tonic::Code;
+
+/// Returns a council's approval of today, with its minutes.
+#[must_use]
+pub fn approval(minutes: &str) -> CouncilVote {
+    CouncilVote {
+        result: VoteResult::Approved as i32,
+        vote_date: Some(today()),
+        minutes: Some(minutes.into()),
+        tally: None,
+    }
+}
 
 /// A city that has joined, with its callers.
 #[derive(Clone)]
@@ -48,18 +59,18 @@ pub async fn enter(platform: &Platform, cities: &[(&str, &str, &str)], regimes: 
     let rows = cities
         .iter()
         .map(|(key, called, country)| CityRow {
-            source_scheme: "geonames".into(),
+            source_register: SourceRegister::Geonames as i32,
             source_key: (*key).into(),
             display_name: (*called).into(),
             country_code: (*country).into(),
             tier: CityTier::Municipality as i32,
-            population: 500_000,
+            population: Some(500_000),
             ..Default::default()
         })
         .collect();
     let request = BatchImportCitiesRequest { rows, source: "a test".into(), ..Default::default() };
     let answer = steward.cities().batch_import_cities(request).await.unwrap().into_inner();
-    assert!(answer.rows.iter().all(|row| row.outcome() == ImportOutcome::Created), "{answer:?}");
+    assert!(answer.rows.iter().all(|row| row.outcome() == RowOutcome::Created), "{answer:?}");
     let rows = regimes
         .iter()
         .map(|(country, class)| {
@@ -94,7 +105,7 @@ pub async fn join(platform: &Platform, key: &str) -> City {
 }
 
 /// Returns the request that proposes a cooperation agreement between two cities.
-pub fn proposal(initiator: &str, partner: &str) -> CreateAgreementRequest {
+pub fn proposal(initiator: &str, partner: &str) -> ProposeAgreementRequest {
     let terms = AgreementTerms {
         kind: AgreementKind::Cooperation as i32,
         title: text("Cooler streets"),
@@ -102,7 +113,7 @@ pub fn proposal(initiator: &str, partner: &str) -> CreateAgreementRequest {
         term_months: 60,
         ..Default::default()
     };
-    CreateAgreementRequest {
+    ProposeAgreementRequest {
         initiator: initiator.into(),
         partner: partner.into(),
         terms: Some(terms),
@@ -112,9 +123,9 @@ pub fn proposal(initiator: &str, partner: &str) -> CreateAgreementRequest {
 }
 
 /// Retries a request until the partnerships service has mirrored the cities and their tenants.
-async fn heard(a: &City, request: CreateAgreementRequest, as_it_should: impl Fn(&Agreement) -> bool) -> Agreement {
+async fn heard(a: &City, request: ProposeAgreementRequest, as_it_should: impl Fn(&Agreement) -> bool) -> Agreement {
     eventually("the partnerships service mirrors the cities", async || {
-        match a.office.agreements().create_agreement(request.clone()).await {
+        match a.office.agreements().propose_agreement(request.clone()).await {
             Ok(made) => Some(made.into_inner()).filter(&as_it_should),
             Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => None,
             Err(status) => panic!("{status:?}"),
@@ -131,7 +142,7 @@ pub async fn propose_to(a: &City, partner: &str) -> Agreement {
 /// Proposes an agreement after the partnerships service knows that the partner has joined. Before that, the partner
 /// would have to claim its side.
 pub async fn propose(a: &City, b: &City) -> Agreement {
-    let tried = CreateAgreementRequest { validate_only: true, ..proposal(&a.city, &b.city) };
+    let tried = ProposeAgreementRequest { validate_only: true, ..proposal(&a.city, &b.city) };
     heard(a, tried, |made| made.partner.as_ref().is_some_and(|partner| partner.tenant == b.tenant)).await;
     propose_to(a, &b.city).await
 }
@@ -141,33 +152,31 @@ pub async fn prepare(a: &City, b: &City, name: &str) -> Agreement {
     let name = name.to_owned();
     let request = OpenDialogueRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
     b.office.agreements().open_dialogue(request).await.unwrap();
-    let request = PutForwardRationaleRequest {
+    let request = ProposeRationaleRequest {
         name: name.clone(),
         rationale: text("Both heat up."),
         request_id: request_id(),
         ..Default::default()
     };
-    let put = a.office.agreements().put_forward_rationale(request).await.unwrap().into_inner();
+    let put = a.office.agreements().propose_rationale(request).await.unwrap().into_inner();
     let revision = put.rationale.unwrap().revision;
     let request =
         ConfirmRationaleRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
     b.office.agreements().confirm_rationale(request).await.unwrap();
-    let request = PutForwardPlanRequest {
+    let request = ProposePlanRequest {
         name: name.clone(),
         plan: text("Two exchanges a year."),
         request_id: request_id(),
         ..Default::default()
     };
-    let put = b.office.agreements().put_forward_plan(request).await.unwrap().into_inner();
+    let put = b.office.agreements().propose_plan(request).await.unwrap().into_inner();
     let revision = put.plan.unwrap().revision;
     let request = ConfirmPlanRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
     let mut agreement = a.office.agreements().confirm_plan(request).await.unwrap().into_inner();
     for side in [a, b] {
         let request = RecordCouncilVoteRequest {
             name: name.clone(),
-            result: VoteResult::Approved as i32,
-            date: Some(today()),
-            document: "Council 12/8".into(),
+            vote: Some(approval("Council 12/8")),
             request_id: request_id(),
             ..Default::default()
         };
@@ -179,10 +188,10 @@ pub async fn prepare(a: &City, b: &City, name: &str) -> Agreement {
 /// States guidelines for a city's part (AG-11).
 pub async fn guidelines(side: &City, name: &str) {
     let guidelines = Guidelines {
-        document: "https://example.org/guidelines.pdf".into(),
+        document: Some("https://example.org/guidelines.pdf".into()),
         grounds: vec![GuidelinesGround::Technical as i32],
-        influence_answer: text("Officers meet officers."),
-        endorsement_answer: text("No joint appearance."),
+        influence_mitigation: text("Officers meet officers."),
+        endorsement_mitigation: text("No joint appearance."),
         bind_all_actors: true,
     };
     let request = StateGuidelinesRequest {
@@ -221,7 +230,7 @@ pub async fn adopt(side: &City) -> Strategy {
     .await;
     for (id, aim) in [("climate", GoalAim::GlobalChallenges), ("economy", GoalAim::EconomicAttractiveness)] {
         let goal = Goal {
-            id: id.into(),
+            goal_id: id.into(),
             aim: aim as i32,
             dimension: Dimension::Environment as i32,
             outcomes: vec![Outcome::Technical as i32],
@@ -233,15 +242,14 @@ pub async fn adopt(side: &City) -> Strategy {
             ..Default::default()
         };
         let request =
-            PutGoalRequest { name: name.clone(), goal: Some(goal), request_id: request_id(), ..Default::default() };
-        side.office.strategies().put_goal(request).await.unwrap();
+            SetGoalRequest { name: name.clone(), goal: Some(goal), request_id: request_id(), ..Default::default() };
+        side.office.strategies().set_goal(request).await.unwrap();
     }
-    let vote =
-        CouncilVote { date: Some(today()), reference: "Council 1/2".into(), in_favour: 30, ..Default::default() };
+    let vote = approval("Council 1/2");
     let request = AdoptStrategyRequest {
         name,
         council_vote: Some(vote),
-        next_election: Some(in_months(30)),
+        next_election_date: Some(in_months(30)),
         request_id: request_id(),
         ..Default::default()
     };

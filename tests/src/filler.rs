@@ -69,6 +69,7 @@ fn value(
         Kind::Bool => Value::Bool(field.name() == "validate_only"),
         Kind::String => match field.name() {
             "request_id" => Value::String(request_id()),
+            "name" if within.name() == "WatchFeedRequest" => Value::String("feeds/partnerships".into()),
             "etag" | "page_token" | "name" => return None,
             "paths" if within.full_name() == "google.protobuf.FieldMask" => Value::String("*".into()),
             _ => Value::String("words".into()),

@@ -1,16 +1,16 @@
 //! Load from callers that retry until each call is acknowledged, and a ledger of the acknowledgements. Every
 //! acknowledged command must have taken effect exactly once.
 
-use crate::{Caller, Dice, Platform, SOON, cities, eventually, request_id, text, today};
+use crate::{Caller, Dice, Platform, SOON, cities, eventually, refusals::row_status, request_id, text, today};
 use hansa_kernel::{RecordId, Role, envelope};
 use hansa_proto::{
-    changes::ListRecordChangesRequest,
-    partnerships::{Activity, ActivityKind, ListActivitiesRequest, RecordActivityRequest, Sector},
+    changes::ListChangesRequest,
+    partnerships::{Activity, ActivityKind, CreateActivityRequest, ListActivitiesRequest, Sector},
     register::{
-        BatchImportCitiesRequest, CityRenamed, CityRow, CityTier, ImportOutcome, RegimeClass, RenameCityRequest,
+        BatchImportCitiesRequest, CityRenamed, CityRow, CityTier, RegimeClass, RenameCityRequest, SourceRegister,
     },
     strategy::GetEvaluationRequest,
-    types::{Change, SignedChange},
+    types::{Change, DateRange, RowOutcome, SignedChange},
 };
 use sea_orm::{ConnectionTrait, Statement};
 use std::{
@@ -194,7 +194,7 @@ impl Load {
         let mut renames: BTreeMap<(String, String), u32> = BTreeMap::new();
         for city in &self.many {
             for change in history(&steward, "register", city, platform).await {
-                if change.r#type.ends_with("CityRenamed") {
+                if change.payload_type.ends_with("CityRenamed") {
                     let renamed: CityRenamed =
                         prost::Message::decode(change.payload.as_ref().unwrap().value.as_slice()).unwrap();
                     *renames.entry((city.clone(), renamed.display_name)).or_default() += 1;
@@ -212,7 +212,7 @@ impl Load {
         }
         let office = platform.caller(Some(&self.cities[0].tenant), &[Role::IrOfficer]);
         let past = history(&office, "partnerships", &self.agreement, platform).await;
-        let recorded = past.iter().filter(|change| change.r#type.ends_with("ActivityRecorded")).count();
+        let recorded = past.iter().filter(|change| change.payload_type.ends_with("ActivityCreated")).count();
         assert_eq!(recorded, ledger.activities.len(), "each activity must be recorded once");
         let mut titles = activities(&office, &self.agreement).await;
         let mut expected = ledger.activities.clone();
@@ -295,19 +295,19 @@ async fn record(shared: Arc<Shared>, office: Caller, agreement: String) {
         let activity = Activity {
             kind: ActivityKind::InstitutionalVisit as i32,
             title: text(&title),
-            start_date: Some(today()),
+            dates: Some(DateRange { first_date: Some(today()), last_date: None }),
             sectors: vec![Sector::Climate as i32],
             ..Default::default()
         };
-        let request = RecordActivityRequest {
-            name: agreement.clone(),
+        let request = CreateActivityRequest {
+            parent: agreement.clone(),
             activity: Some(activity),
             request_id: request_id(),
             ..Default::default()
         };
         let call = || {
             let (mut partnerships, request) = (office.partnerships(), request.clone());
-            async move { partnerships.record_activity(request).await }
+            async move { partnerships.create_activity(request).await }
         };
         insist(shared.clone(), "an activity", call).await;
         shared.note(|ledger| ledger.activities.push(title));
@@ -326,7 +326,7 @@ async fn import(shared: Arc<Shared>, steward: Caller) {
             imported[repeated % IMPORTS].clone()
         };
         let rows = keys.iter().map(|key| CityRow {
-            source_scheme: "geonames".into(),
+            source_register: SourceRegister::Geonames as i32,
             source_key: key.clone(),
             display_name: "An imported city".into(),
             country_code: "DE".into(),
@@ -343,12 +343,11 @@ async fn import(shared: Arc<Shared>, steward: Caller) {
             let (mut cities, request) = (steward.cities(), request.clone());
             async move {
                 let answer = cities.batch_import_cities(request).await?.into_inner();
-                let done = |outcome| matches!(outcome, ImportOutcome::Created | ImportOutcome::Unchanged);
+                let done = |outcome| matches!(outcome, RowOutcome::Created | RowOutcome::Unchanged);
                 match answer.rows.iter().find(|row| !done(row.outcome())) {
                     None => Ok(()),
                     // A single row may fail although the call succeeds.
-                    Some(row) if row.reason.contains("is unavailable") => Err(Status::unavailable(row.reason.clone())),
-                    Some(row) => Err(Status::failed_precondition(format!("{row:?}"))),
+                    Some(row) => Err(row_status(row)),
                 }
             }
         };
@@ -365,15 +364,15 @@ async fn history(caller: &Caller, service: &str, record: &str, platform: &Platfo
     let mut changes: Vec<Change> = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = ListRecordChangesRequest { record: record.into(), page_size: 1_000, page_token };
-        let page = caller.changes(service).list_record_changes(request).await.unwrap().into_inner();
+        let request = ListChangesRequest { parent: record.into(), page_size: 1_000, page_token };
+        let page = caller.changes(service).list_changes(request).await.unwrap().into_inner();
         changes.extend(page.changes);
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
         }
     }
-    let signed: Vec<SignedChange> = changes.iter().map(|change| change.signed.clone().unwrap()).collect();
+    let signed: Vec<SignedChange> = changes.iter().map(|change| change.signed_change.clone().unwrap()).collect();
     let (holder, key) = platform.key();
     let held = envelope::verify_chain(&signed, |name| (name == holder).then_some(key));
     assert_eq!(held.unwrap_or_else(|broken| panic!("{record}: {broken}")).len(), changes.len());
@@ -399,7 +398,7 @@ async fn mirrored(platform: &Platform, owner: &'static str, collection: &str, re
     let records = format!("SELECT record, version FROM records WHERE name LIKE '{collection}/%'");
     let records = pairs(platform, owner, &records).await;
     assert!(!records.is_empty());
-    let mirrors = format!("SELECT record, version FROM mirrors WHERE subscription = '{collection}'");
+    let mirrors = format!("SELECT record, version FROM mirrors WHERE collection = '{collection}'");
     let (mut heard, mut deadline) = (BTreeMap::new(), Instant::now() + SOON);
     while heard != records {
         let now = pairs(platform, reader, &mirrors).await;

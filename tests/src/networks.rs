@@ -10,7 +10,7 @@ use tonic::Code;
 /// Returns a membership criterion with an id and an expression.
 #[must_use]
 pub fn criterion(id: &str, expression: &str) -> MembershipCriterion {
-    MembershipCriterion { id: id.into(), title: format!("By {id}"), expression: expression.into() }
+    MembershipCriterion { criterion_id: id.into(), title: format!("By {id}"), expression: expression.into() }
 }
 
 /// Founds a network of the caller's tenant with the given membership criteria.

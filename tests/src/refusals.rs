@@ -1,5 +1,10 @@
 //! Comparison and description of refusals.
 
+use hansa_proto::{
+    google::rpc::Status as RpcStatus,
+    types::{RowResult, Violation, Violations},
+};
+use prost::{Message, Name};
 use std::collections::{BTreeMap, HashMap};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -21,7 +26,24 @@ pub fn shape(status: &Status) -> (i32, String, BTreeMap<String, String>, String)
     let metadata = details.error_info().map(|info| info.metadata.clone().into_iter().collect()).unwrap_or_default();
     let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
     details.set_error_info(reason, "", HashMap::new());
-    (status.code().into(), masked(status.message()), metadata, masked(&format!("{details:?}")))
+    let violations = violations(status);
+    (status.code().into(), masked(status.message()), metadata, masked(&format!("{details:?} {violations:?}")))
+}
+
+/// Returns the status of a row that failed.
+#[must_use]
+pub fn row_status(row: &RowResult) -> Status {
+    let status = row.status.clone().unwrap_or_default();
+    Status::with_details(Code::from_i32(status.code), status.message.clone(), status.encode_to_vec().into())
+}
+
+/// Returns every violation of a refusal.
+#[must_use]
+pub fn violations(status: &Status) -> Vec<Violation> {
+    let rpc = RpcStatus::decode(status.details()).unwrap_or_default();
+    let is_ours = |detail: &&prost_types::Any| detail.type_url == Violations::type_url();
+    let all = rpc.details.iter().find(is_ours).map(|detail| Violations::decode(detail.value.as_slice()).unwrap());
+    all.unwrap_or_default().violations
 }
 
 /// Describes an answer in one line.

@@ -7,8 +7,8 @@ use crate::{
 };
 use hansa_kernel::Role;
 use hansa_proto::{
-    changes::ListRecordChangesRequest,
-    partnerships::{AgreementOrigin, AgreementState, ImportAgreementRequest},
+    changes::ListChangesRequest,
+    partnerships::{AgreementOrigin, AgreementRow, AgreementState, ImportAgreementRequest},
     register::{GetCityRequest, ListCountriesRequest, Office, OfficeExistence, RegimeClass, UpdateOfficeRequest},
     strategy::GetEvaluationRequest,
 };
@@ -66,9 +66,9 @@ impl World {
         }
         // Timers bring the agreement into force after the second signature, and announce its first anniversary.
         eventually("all timers of the agreement have fired", async || {
-            let request = ListRecordChangesRequest { record: active.clone(), ..Default::default() };
-            let changes = a.mayor.changes("partnerships").list_record_changes(request).await.ok()?.into_inner().changes;
-            changes.last()?.r#type.ends_with("AnniversaryApproached").then_some(())
+            let request = ListChangesRequest { parent: active.clone(), ..Default::default() };
+            let changes = a.mayor.changes("partnerships").list_changes(request).await.ok()?.into_inner().changes;
+            changes.last()?.payload_type.ends_with("AnniversaryApproached").then_some(())
         })
         .await;
         let proposed = cities::propose(&a, &b).await.name;
@@ -114,17 +114,17 @@ impl World {
             ("partner", self.b.city.clone()),
             ("city", self.a.city.clone()),
             ("predecessors", self.unjoined.clone()),
-            ("constituents", self.another.clone()),
+            ("constituent_cities", self.another.clone()),
             ("successors", self.unjoined.clone()),
-            ("heir", self.unjoined.clone()),
+            ("continuing_city", self.unjoined.clone()),
             ("country_code", "FR".into()),
-            ("service", "services/partnerships".into()),
             ("tool", self.active.clone()),
             ("agreement", self.active.clone()),
             ("network", self.network.clone()),
             ("rubric", String::new()),
-            ("parent", String::new()),
-            ("supersedes", String::new()),
+            ("parent_city", String::new()),
+            ("parent", "feeds/partnerships".into()),
+            ("superseded_agreement", String::new()),
         ])
     }
 }
@@ -154,9 +154,16 @@ fn mask(paths: &[&str]) -> prost_types::FieldMask {
 
 async fn import(platform: &Platform, a: &str, b: &str) -> String {
     let request = ImportAgreementRequest {
-        initiator: a.to_owned(),
-        partner: b.to_owned(),
-        origin: Some(AgreementOrigin { source: "a test".into(), tie_id: "t1".into(), claimed_by: String::new() }),
+        row: Some(AgreementRow {
+            initiator: a.to_owned(),
+            partner: b.to_owned(),
+            origin: Some(AgreementOrigin {
+                source: "a test".into(),
+                external_id: "t1".into(),
+                claimed_by: String::new(),
+            }),
+            ..Default::default()
+        }),
         request_id: request_id(),
         ..Default::default()
     };

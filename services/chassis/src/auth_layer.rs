@@ -9,7 +9,7 @@ use crate::{
     token::Verifier,
 };
 use bytes::Bytes;
-use hansa_kernel::{Caller, Reason, Refusal, Refused};
+use hansa_kernel::{Caller, ReasonClass, Refusal, Refused};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use std::{
@@ -68,12 +68,22 @@ impl AuthLayer {
             .map_or("", |(_, token)| token.trim());
         let caller = self.verifier.verify(token).await?;
         if !self.policy.knows(path) {
-            return Err(Refusal::because(Reason::NotServed, "PL-1", "this process does not run that service")
-                .help("Call the process that does."));
+            return Err(Refusal::because(
+                ReasonClass::NotServed,
+                "PL-1",
+                "NOT_SERVED",
+                "this process does not run that service",
+            )
+            .help("Call the process that does."));
         }
         if !self.policy.may_call(path, &caller) {
-            return Err(Refusal::because(Reason::NotPermitted, "PL-2", "your role or scope does not permit this call")
-                .help("Ask your tenant's administrator which role may do this."));
+            return Err(Refusal::because(
+                ReasonClass::NotPermitted,
+                "PL-2",
+                "ROLE_NOT_PERMITTED",
+                "your role or scope does not permit this call",
+            )
+            .help("Ask your tenant's administrator which role may do this."));
         }
         let permit = if self.policy.streams(path) { self.streams.acquire()? } else { permit };
         let permit = permit.assign_to(caller.tenant)?;
@@ -204,8 +214,9 @@ where
         if PUBLIC_PATHS.iter().any(|public| request.uri().path().starts_with(public)) {
             return Box::pin(self.0.call(request));
         }
-        let refusal = Refusal::because(Reason::Unavailable, "PL-4", "the node is waiting for its database")
-            .help("Nothing is lost. Try again; the node starts to serve as soon as the database responds.");
+        let refusal =
+            Refusal::because(ReasonClass::Unavailable, "PL-4", "STARTING", "the node is waiting for its database")
+                .help("Nothing is lost. Try again; the node starts to serve as soon as the database responds.");
         Box::pin(async move { Ok(to_status(&refusal).into_http()) })
     }
 }

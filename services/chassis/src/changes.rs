@@ -8,19 +8,25 @@ use crate::{
     status::{ApiError, ApiResult, to_status},
 };
 use futures::Stream;
-use hansa_journal::{Erasing, Erasure, FeedEntry, Journal, JournalError, PastChange};
+use hansa_journal::{Erasing, Erasure, FeedEntry as StoredEntry, Journal, JournalError, PastChange};
 use hansa_kernel::{
     Disclosed, Record, RecordName, Refusal, Refused, Relation, TenantId, envelope, record::emit, time::timestamp,
 };
 use hansa_proto::{
     changes::{
-        EraseTextsRequest, EraseTextsResponse, FeedChange, ListChangesRequest, ListChangesResponse,
-        ListRecordChangesRequest, ListRecordChangesResponse, WatchChangesRequest, WatchChangesResponse,
+        EraseTextsRequest, EraseTextsResponse, FeedEntry, GetChangeRequest, ListChangesRequest, ListChangesResponse,
+        ListFeedEntriesRequest, ListFeedEntriesResponse, WatchFeedRequest, WatchFeedResponse,
     },
     handlers::ChangeServiceHandler,
     types::Change,
 };
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration, vec};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+    vec,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -29,8 +35,10 @@ use tonic::{Request, Response, Status};
 const READ_PERIOD: Duration = Duration::from_secs(1);
 /// Entries that a stream reads together.
 const WATCH_PAGE: u64 = 100;
-/// Changes per page of `ListChanges`, by default and at most.
-const LIST_PAGE: (u64, u64) = (100, 1_000);
+/// How long an idle stream is silent before it sends a heartbeat.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Default number of entries per page of `ListFeedEntries`. The maximum is that of every list.
+const LIST_PAGE_DEFAULT: i32 = 100;
 
 /// The package and its policies.
 pub const POLICIES: Policies = &[("hansa.changes.v1", include_str!("../policy/changes.cedar"))];
@@ -49,10 +57,10 @@ impl Changes {
         Self { handlers: Arc::new(journals.into_iter().map(|(name, journal)| (name, handlers(journal))).collect()) }
     }
 
-    fn service(&self, name: &str) -> Refused<&Handlers> {
-        name.strip_prefix("services/").and_then(|name| self.handlers.get(name)).ok_or_else(|| {
-            Refusal::field("service", "is not run by this process")
-                .help("Name a service such as services/partnerships.")
+    /// Returns the service to which a feed belongs.
+    fn feed(&self, field: &str, feed: &str) -> Refused<&Handlers> {
+        feed.strip_prefix("feeds/").and_then(|service| self.handlers.get(service)).ok_or_else(|| {
+            Refusal::field(field, "is not a feed of this process").help("Name a feed such as feeds/partnerships.")
         })
     }
 
@@ -74,35 +82,36 @@ impl Changes {
 
 /// Returns a change as a reader with this relation to its record may see it; `None` if nothing of it is disclosed.
 async fn disclose(journal: &Journal, change: PastChange, relation: Relation) -> Result<Option<Change>, JournalError> {
+    let hash = change.etag();
     let PastChange { signed, envelope, received_at } = change;
     let record = RecordName::parse_any(&envelope.record, "record")?;
-    let (collection, r#type) = (record.collection(), envelope.r#type);
+    let version = envelope::version(&envelope);
+    let (collection, payload_type) = (record.collection(), envelope.payload_type);
     let disclosed = match relation {
         Relation::Owner | Relation::Party | Relation::Member => Disclosed::Whole,
-        Relation::Public => journal.disclosed(collection, &r#type, &envelope.payload),
+        Relation::Public => journal.disclosed(collection, &payload_type, &envelope.payload),
         Relation::Stranger => Disclosed::Hidden,
     };
-    let hash = hex::encode(envelope::hash(&signed.envelope));
-    let (payload, actor, on_behalf_of, signed) = match disclosed {
+    let (payload, actor, on_behalf_of, signed_change) = match disclosed {
         Disclosed::Whole => (envelope.payload, envelope.actor, envelope.on_behalf_of, Some(signed)),
         Disclosed::Part(payload) => (payload, None, String::new(), None),
         Disclosed::Hidden => return Ok(None),
     };
-    let payload = journal.readable_payload(collection, &r#type, &payload).await?;
+    let payload = journal.readable_payload(collection, &payload_type, &payload).await?;
     let received = chrono::DateTime::from_timestamp_micros(received_at).unwrap_or_default();
     Ok(Some(Change {
-        name: record.change(envelope.version),
+        name: record.change(version),
         record: envelope.record,
         version: envelope.version,
-        payload: Some(prost_types::Any { type_url: format!("type.googleapis.com/{type}"), value: payload }),
-        r#type,
+        payload: Some(prost_types::Any { type_url: format!("type.googleapis.com/{payload_type}"), value: payload }),
+        payload_type,
         actor,
         on_behalf_of,
-        level: envelope.level,
-        claimed_time: envelope.claimed_time,
-        received_time: Some(timestamp(received)),
+        assurance_level: envelope.assurance_level,
+        claim_time: envelope.claim_time,
+        receive_time: Some(timestamp(received)),
         hash,
-        signed,
+        signed_change,
     }))
 }
 
@@ -110,11 +119,11 @@ async fn disclose(journal: &Journal, change: PastChange, relation: Relation) -> 
 async fn disclose_entries(
     journal: &Journal,
     tenant: TenantId,
-    entries: Vec<FeedEntry>,
-) -> Result<Vec<FeedChange>, JournalError> {
+    entries: Vec<StoredEntry>,
+) -> Result<Vec<FeedEntry>, JournalError> {
     let mut relations: HashMap<String, Relation> = HashMap::new();
-    let mut changes = Vec::with_capacity(entries.len());
-    for FeedEntry { position, change } in entries {
+    let mut disclosed = Vec::with_capacity(entries.len());
+    for StoredEntry { position, change } in entries {
         let relation = match relations.get(&change.envelope.record) {
             Some(relation) => *relation,
             None => {
@@ -124,10 +133,10 @@ async fn disclose_entries(
             }
         };
         if let Some(change) = disclose(journal, change, relation).await? {
-            changes.push(FeedChange { position, change: Some(change) });
+            disclosed.push(FeedEntry { position: position.cast_signed(), change: Some(change) });
         }
     }
-    Ok(changes)
+    Ok(disclosed)
 }
 
 /// The position of a stream in a feed.
@@ -137,28 +146,34 @@ struct Watch {
     committed: watch::Receiver<i64>,
     drain: CancellationToken,
     after: u64,
-    /// Changes that have been read and not yet sent.
-    ready: vec::IntoIter<FeedChange>,
+    /// Entries that have been read and not yet sent.
+    ready: vec::IntoIter<FeedEntry>,
+    /// When the next heartbeat is due.
+    heartbeat: Instant,
 }
 
 impl Watch {
-    /// Waits for the next change. Returns `None` when the process drains.
-    async fn next(&mut self) -> Result<Option<FeedChange>, JournalError> {
+    /// Waits for the next entry or heartbeat. Returns `None` when the process drains.
+    async fn next(&mut self) -> Result<Option<WatchFeedResponse>, JournalError> {
         loop {
-            if let Some(change) = self.ready.next() {
-                return Ok(Some(change));
+            if let Some(entry) = self.ready.next() {
+                self.heartbeat = Instant::now() + HEARTBEAT;
+                return Ok(Some(WatchFeedResponse { position: entry.position, entry: Some(entry) }));
             }
             self.committed.mark_unchanged();
             let entries = self.journal.feed(self.tenant, self.after, WATCH_PAGE).await?;
-            match entries.last() {
-                Some(last) => {
-                    self.after = last.position;
-                    self.ready = disclose_entries(&self.journal, self.tenant, entries).await?.into_iter();
-                }
-                None => tokio::select! {
-                    () = self.drain.cancelled() => return Ok(None),
-                    _ = tokio::time::timeout(READ_PERIOD, self.committed.changed()) => {}
-                },
+            if let Some(last) = entries.last() {
+                self.after = last.position;
+                self.ready = disclose_entries(&self.journal, self.tenant, entries).await?.into_iter();
+                continue;
+            }
+            if self.heartbeat <= Instant::now() {
+                self.heartbeat = Instant::now() + HEARTBEAT;
+                return Ok(Some(WatchFeedResponse { entry: None, position: self.after.cast_signed() }));
+            }
+            tokio::select! {
+                () = self.drain.cancelled() => return Ok(None),
+                _ = tokio::time::timeout(READ_PERIOD, self.committed.changed()) => {}
             }
         }
     }
@@ -166,31 +181,37 @@ impl Watch {
 
 impl ChangeServiceHandler for Changes {
     type Error = ApiError;
-    type WatchChangesStream = Pin<Box<dyn Stream<Item = Result<WatchChangesResponse, Status>> + Send>>;
+    type WatchFeedStream = Pin<Box<dyn Stream<Item = Result<WatchFeedResponse, Status>> + Send>>;
 
-    async fn list_record_changes(
-        &self,
-        request: Request<ListRecordChangesRequest>,
-    ) -> ApiResult<ListRecordChangesResponse> {
+    async fn list_changes(&self, request: Request<ListChangesRequest>) -> ApiResult<ListChangesResponse> {
         let query = request.get_ref();
-        let name = RecordName::parse_any(&query.record, "record")?;
+        let name = RecordName::parse_any(&query.parent, "parent")?;
         let page = Page::of(query)?;
         let after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(0);
         let (Handlers { journal, .. }, relation) = self.owner(&request, &name).await?;
         let past = journal.history(name.id, after, page.size).await?;
         let has_more = past.len() as u64 == page.size;
         // The token names the last change that was read, whether or not it is disclosed.
-        let last = past.last().filter(|_| has_more).map(|last| vec![last.envelope.version.to_string()]);
+        let last = past.last().filter(|_| has_more).map(|last| vec![envelope::version(&last.envelope).to_string()]);
         let next_page_token = page.next_token(last);
         let mut changes = Vec::with_capacity(past.len());
         for change in past {
             changes.extend(disclose(journal, change, relation).await?);
         }
-        Ok(Response::new(ListRecordChangesResponse { changes, next_page_token }))
+        Ok(Response::new(ListChangesResponse { changes, next_page_token }))
+    }
+
+    async fn get_change(&self, request: Request<GetChangeRequest>) -> ApiResult<Change> {
+        let (record, version) = RecordName::parse_numbered(&request.get_ref().name, "changes", "name")?;
+        let missing = || Refusal::not_found(record.change(version));
+        let (Handlers { journal, .. }, relation) = self.owner(&request, &record).await?;
+        let found = journal.history(record.id, version - 1, 1).await?.into_iter().next();
+        let found = found.filter(|found| envelope::version(&found.envelope) == version).ok_or_else(missing)?;
+        Ok(Response::new(disclose(journal, found, relation).await?.ok_or_else(missing)?))
     }
 
     async fn erase_texts(&self, request: Request<EraseTextsRequest>) -> ApiResult<EraseTextsResponse> {
-        let name = RecordName::parse_any(&request.get_ref().record, "record")?;
+        let name = RecordName::parse_any(&request.get_ref().name, "name")?;
         let (Handlers { commands, queries, journal, .. }, relation) = self.owner(&request, &name).await?;
         let tenant = queries.permit(&request, relation, name.as_str())?.tenant;
         let context = commands.accept(request)?;
@@ -210,39 +231,45 @@ impl ChangeServiceHandler for Changes {
         Ok(Response::new(response))
     }
 
-    async fn list_changes(&self, request: Request<ListChangesRequest>) -> ApiResult<ListChangesResponse> {
+    async fn list_feed_entries(&self, request: Request<ListFeedEntriesRequest>) -> ApiResult<ListFeedEntriesResponse> {
         let query = request.get_ref();
-        let Handlers { queries, journal, .. } = self.service(&query.service)?;
+        let Handlers { queries, journal, .. } = self.feed("parent", &query.parent)?;
         let tenant = queries.caller(&request)?.tenant;
-        let size = u64::try_from(query.page_size).map_err(|_| Refusal::field("page_size", "is negative"))?;
-        let size = if size == 0 { LIST_PAGE.0 } else { size.min(LIST_PAGE.1) };
-        let mut after = query.after_position;
+        let start = u64::try_from(query.after_position).map_err(|_| Refusal::field("after_position", "is negative"))?;
+        // A token already contains a position, so the first position is no part of the query that it continues.
+        let page_size = if query.page_size == 0 { LIST_PAGE_DEFAULT } else { query.page_size };
+        let page = Page::of(&ListFeedEntriesRequest { after_position: 0, page_size, ..query.clone() })?;
+        let mut after = page.after.as_ref().and_then(|keys| keys.first()?.parse().ok()).unwrap_or(start);
         loop {
-            let entries = journal.feed(tenant, after, size).await?;
-            let more = entries.len() as u64 == size;
-            after = entries.last().map_or(after, |last| last.position);
-            let changes = disclose_entries(journal, tenant, entries).await?;
-            // The caller continues from the last change that it got, so entries of which nothing is disclosed are skipped here.
-            if !changes.is_empty() || !more {
-                return Ok(Response::new(ListChangesResponse { changes, more }));
+            let stored = journal.feed(tenant, after, page.size).await?;
+            let has_more = stored.len() as u64 == page.size;
+            after = stored.last().map_or(after, |last| last.position);
+            let entries = disclose_entries(journal, tenant, stored).await?;
+            // Skips pages of which nothing is disclosed, so that a reader does not get empty pages.
+            if !entries.is_empty() || !has_more {
+                let next_page_token = page.next_token(has_more.then(|| vec![after.to_string()]));
+                let position = after.cast_signed();
+                return Ok(Response::new(ListFeedEntriesResponse { entries, next_page_token, position }));
             }
         }
     }
 
-    async fn watch_changes(&self, request: Request<WatchChangesRequest>) -> ApiResult<Self::WatchChangesStream> {
+    async fn watch_feed(&self, request: Request<WatchFeedRequest>) -> ApiResult<Self::WatchFeedStream> {
         let query = request.get_ref();
-        let Handlers { queries, journal, drain, .. } = self.service(&query.service)?;
+        let Handlers { queries, journal, drain, .. } = self.feed("name", &query.name)?;
+        let after = u64::try_from(query.after_position).map_err(|_| Refusal::field("after_position", "is negative"))?;
         let watch = Watch {
             tenant: queries.caller(&request)?.tenant,
             committed: journal.committed(),
             journal: journal.clone(),
             drain: drain.clone(),
-            after: query.after_position,
+            after,
             ready: Vec::new().into_iter(),
+            heartbeat: Instant::now(),
         };
         let stream = futures::stream::try_unfold(watch, |mut watch| async move {
             let next = watch.next().await.map_err(|error| to_status(&Refusal::from(error)))?;
-            Ok(next.map(|change| (WatchChangesResponse { change: Some(change) }, watch)))
+            Ok(next.map(|response| (response, watch)))
         });
         Ok(Response::new(Box::pin(stream)))
     }

@@ -20,6 +20,7 @@ pub mod page;
 pub mod panics;
 pub mod policy;
 pub mod role;
+pub mod rows;
 mod rpc_metrics;
 pub mod server;
 pub mod status;
@@ -27,8 +28,9 @@ pub mod telemetry;
 pub mod token;
 
 pub use config::Config;
-pub use handler::{CommandContext, CommandHandler, Handlers, QueryHandler, new_id, parse_name};
+pub use handler::{CommandContext, CommandHandler, Handlers, QueryHandler, new_id, parse_name, queries::with_times};
 pub use module::{Module, ServiceBuilder, ServiceContext, ServiceType};
 pub use page::Page;
 pub use policy::Policies;
+pub use rows::{row_failure, row_result, row_status, undecided};
 pub use status::{ApiError, ApiResult, to_status};

@@ -8,7 +8,7 @@ use crate::{
     metrics,
 };
 use bytes::Bytes;
-use hansa_kernel::{Reason, Refusal, Refused, TenantId};
+use hansa_kernel::{ReasonClass, Refusal, Refused, TenantId};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::{
     collections::HashMap,
@@ -110,7 +110,7 @@ impl ConcurrencyLimit {
     fn refuse(&self, maximum: &Maximum, holder: &str, help: &str) -> Refusal {
         metrics::refused(maximum.name);
         let subject = self.0.subject;
-        Refusal::because(Reason::Limit, "PL-1", format!("{holder} has too many {subject} open"))
+        Refusal::because(ReasonClass::Limit, "PL-1", "TOO_MANY_OPEN", format!("{holder} has too many {subject} open"))
             .missing(maximum.name, format!("{} concurrent {subject}, fewer while others need them", maximum.value))
             .help(help)
             .retryable()
@@ -223,7 +223,7 @@ mod tests {
             let mut held = acquire_all(&limit, 0);
             assert_eq!(held.len(), most);
             let refusal = acquire(&limit, 0).unwrap_err();
-            assert_eq!((refusal.reason, refusal.missing[0].subject.as_str()), (Reason::Limit, limit.0.tenant.name));
+            assert_eq!((refusal.class, refusal.missing[0].subject.as_str()), (ReasonClass::Limit, limit.0.tenant.name));
             assert!(acquire(&limit, 1).is_ok(), "another tenant is unaffected");
             held.pop();
             assert!(acquire(&limit, 0).is_ok());
@@ -256,7 +256,10 @@ mod tests {
         for (limit, most) in limits {
             let held: Vec<Permit> = (0..most).map(|_| limit.acquire().unwrap()).collect();
             let refusal = limit.acquire().unwrap_err();
-            assert_eq!((refusal.reason, refusal.missing[0].subject.as_str()), (Reason::Limit, limit.0.process.name));
+            assert_eq!(
+                (refusal.class, refusal.missing[0].subject.as_str()),
+                (ReasonClass::Limit, limit.0.process.name)
+            );
             drop(held);
             assert!(limit.acquire().is_ok());
         }

@@ -4,7 +4,7 @@
 use crate::{metrics, status::to_status};
 use bytes::Bytes;
 use futures::FutureExt;
-use hansa_kernel::{Reason, Refusal};
+use hansa_kernel::{ReasonClass, Refusal};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use std::{
@@ -38,7 +38,7 @@ fn log(panic: &PanicHookInfo<'_>) {
 
 /// Returns the status that the caller gets.
 fn internal_error() -> Status {
-    to_status(&Refusal::because(Reason::Internal, "PL-4", "internal error").help(
+    to_status(&Refusal::because(ReasonClass::Internal, "PL-4", "INTERNAL", "internal error").help(
         "Retry with the same request_id. If the error persists, report the time of the call to the node's operator.",
     ))
 }

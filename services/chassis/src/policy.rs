@@ -210,7 +210,7 @@ mod tests {
     use uuid::Uuid;
 
     const PACKAGE: &str = "hansa.changes.v1";
-    const LIST: &str = "/hansa.changes.v1.ChangeService/ListChanges";
+    const LIST: &str = "/hansa.changes.v1.ChangeService/ListFeedEntries";
 
     fn caller(role: Role, scopes: &[&str]) -> Caller {
         Caller {
@@ -249,7 +249,7 @@ mod tests {
         assert!(matches!(add("permit("), Err(PolicyError::Unreadable(..))));
         let typo = r#"permit(principal, action == Action::"ChangeService.ListChange", resource);"#;
         assert!(matches!(add(typo), Err(PolicyError::Invalid(..))));
-        let one = r#"permit(principal, action == Action::"ChangeService.ListChanges", resource);"#;
+        let one = r#"permit(principal, action == Action::"ChangeService.ListFeedEntries", resource);"#;
         assert!(matches!(add(one), Err(PolicyError::Uncovered(_))));
         assert!(!Policy::default().may_call(LIST, &caller(Role::Mayor, &["*"])));
     }

@@ -14,7 +14,7 @@ use crate::{
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use hansa_journal::{Clock, NodeKeys};
-use hansa_kernel::{Caller, PersonId, Reason, Refusal, Role, TenantId};
+use hansa_kernel::{Caller, PersonId, ReasonClass, Refusal, Role, TenantId};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ impl Issuer {
             scope: scopes.join(" "),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key)
-            .map_err(|error| Refusal::because(Reason::Internal, "PL-2", error.to_string()))
+            .map_err(|error| Refusal::because(ReasonClass::Internal, "PL-2", "INTERNAL", error.to_string()))
     }
 }
 
@@ -302,7 +302,7 @@ fn in_time(claims: &Value, now: i64) -> Option<i64> {
 }
 
 fn unauthenticated() -> Refusal {
-    Refusal::because(Reason::NotAuthenticated, "PL-2", "the call carries no valid token")
+    Refusal::because(ReasonClass::NotAuthenticated, "PL-2", "TOKEN_INVALID", "the call carries no valid token")
         .help("Send `authorization: Bearer <token>` with a token of an issuer that this node accepts.")
 }
 
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!((caller.tenant, caller.roles.as_slice()), (tenant, &[Role::Mayor][..]));
         assert_eq!(caller.scopes, ["*"]);
         clock.set(now + chrono::TimeDelta::days(2));
-        assert_eq!(verifier.verify(&token).await.unwrap_err().reason, Reason::NotAuthenticated);
+        assert_eq!(verifier.verify(&token).await.unwrap_err().class, ReasonClass::NotAuthenticated);
         clock.set(now - chrono::TimeDelta::days(2));
         let early = Verifier::new(&node(1), Arc::new(clock));
         assert!(early.verify(&token).await.is_err(), "a token from the future");

@@ -15,7 +15,7 @@ use hansa_chassis::{
 use hansa_journal::{Clock, NodeKeys, SystemClock};
 use hansa_kernel::{Role, TenantId};
 use hansa_proto::changes::{
-    ListChangesRequest, ListChangesResponse, WatchChangesRequest, WatchChangesResponse,
+    ListFeedEntriesRequest, ListFeedEntriesResponse, WatchFeedRequest, WatchFeedResponse,
     change_service_client::ChangeServiceClient,
 };
 use http::{HeaderMap, Response};
@@ -147,15 +147,17 @@ impl Running {
         on: &Channel,
         n: usize,
         act: &str,
-    ) -> impl Future<Output = Result<ListChangesResponse, Status>> + use<> {
-        let request = self.request(n, act, ListChangesRequest::default());
+    ) -> impl Future<Output = Result<ListFeedEntriesResponse, Status>> + use<> {
+        let request = self.request(n, act, ListFeedEntriesRequest::default());
         let mut client = ChangeServiceClient::new(on.clone());
-        async move { Ok(tokio::time::timeout(SOON, client.list_changes(request)).await.expect("an answer")?.into_inner()) }
+        async move {
+            Ok(tokio::time::timeout(SOON, client.list_feed_entries(request)).await.expect("an answer")?.into_inner())
+        }
     }
 
-    async fn follow(&self, on: &Channel, n: usize, act: &str) -> Result<Streaming<WatchChangesResponse>, Status> {
-        let request = self.request(n, act, WatchChangesRequest::default());
-        Ok(ChangeServiceClient::new(on.clone()).watch_changes(request).await?.into_inner())
+    async fn follow(&self, on: &Channel, n: usize, act: &str) -> Result<Streaming<WatchFeedResponse>, Status> {
+        let request = self.request(n, act, WatchFeedRequest::default());
+        Ok(ChangeServiceClient::new(on.clone()).watch_feed(request).await?.into_inner())
     }
 
     /// Waits until `count` calls have reached the service.
@@ -168,7 +170,7 @@ impl Running {
 /// Returns code, rule, limit name and retry delay of a refusal by a limit.
 fn limited(status: &Status) -> (Code, String, String, Option<Duration>) {
     let info = status.get_details_error_info().unwrap();
-    assert_eq!((info.reason.as_str(), info.metadata["help"].is_empty()), ("LIMIT", false), "{status:?}");
+    assert_eq!((info.reason.as_str(), info.metadata["help"].is_empty()), ("TOO_MANY_OPEN", false), "{status:?}");
     let quota = status.get_details_quota_failure().unwrap();
     let hint = status.get_details_retry_info().unwrap().retry_delay;
     (status.code(), info.metadata["rule"].clone(), quota.violations[0].subject.clone(), hint)

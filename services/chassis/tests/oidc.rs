@@ -7,7 +7,7 @@ mod issuer;
 use chrono::{DateTime, TimeDelta, Utc};
 use hansa_chassis::{config::IssuerConfig, limits::ISSUER_ANSWER_BYTES, token::Verifier};
 use hansa_journal::{ManualClock, NodeKeys};
-use hansa_kernel::{Caller, Reason, Role, TenantId};
+use hansa_kernel::{Caller, ReasonClass, Role, TenantId};
 use issuer::{Key, Server, ec_key, ed_key, key_set, rsa_key};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ impl Node {
         match self.verifier.verify(token).await {
             Ok(caller) => Some(caller),
             Err(refusal) => {
-                assert_eq!(refusal.reason, Reason::NotAuthenticated);
+                assert_eq!(refusal.class, ReasonClass::NotAuthenticated);
                 None
             }
         }

@@ -84,10 +84,13 @@ impl Expression {
         }
     }
 
-    /// Returns the values that the expression reads, such as `population = 522250`. An unknown value is shown as `?`.
+    /// Returns the variables that the expression reads, with their values as text; `None` stands for an unknown value.
     #[must_use]
-    pub fn looked_at<const N: usize>(&self, values: &Values<'_, N>) -> Vec<String> {
+    pub fn inputs<const N: usize>(&self, values: &Values<'_, N>) -> Vec<(&'static str, Option<String>)> {
         let read = values.iter().enumerate().filter(|(place, _)| self.read.contains(place));
-        read.map(|(_, (variable, value))| format!("{} = {value}", variable.name)).collect()
+        let input = |(variable, value): (&Variable, &Value<'_>)| {
+            (variable.name, (!matches!(value, Value::Unknown)).then(|| value.to_string()))
+        };
+        read.map(|(_, pair)| input(pair)).collect()
     }
 }

@@ -116,7 +116,7 @@ pub enum Command {
     /// succeeds. A second import of the same file changes nothing. An interrupted import can be run again.
     #[command(subcommand)]
     Import(Import),
-    /// Create and list tenants: cities that join, secretariats, organisers
+    /// Create and list tenants: cities that join, secretariats, organizers
     #[command(subcommand)]
     Tenant(Tenant),
     /// Issue a token of the embedded issuer (needs the node's key, but no server)
@@ -125,7 +125,7 @@ pub enum Command {
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
         /// A role; repeat for more. In a city: mayor, delegate, council_clerk, ir_officer, observer; in a secretariat:
-        /// director, officer, treasurer; in an organiser: officer, juror; for a program: service_account; only in the
+        /// director, officer, treasurer; in an organizer: officer, juror; for a program: service_account; only in the
         /// node's own tenant: steward, auditor, operator
         #[arg(long = "role", required = true, value_name = "ROLE")]
         roles: Vec<String>,
@@ -236,8 +236,8 @@ pub enum Import {
     },
     /// Town twinnings, as attested agreements; import the cities first
     ///
-    /// Columns: tie_id, then for both cities (with the prefix a_ or b_) id, name, country, tier, lat, lon; claimed_by
-    /// is optional. An id is `g` and a GeoNames id, or `x` and an id of the list for a city that no register contains.
+    /// Columns: tie_id, then for both cities (with the prefix a_ or b_) id, name, country, tier, lat, lon; claimed_by is
+    /// optional. An id is `g` and a GeoNames id, or `x` and an id of the list for a city that no register contains.
     /// A tier is MUNICIPALITY, REGION or SUB_MUNICIPAL. The import calls both register and partnerships: if each
     /// service runs in its own process, run the import without --server.
     Ties {
@@ -264,11 +264,11 @@ pub enum Tenant {
         /// The city, cities/{uuid}. An import derives it from the GeoNames id; ListCities finds it by display name
         city: String,
     },
-    /// Create the tenant of a secretariat or an organiser
+    /// Create the tenant of a secretariat or an organizer
     Create {
         /// Display name of the tenant
         name: String,
-        /// Kind of the tenant: secretariat or organiser
+        /// Kind of the tenant: secretariat or organizer
         #[arg(long, default_value = "secretariat")]
         kind: String,
     },

@@ -8,20 +8,19 @@ use crate::{
 use anyhow::{Context, bail};
 use chrono::{NaiveDate, Utc};
 use hansa_journal::NodeKeys;
-use hansa_kernel::{Role, TenantId, time};
+use hansa_kernel::{Role, TenantId, attachment, time};
 use hansa_proto::{
     partnerships::{
-        Agreement, AgreementKind, AgreementState, AgreementTerms, ConfirmPlanRequest, ConfirmRationaleRequest,
-        CreateAgreementRequest, Guidelines, GuidelinesGround, GuidelinesNeed, OpenDialogueRequest,
-        PutForwardPlanRequest, PutForwardRationaleRequest, RecordCouncilVoteRequest, Sector, SignAgreementRequest,
-        StateGuidelinesRequest, VoteResult,
+        Agreement, AgreementState, AgreementTerms, ConfirmPlanRequest, ConfirmRationaleRequest, Guidelines,
+        GuidelinesGround, GuidelinesNeed, OpenDialogueRequest, ProposeAgreementRequest, ProposePlanRequest,
+        ProposeRationaleRequest, RecordCouncilVoteRequest, Sector, SignAgreementRequest, StateGuidelinesRequest,
     },
     register::{self, CreateTenantRequest, Office, OfficeExistence, OfficeSeat, TenantKind, UpdateOfficeRequest},
     strategy::{
-        AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Evaluation, Goal, GoalAim,
-        LinkToolRequest, Outcome, PutGoalRequest, Strategy, ToolLink, ToolPurpose, WatchEvaluationsRequest,
+        AdoptStrategyRequest, CreateStrategyRequest, Dimension, Evaluation, Goal, GoalAim, LinkToolRequest, Outcome,
+        SetGoalRequest, Strategy, ToolLink, ToolPurpose, WatchEvaluationsRequest, WatchEvaluationsResponse,
     },
-    types::LocalizedText,
+    types::{AgreementKind, Attachment, CouncilVote, LocalizedText, VoteResult, council_vote::Tally},
 };
 use std::time::Duration;
 use tonic::Streaming;
@@ -37,7 +36,7 @@ struct Side {
     office: Api,
     mayor: Api,
     clerk: Api,
-    evaluations: Streaming<hansa_proto::strategy::WatchEvaluationsResponse>,
+    evaluations: Streaming<WatchEvaluationsResponse>,
     latest: Option<Evaluation>,
 }
 
@@ -88,7 +87,7 @@ pub async fn play(steward: &Api, keys: &NodeKeys, cities: [&register::City; 2]) 
     println!("   The office of {} links the agreement to the goal that it serves.", a.name);
     let link = ToolLink {
         tool: agreement.name.clone(),
-        goals: vec!["climate".into()],
+        goal_ids: vec!["climate".into()],
         purpose: ToolPurpose::Create as i32,
         note: Vec::new(),
     };
@@ -123,7 +122,7 @@ async fn join(steward: &Api, keys: &NodeKeys, city: &register::City) -> anyhow::
         session::token(keys, id, &subject, &[role]).and_then(|token| steward.with(&token))
     };
     let office = as_role(Role::IrOfficer)?;
-    let watch = WatchEvaluationsRequest { city: city.name.clone() };
+    let watch = WatchEvaluationsRequest { city: city.name.clone(), ..Default::default() };
     // The strategy service may receive the new tenant a moment after the register created it.
     let evaluations = retry(async || office.evaluations().watch_evaluations(watch.clone()).await).await?.into_inner();
     Ok(Side {
@@ -158,9 +157,8 @@ async fn retry<T>(call: impl AsyncFn() -> Result<T, tonic::Status>) -> anyhow::R
 impl Side {
     /// Waits for the next evaluation.
     async fn moved(&mut self) -> anyhow::Result<Evaluation> {
-        let next = tokio::time::timeout(EVALUATION, self.evaluations.message()).await;
-        let next = next.with_context(|| format!("no new evaluation of {} arrived in time", self.name))??;
-        let evaluation = next.and_then(|next| next.evaluation).context("the stream of evaluations ended")?;
+        let next = tokio::time::timeout(EVALUATION, next_evaluation(&mut self.evaluations)).await;
+        let evaluation = next.with_context(|| format!("no new evaluation of {} arrived in time", self.name))??;
         self.latest = Some(evaluation.clone());
         Ok(evaluation)
     }
@@ -175,6 +173,16 @@ impl Side {
             if holds(&evaluation) {
                 return Ok(evaluation);
             }
+        }
+    }
+}
+
+/// Returns the next evaluation of a stream. Skips heartbeats.
+async fn next_evaluation(stream: &mut Streaming<WatchEvaluationsResponse>) -> anyhow::Result<Evaluation> {
+    loop {
+        let next = stream.message().await?.context("the stream of evaluations ended")?;
+        if let Some(evaluation) = next.evaluation {
+            return Ok(evaluation);
         }
     }
 }
@@ -220,7 +228,7 @@ async fn adopt(side: &Side) -> anyhow::Result<Strategy> {
     ];
     for (id, aim, dimension, outcome, title) in goals {
         let goal = Goal {
-            id: id.into(),
+            goal_id: id.into(),
             aim: aim as i32,
             dimension: dimension as i32,
             outcomes: vec![outcome as i32],
@@ -231,29 +239,34 @@ async fn adopt(side: &Side) -> anyhow::Result<Strategy> {
             target_date: Some(time::date(time::months_later(today(), 36))),
             ..Default::default()
         };
-        let request = PutGoalRequest {
+        let request = SetGoalRequest {
             name: made.name.clone(),
             goal: Some(goal),
             request_id: request_id(),
             ..Default::default()
         };
-        side.office.strategies().put_goal(request).await?;
+        side.office.strategies().set_goal(request).await?;
     }
-    let vote = CouncilVote {
-        date: Some(time::date(today())),
-        reference: "Council 12/7".into(),
-        in_favour: 41,
-        against: 9,
-        abstentions: 3,
-    };
+    let tally = Some(Tally { for_count: 41, against_count: 9, abstention_count: 3 });
+    let vote = CouncilVote { tally, ..approval("Council 12/7") };
     let request = AdoptStrategyRequest {
         name: made.name,
         council_vote: Some(vote),
-        next_election: Some(time::date(time::months_later(today(), 30))),
+        next_election_date: Some(time::date(time::months_later(today(), 30))),
         request_id: request_id(),
         ..Default::default()
     };
     Ok(side.mayor.strategies().adopt_strategy(request).await?.into_inner())
+}
+
+/// Returns the approval of a council today, with the title of its minutes.
+fn approval(minutes: &str) -> CouncilVote {
+    CouncilVote {
+        result: VoteResult::Approved as i32,
+        vote_date: Some(time::date(today())),
+        minutes: Some(Attachment { display_name: minutes.into(), ..Default::default() }),
+        tally: None,
+    }
 }
 
 /// Takes an agreement from the proposal to both councils' votes.
@@ -266,7 +279,7 @@ async fn prepare(a: &Side, b: &Side) -> anyhow::Result<Agreement> {
         renews_automatically: true,
         ..Default::default()
     };
-    let request = CreateAgreementRequest {
+    let request = ProposeAgreementRequest {
         initiator: a.city.clone(),
         partner: b.city.clone(),
         terms: Some(terms),
@@ -275,29 +288,29 @@ async fn prepare(a: &Side, b: &Side) -> anyhow::Result<Agreement> {
     };
     // If the partnerships service has not yet received that both cities joined, the partner must claim its side first.
     // A trial call shows whether it has.
-    let tried = CreateAgreementRequest { validate_only: true, request_id: String::new(), ..request.clone() };
+    let tried = ProposeAgreementRequest { validate_only: true, request_id: String::new(), ..request.clone() };
     retry(async || {
-        let made = a.office.agreements().create_agreement(tried.clone()).await?.into_inner();
+        let made = a.office.agreements().propose_agreement(tried.clone()).await?.into_inner();
         let joined = made.partner.is_some_and(|partner| !partner.tenant.is_empty());
         if joined { Ok(()) } else { Err(tonic::Status::not_found("the partner has not joined yet")) }
     })
     .await?;
-    let made = a.office.agreements().create_agreement(request).await?.into_inner();
+    let made = a.office.agreements().propose_agreement(request).await?.into_inner();
     let name = made.name;
     let request = OpenDialogueRequest { name: name.clone(), request_id: request_id(), ..Default::default() };
     b.office.agreements().open_dialogue(request).await?;
     let rationale = text("Both cities heat up faster than their countries, and each has tried what the other needs.");
     let request =
-        PutForwardRationaleRequest { name: name.clone(), rationale, request_id: request_id(), ..Default::default() };
-    let put = a.office.agreements().put_forward_rationale(request).await?.into_inner();
+        ProposeRationaleRequest { name: name.clone(), rationale, request_id: request_id(), ..Default::default() };
+    let put = a.office.agreements().propose_rationale(request).await?.into_inner();
     let revision = put.rationale.map(|wording| wording.revision).unwrap_or_default();
     let request =
         ConfirmRationaleRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
     b.office.agreements().confirm_rationale(request).await?;
     println!("   Both confirm the rationale.");
     let plan = text("Two exchanges of officers a year, a joint trial of shade and water, a report after each summer.");
-    let request = PutForwardPlanRequest { name: name.clone(), plan, request_id: request_id(), ..Default::default() };
-    let put = b.office.agreements().put_forward_plan(request).await?.into_inner();
+    let request = ProposePlanRequest { name: name.clone(), plan, request_id: request_id(), ..Default::default() };
+    let put = b.office.agreements().propose_plan(request).await?.into_inner();
     let revision = put.plan.map(|wording| wording.revision).unwrap_or_default();
     let request = ConfirmPlanRequest { name: name.clone(), revision, request_id: request_id(), ..Default::default() };
     let mut agreement = a.office.agreements().confirm_plan(request).await?.into_inner();
@@ -305,9 +318,7 @@ async fn prepare(a: &Side, b: &Side) -> anyhow::Result<Agreement> {
     for (side, votes) in [(a, "Council 12/8"), (b, "Conseil 24-113")] {
         let request = RecordCouncilVoteRequest {
             name: name.clone(),
-            result: VoteResult::Approved as i32,
-            date: Some(time::date(today())),
-            document: votes.into(),
+            vote: Some(approval(votes)),
             request_id: request_id(),
             ..Default::default()
         };
@@ -346,10 +357,10 @@ async fn sign(a: &Side, b: &Side, agreement: Agreement) -> anyhow::Result<Agreem
 
 async fn guidelines(side: &Side, name: &str) -> anyhow::Result<()> {
     let guidelines = Guidelines {
-        document: "https://example.org/guidelines.pdf".into(),
+        document: Some(attachment::link("https://example.org/guidelines.pdf")),
         grounds: vec![GuidelinesGround::Technical as i32, GuidelinesGround::Environmental as i32],
-        influence_answer: text("Officers meet officers; no funds or staff are accepted from the other state."),
-        endorsement_answer: text("No joint appearance with national leaders; results are published by the city."),
+        influence_mitigation: text("Officers meet officers; no funds or staff are accepted from the other state."),
+        endorsement_mitigation: text("No joint appearance with national leaders; results are published by the city."),
         bind_all_actors: true,
     };
     let request = StateGuidelinesRequest {

@@ -14,7 +14,7 @@ use crate::{
         tables::{change, mirror, record},
     },
 };
-use hansa_kernel::{FoldError, Reason, RecordName, Refusal, envelope};
+use hansa_kernel::{FoldError, ReasonClass, RecordName, Refusal, envelope};
 use hansa_proto::types::ChangeEnvelope;
 use moka::sync::Cache;
 use prost::Message;
@@ -124,5 +124,5 @@ impl Core {
 
 fn unreadable(name: &RecordName, error: &FoldError) -> Refusal {
     tracing::error!(record = %name, %error, "the changes of a record cannot be folded");
-    Refusal::because(Reason::Frozen, "PL-3", format!("{name} cannot be read"))
+    Refusal::because(ReasonClass::Frozen, "PL-3", "RECORD_UNREADABLE", format!("{name} cannot be read"))
 }

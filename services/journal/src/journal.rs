@@ -8,7 +8,7 @@ use crate::{
     metrics,
     privacy::erasure::Erasure,
     record::{
-        erased::{ErasedRecord, RecordType, erased_view, shared},
+        erased::{ErasedRecord, RecordType, erased_view, shared, times},
         view::View,
     },
     store::{
@@ -27,7 +27,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use futures::future::try_join_all;
-use hansa_kernel::{Reason, Record, RecordId, RecordName, Refusal};
+use hansa_kernel::{ReasonClass, Record, RecordId, RecordName, Refusal};
 use moka::sync::Cache;
 use sea_orm::{ColumnTrait, EntityTrait, QuerySelect};
 use std::{
@@ -178,8 +178,13 @@ impl Journal {
         validate_only: bool,
     ) -> Result<Receipt<R>, Refusal> {
         if others.len() >= COMMAND_RECORDS {
-            return Err(Refusal::because(Reason::Limit, "PL-4", "the command touches too many records")
-                .help("Send it in parts."));
+            return Err(Refusal::because(
+                ReasonClass::Limit,
+                "PL-4",
+                "TOO_MANY_RECORDS",
+                "the command touches too many records",
+            )
+            .help("Send it in parts."));
         }
         let mut commands: Vec<Box<dyn ErasedCommand>> = vec![Box::new(first)];
         commands.extend(others.into_iter().map(|other| other.0));
@@ -240,7 +245,9 @@ impl Journal {
     async fn enqueue(&self, commands: Vec<Box<dyn ErasedCommand>>, validate_only: bool) -> Result<Reply, Refusal> {
         let permit = self.permits.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => {
-                let refusal = Refusal::because(Reason::Limit, "PL-4", "too many commands are waiting").retryable();
+                let refusal =
+                    Refusal::because(ReasonClass::Limit, "PL-4", "QUEUE_FULL", "too many commands are waiting")
+                        .retryable();
                 refusal.help("Try again in a second.")
             }
             TryAcquireError::Closed => stopped(),
@@ -305,6 +312,7 @@ impl Journal {
         if let Some(state) = &outcome.state {
             return Ok(Receipt {
                 state: shared::<R>(state),
+                times: times::<R>(state),
                 version: outcome.version,
                 etag: hex::encode(&outcome.head),
                 changes: outcome.changes,
@@ -316,6 +324,7 @@ impl Journal {
         let then = then.ok_or_else(|| Refusal::not_found(&outcome.name))?;
         Ok(Receipt {
             state: shared::<R>(&then.state),
+            times: times::<R>(&then.state),
             version: then.version,
             etag: hex::encode(&then.head),
             changes: 0,
@@ -345,6 +354,6 @@ impl<R: Record> From<Command<R>> for BoxedCommand {
 
 fn stopped() -> Refusal {
     let message = "the service stopped before it confirmed the command, which may or may not have been applied";
-    Refusal::because(Reason::Unavailable, "PL-4", message)
+    Refusal::because(ReasonClass::Unavailable, "PL-4", "COMMAND_UNCONFIRMED", message)
         .help("Retry with the same request_id; a command that was already applied is not applied twice.")
 }

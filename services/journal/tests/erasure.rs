@@ -5,10 +5,12 @@ mod fixture;
 
 use fixture::{Fixture, author, enter, name, request, steward, tenant};
 use hansa_journal::{Author, Command, Erasing, Erasure, IdempotencyKey, Journal, Receipt, seal_texts};
-use hansa_kernel::{Disclosed, Reason, RecordId, RecordName, Refusal, TenantId, envelope, record::emit, seal::Sealed};
+use hansa_kernel::{
+    Disclosed, ReasonClass, RecordId, RecordName, Refusal, TenantId, envelope, record::emit, seal::Sealed,
+};
 use hansa_proto::{
     changes::TextsErased,
-    register::{MayorTerm, Office as OfficeResource, OfficeUpdated, TermRecorded},
+    register::{MayorTerm, MayorTermRecorded, Office as OfficeResource, OfficeUpdated},
     types::LocalizedText,
 };
 use hansa_register_domain::{City, Office};
@@ -59,8 +61,8 @@ async fn contacts(journal: &Journal, shown: &OfficeResource) -> Vec<String> {
     shown[0].contact.iter().map(|text| text.text.clone()).collect()
 }
 
-async fn what(journal: &Journal, key: &str, tenant: TenantId, named: &[Vec<u8>]) -> Result<TextsErased, Reason> {
-    journal.erasable(&office(key), tenant, named).await.map_err(|error| Refusal::from(error).reason)
+async fn what(journal: &Journal, key: &str, tenant: TenantId, named: &[Vec<u8>]) -> Result<TextsErased, ReasonClass> {
+    journal.erasable(&office(key), tenant, named).await.map_err(|error| Refusal::from(error).class)
 }
 
 async fn erase(journal: &Journal, what: TextsErased, once: Option<IdempotencyKey>) -> Option<Receipt<Erasure>> {
@@ -90,9 +92,9 @@ async fn pl_7_texts_are_sealed_and_can_be_erased(f: Fixture) {
     let nothing = what(journal, "a", tenant(99), &[]).await.unwrap();
     assert!(nothing.seals.is_empty() && erase(journal, nothing, None).await.is_none(), "a tenant erases only its own");
     let foreign = vec![theirs.contact[0].seal.clone()];
-    assert_eq!(what(journal, "a", mine, &foreign).await, Err(Reason::NotFound));
-    assert_eq!(what(journal, "a", mine, &[vec![1; 31]]).await, Err(Reason::InvalidField));
-    assert_eq!(what(journal, "b", mine, &[]).await, Err(Reason::NotFound));
+    assert_eq!(what(journal, "a", mine, &foreign).await, Err(ReasonClass::NotFound));
+    assert_eq!(what(journal, "a", mine, &[vec![1; 31]]).await, Err(ReasonClass::InvalidField));
+    assert_eq!(what(journal, "b", mine, &[]).await, Err(ReasonClass::NotFound));
 
     let one = what(journal, "a", mine, &[shown.contact[1].seal.clone()]).await.unwrap();
     assert_eq!(erase(journal, one, None).await.unwrap().state.count(), 1);
@@ -148,7 +150,7 @@ async fn pl_7_everyone_hears_of_what_everyone_could_see(f: Fixture) {
         ..Default::default()
     };
     let seals = seal_texts(&mut term).unwrap();
-    let recorded = TermRecorded { term: Some(term.clone()), ..Default::default() };
+    let recorded = MayorTermRecorded { term: Some(term.clone()), ..Default::default() };
     let command = Command::new(name("a"), author(&steward()), move |_: Option<&City>, _| emit(recorded.clone()));
     journal.submit(command.sealed(seals, [0; 32]), false).await.unwrap();
     let all = journal.erasable(&name("a"), mine, &[]).await.unwrap();
@@ -157,8 +159,10 @@ async fn pl_7_everyone_hears_of_what_everyone_could_see(f: Fixture) {
     journal.number_feed().await.unwrap();
     let feed = journal.feed(tenant(99), 0, 100).await.unwrap();
     let told = feed.iter().find(|entry| entry.change.envelope.record == erasure.name.as_str()).unwrap();
-    let (r#type, payload) = (&told.change.envelope.r#type, &told.change.envelope.payload);
-    let Disclosed::Part(part) = journal.disclosed("erasures", r#type, payload) else { panic!("a part is disclosed") };
+    let (payload_type, payload) = (&told.change.envelope.payload_type, &told.change.envelope.payload);
+    let Disclosed::Part(part) = journal.disclosed("erasures", payload_type, payload) else {
+        panic!("a part is disclosed")
+    };
     let part = TextsErased::decode(part.as_slice()).unwrap();
     assert_eq!((part.record.as_str(), part.public_seals.len()), (name("a").as_str(), 1));
     assert!(part.tenant.is_empty() && part.seals.is_empty() && part.audience.is_none());

@@ -47,7 +47,7 @@ async fn what_the_node_has_not_signed_is_not_applied() {
     let change = Change::from(CityRenamed { display_name: "Forged".into(), ..Default::default() });
     let next = ChangeEnvelope {
         version: 2,
-        r#type: change.type_name().to_owned(),
+        payload_type: change.type_name().to_owned(),
         payload: change.payload(),
         ..first.envelope.clone()
     };

@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Fixture, enter, enter_in, name, rename, request, rows, steward, tenant};
 use hansa_journal::Command;
-use hansa_kernel::{Reason, RecordName, Refusal, envelope};
+use hansa_kernel::{ReasonClass, RecordName, Refusal, envelope};
 use hansa_register_domain::{City, Office};
 use sea_orm::ConnectionTrait;
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ async fn pl_4_a_request_sent_twice_has_effect_once(f: Fixture) {
     let now = journal.load::<City>(&name("a")).await.unwrap().unwrap();
     assert_eq!((now.state.display_name(), now.version), ("Lyon", 3));
     let other = journal.submit(rename("a", "Paris").idempotent(request(1, 2)), false).await.unwrap_err();
-    assert_eq!(other.reason, Reason::RequestIdReused);
+    assert_eq!(other.class, ReasonClass::RequestIdReused);
     // Idempotency also holds within one batch.
     let same: Vec<_> = (0..20).map(|_| rename("a", "Twice").idempotent(request(2, 1))).collect();
     let answers = journal.submit_each(same, false).await;
@@ -69,13 +69,13 @@ async fn pl_4_a_stale_etag_is_refused(f: Fixture) {
     let first = f.journal.submit(enter("a", "Lyon"), false).await.unwrap();
     f.journal.submit(rename("a", "Lugdunum").if_match(&first.etag), false).await.unwrap();
     let stale = f.journal.submit(rename("a", "Lione").if_match(&first.etag), false).await.unwrap_err();
-    assert_eq!((stale.reason, stale.rule), (Reason::Stale, "PL-4"));
+    assert_eq!((stale.class, stale.rule), (ReasonClass::Stale, "PL-4"));
     assert_eq!(rows(&f.journal).await, ["Lugdunum"]);
 }
 
 async fn pl_4_commands_that_belong_together_take_effect_together(f: Fixture) {
     let refused = f.journal.submit_atomically(enter("a", "Lyon"), vec![rename("b", "x").into()], false).await;
-    assert_eq!(refused.unwrap_err().reason, Reason::NotFound);
+    assert_eq!(refused.unwrap_err().class, ReasonClass::NotFound);
     assert!(f.journal.load::<City>(&name("a")).await.unwrap().is_none());
     let both = f.journal.submit_atomically(enter("a", "Lyon"), vec![enter("b", "Nice").into()], false).await.unwrap();
     assert_eq!(both.name, name("a"));
@@ -108,7 +108,7 @@ async fn pl_4_many_writers_lose_nothing(f: Fixture) {
                 let command = rename("a", &format!("name {n}")).idempotent(request(n + 100, 1));
                 match journal.submit(command, false).await {
                     Ok(receipt) => return receipt.version,
-                    Err(refusal) => assert_eq!(refusal.reason, Reason::Stale, "{refusal}"),
+                    Err(refusal) => assert_eq!(refusal.class, ReasonClass::Stale, "{refusal}"),
                 }
             }
         })

@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Fixture, enter, name, rename, tenant};
 use hansa_journal::limits::{CHANGE_BYTES, COMMAND_RECORDS, PAGE_MAX, PULSE_PERIOD, QUEUED_COMMANDS, STREAM_AGE};
-use hansa_kernel::{Reason, limits::RECORD_CHANGES};
+use hansa_kernel::{ReasonClass, limits::RECORD_CHANGES};
 use sea_orm::ConnectionTrait;
 
 /// Two pulses in succession may fail.
@@ -21,7 +21,7 @@ async fn a_command_touches_a_bounded_number_of_records() {
     let most = f.journal.submit_atomically(enter("c0", "x"), others(COMMAND_RECORDS - 1), true).await;
     assert!(most.is_ok());
     let more = f.journal.submit_atomically(enter("c0", "x"), others(COMMAND_RECORDS), true).await.unwrap_err();
-    assert_eq!((more.reason, more.rule), (Reason::Limit, "PL-4"));
+    assert_eq!((more.class, more.rule), (ReasonClass::Limit, "PL-4"));
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_record_has_a_bounded_number_of_changes() {
     let journal = f.again().await;
     assert_eq!(journal.submit(rename("a", "b"), false).await.unwrap().version, RECORD_CHANGES);
     let full = journal.submit(rename("a", "c"), false).await.unwrap_err();
-    assert_eq!((full.reason, full.rule), (Reason::Limit, "PL-3"));
+    assert_eq!((full.class, full.rule), (ReasonClass::Limit, "PL-3"));
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn a_change_fits_through_the_broker() {
         hansa_journal::Command::<hansa_register_domain::City>::new(name("a"), author, decide)
     };
     let large = f.journal.submit(called(CHANGE_BYTES), false).await.unwrap_err();
-    assert_eq!((large.reason, large.rule), (Reason::Limit, "PL-4"));
+    assert_eq!((large.class, large.rule), (ReasonClass::Limit, "PL-4"));
     assert_eq!(f.journal.submit(called(CHANGE_BYTES - 2_000), false).await.unwrap().version, 2);
 }
 
@@ -70,6 +70,6 @@ async fn waiting_commands_are_bounded_and_the_rest_is_refused_at_once() {
     let answers = futures::future::join_all(asked).await;
     let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
     assert_eq!(refused.len(), 100);
-    assert!(refused.iter().all(|refusal| refusal.reason == Reason::Limit && !refusal.help.is_empty()));
+    assert!(refused.iter().all(|refusal| refusal.class == ReasonClass::Limit && !refusal.help.is_empty()));
     assert!(f.journal.load::<hansa_register_domain::City>(&name("a")).await.unwrap().is_some());
 }

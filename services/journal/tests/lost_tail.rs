@@ -34,7 +34,7 @@ async fn submit(f: &Fixture, from: u32, to: u32) {
 async fn all_published(f: &Fixture) {
     hansa_tests::eventually("everything is published", async || {
         let db = f.journal.store().reader();
-        let sql = "SELECT COUNT(*) AS n FROM changes WHERE published IS NULL";
+        let sql = "SELECT COUNT(*) AS n FROM changes WHERE stream_sequence IS NULL";
         let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await.unwrap().unwrap();
         (row.try_get::<i64>("", "n").unwrap() == 0).then_some(())
     })

@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Fixture, UNWRITABLE, author, enter, name, rename, request, rows, steward};
 use hansa_journal::Command;
-use hansa_kernel::Reason;
+use hansa_kernel::ReasonClass;
 use hansa_register_domain::City;
 
 on_both!(a_rule_that_panics_spoils_nobody_elses_command, a_panic_while_it_is_written_leaves_nothing_and_ends_nothing);
@@ -23,7 +23,7 @@ async fn a_rule_that_panics_spoils_nobody_elses_command(f: Fixture) {
         let answers = f.journal.submit_each(commands, false).await;
         assert!(answers[0].is_ok() && answers[2].is_ok());
         let refusal = answers[1].as_ref().unwrap_err();
-        assert_eq!((refusal.reason, refusal.rule), (Reason::Internal, "PL-4"));
+        assert_eq!((refusal.class, refusal.rule), (ReasonClass::Internal, "PL-4"));
         assert!(!refusal.to_string().contains("that panics"), "the panic message must only be logged");
     }
     assert_eq!(rows(&f.journal).await, ["Lyon 19", "Tunis 19"]);
@@ -34,7 +34,7 @@ async fn a_panic_while_it_is_written_leaves_nothing_and_ends_nothing(f: Fixture)
     let command = || rename("a", UNWRITABLE).idempotent(request(1, 1));
     for _ in 0..3 {
         let refusal = f.journal.submit(command(), false).await.unwrap_err();
-        assert_eq!((refusal.reason, refusal.rule), (Reason::Unavailable, "PL-4"));
+        assert_eq!((refusal.class, refusal.rule), (ReasonClass::Unavailable, "PL-4"));
         assert!(refusal.help.contains("request_id"), "{}", refusal.help);
     }
     let city = f.journal.load::<City>(&name("a")).await.unwrap().unwrap();

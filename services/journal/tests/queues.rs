@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Brought, Fixture, enter, name, rename};
 use hansa_journal::{Journal, PendingKey, QueueKey, Subscription, Worker, limits::QUEUE_BATCH};
-use hansa_kernel::{Reason, RecordId, Refusal};
+use hansa_kernel::{ReasonClass, RecordId, Refusal};
 use hansa_register_domain::reference::CityReference;
 use std::{
     collections::BTreeMap,
@@ -71,7 +71,7 @@ fn worker(journal: &Journal, counts: &Counts, fails: usize, again: bool) -> Box<
                 answers.push(if times > fails {
                     Ok(())
                 } else {
-                    Err(Refusal::because(Reason::Unavailable, "PL-4", ""))
+                    Err(Refusal::because(ReasonClass::Unavailable, "PL-4", "AWAY", ""))
                 });
             }
             answers

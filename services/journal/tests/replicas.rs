@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Fixture, enter, held, name, rename, request, tenant};
 use hansa_journal::{Bus, Journal, NodeKeys, Relay};
-use hansa_kernel::Reason;
+use hansa_kernel::ReasonClass;
 use hansa_tests::{Dice, budget};
 use sea_orm::{ConnectionTrait, Statement};
 use std::{
@@ -56,7 +56,7 @@ async fn write(journal: Journal, writer: u64, mut dice: Dice, stop: &AtomicBool)
         let command = rename(&key, &format!("{writer} {n}")).idempotent(request(u128::from(writer << 32 | n), 1));
         match journal.submit(command, false).await {
             Ok(_) => acknowledged += 1,
-            Err(refusal) => assert_eq!(refusal.reason, Reason::Stale, "{refusal}"),
+            Err(refusal) => assert_eq!(refusal.class, ReasonClass::Stale, "{refusal}"),
         }
     }
     acknowledged
@@ -106,7 +106,7 @@ async fn follow(journal: Journal, other: Journal, done: &AtomicBool) -> Vec<(u64
         for entry in page {
             after = entry.position;
             let record = hansa_kernel::RecordName::parse_any(&entry.change.envelope.record, "record").unwrap().id.0;
-            seen.push((entry.position, (record, entry.change.envelope.version.cast_signed())));
+            seen.push((entry.position, (record, i64::from(entry.change.envelope.version))));
         }
     }
 }
@@ -184,11 +184,11 @@ async fn r_3_writers_of_two_replicas_and_slow_transactions() {
 /// number of messages.
 async fn published(journal: &Journal, url: &str, node: &NodeKeys, all: &BTreeSet<Entry>) -> usize {
     hansa_tests::eventually("everything is published", async || {
-        let waiting = "SELECT seq AS at, record, version FROM changes WHERE published IS NULL";
+        let waiting = "SELECT seq AS at, record, version FROM changes WHERE stream_sequence IS NULL";
         places(journal, waiting).await.is_empty().then_some(())
     })
     .await;
-    let marks = places(journal, "SELECT published AS at, record, version FROM changes").await;
+    let marks = places(journal, "SELECT stream_sequence AS at, record, version FROM changes").await;
     let sequences: BTreeSet<i64> = marks.iter().map(|(sequence, _)| *sequence).collect();
     assert_eq!(sequences.len(), all.len(), "each change has its own sequence");
     let seen = held(url, node).await;
@@ -206,7 +206,7 @@ async fn pl_4_what_a_replica_remembers_never_decides_alone() {
     // The other replica changes the record. The first replica's cache does not notice.
     other.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
     let newest = f.journal.submit(rename("a", "Lugudunum").if_match(&first.etag), false).await;
-    assert_eq!(newest.unwrap_err().reason, Reason::Stale, "the other replica's change makes the etag stale");
+    assert_eq!(newest.unwrap_err().class, ReasonClass::Stale, "the other replica's change makes the etag stale");
     let newest = f.journal.submit(rename("a", "Lugudunum"), false).await.unwrap();
     assert_eq!(newest.version, 3);
     let by_head = other.submit(rename("a", "Lyon").if_match(&newest.etag), false).await.unwrap();
@@ -217,6 +217,6 @@ async fn pl_4_what_a_replica_remembers_never_decides_alone() {
     let again = f.journal.submit(rename("a", "Lugdunum").idempotent(request(1, 1)), false).await.unwrap();
     assert_eq!((again.version, again.replayed), (2, true), "a retry of the other replica's request is replayed");
     let once = f.journal.submit(rename("a", "Lyon").idempotent(request(1, 2)), false).await.unwrap_err();
-    assert_eq!(once.reason, Reason::RequestIdReused);
+    assert_eq!(once.class, ReasonClass::RequestIdReused);
     assert_eq!(f.journal.history(name("a").id, 0, 100).await.unwrap().len(), 5);
 }

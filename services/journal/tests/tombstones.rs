@@ -5,7 +5,7 @@ mod fixture;
 
 use fixture::{Fixture, delete, enter, name, rename, request, rows, tenant};
 use hansa_journal::{Delivery, JournalError, Mirrors, QueueKey, Source, Subscription};
-use hansa_kernel::{Reason, RecordId, RecordName, Relation};
+use hansa_kernel::{ReasonClass, RecordId, RecordName, Relation};
 use hansa_proto::types::ChangeEnvelope;
 use hansa_register_domain::{City, reference::CityReference};
 
@@ -34,7 +34,7 @@ async fn pl_8_a_deleted_record_is_found_no_more_and_its_history_stays(f: Fixture
     assert_eq!(tombstone.deleted_at, Some(fixture::start()));
     assert_eq!(journal.relation(&name("a"), tenant(9)).await.unwrap(), Some(Relation::Public), "history stays public");
     let last = journal.history(name("a").id, 1, 10).await.unwrap().remove(0);
-    assert_eq!(last.envelope.r#type, "hansa.type.v1.Tombstone");
+    assert_eq!(last.envelope.payload_type, "hansa.type.v1.Tombstone");
     journal.number_feed().await.unwrap();
     let feed = journal.feed(tenant(9), 0, 10).await.unwrap();
     assert_eq!(feed.last().unwrap().change.envelope.version, 2, "the tombstone reaches every reader of the feed");
@@ -47,11 +47,11 @@ async fn pl_8_nothing_follows_a_tombstone(f: Fixture) {
     f.journal.submit(delete("a"), false).await.unwrap();
     for command in [rename("a", "Lugdunum"), enter("a", "Lyon"), delete("a")] {
         let refusal = f.journal.submit(command, false).await.unwrap_err();
-        assert_eq!((refusal.reason, refusal.rule), (Reason::Deleted, "PL-8"));
+        assert_eq!((refusal.class, refusal.rule), (ReasonClass::Deleted, "PL-8"));
     }
     assert_eq!(f.journal.load_or_tombstone::<City>(&name("a")).await.unwrap().unwrap().version, 2);
     let missing = f.journal.submit(delete("b"), false).await.unwrap_err();
-    assert_eq!(missing.reason, Reason::NotFound);
+    assert_eq!(missing.class, ReasonClass::NotFound);
 }
 
 async fn pl_8_a_deletion_sent_twice_has_effect_once(f: Fixture) {

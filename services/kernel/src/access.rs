@@ -40,9 +40,12 @@ impl Access {
         } else if relation == Relation::Stranger {
             Err(Refusal::not_found(name))
         } else {
-            Err(Refusal::not_permitted("your role and your tenant's relation to the record do not permit this call")
-                .missing(name, format!("your tenant has the relation {} to this record", relation.as_str()))
-                .help("Ask a colleague whose role may make this call; `hansa policy` lists the roles."))
+            Err(Refusal::not_permitted(
+                "RELATION_NOT_PERMITTED",
+                "your role and your tenant's relation to the record do not permit this call",
+            )
+            .missing(name, format!("your tenant has the relation {} to this record", relation.as_str()))
+            .help("Ask a colleague whose role may make this call; `hansa policy` lists the roles."))
         }
     }
 }
@@ -50,7 +53,7 @@ impl Access {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{PersonId, Reason, TenantId};
+    use crate::{PersonId, ReasonClass, TenantId};
     use uuid::Uuid;
 
     #[test]
@@ -58,9 +61,9 @@ mod tests {
         let caller =
             Caller { tenant: TenantId(Uuid::nil()), person: PersonId(Uuid::nil()), roles: vec![], scopes: vec![] };
         let access = Access::new(Arc::new(caller), |relation| relation == Relation::Owner);
-        let reason = |relation| access.check(relation, "cities/x").map_err(|refusal| refusal.reason);
+        let reason = |relation| access.check(relation, "cities/x").map_err(|refusal| refusal.class);
         assert_eq!(reason(Relation::Owner), Ok(()));
-        assert_eq!(reason(Relation::Party), Err(Reason::NotPermitted));
-        assert_eq!(reason(Relation::Stranger), Err(Reason::NotFound));
+        assert_eq!(reason(Relation::Party), Err(ReasonClass::NotPermitted));
+        assert_eq!(reason(Relation::Stranger), Err(ReasonClass::NotFound));
     }
 }

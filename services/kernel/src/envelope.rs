@@ -6,7 +6,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 /// The version of the envelope layout that this program writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: i32 = 1;
 /// The payload type that every signature covers.
 pub const PAYLOAD_TYPE: &str = "application/vnd.hansa.change.v1+protobuf";
 
@@ -71,6 +71,18 @@ pub enum Broken {
     Unsigned(u64),
 }
 
+/// Returns the version of a change: its number in the record's history, from 1. 0 stands for a malformed version.
+#[must_use]
+pub fn version(envelope: &ChangeEnvelope) -> u64 {
+    u64::try_from(envelope.version).unwrap_or(0)
+}
+
+/// Returns a version as the contract's type. A record has far fewer changes than that type can count.
+#[must_use]
+pub fn wire_version(version: u64) -> i32 {
+    i32::try_from(version).unwrap_or(i32::MAX)
+}
+
 /// Checks a whole history, oldest change first: format, order, hash chain, and the authority's signature. `key_of`
 /// returns the key that a signature names; a signature whose key it does not know does not count. Returns the
 /// envelopes.
@@ -84,23 +96,23 @@ pub fn verify_chain(
     let mut envelopes: Vec<ChangeEnvelope> = Vec::with_capacity(changes.len());
     let mut previous_hash = Vec::new();
     for (index, change) in changes.iter().enumerate() {
-        let version = index as u64 + 1;
-        let envelope = read(version, &change.envelope)?;
-        if envelope.version != version {
-            return Err(Broken::Chain(version, format!("its version is {}", envelope.version)));
+        let expected = index as u64 + 1;
+        let envelope = read(expected, &change.envelope)?;
+        if version(&envelope) != expected {
+            return Err(Broken::Chain(expected, format!("its version is {}", envelope.version)));
         }
         if envelope.previous_hash != previous_hash {
-            return Err(Broken::Chain(version, "it names another predecessor".into()));
+            return Err(Broken::Chain(expected, "it names another predecessor".into()));
         }
         if envelopes.first().is_some_and(|first| first.record != envelope.record) {
-            return Err(Broken::Chain(version, "it belongs to another record".into()));
+            return Err(Broken::Chain(expected, "it belongs to another record".into()));
         }
         let signed = change.signatures.iter().any(|signature| {
             signature.key.starts_with(&format!("{}/keys/", envelope.authority))
                 && key_of(&signature.key).is_some_and(|key| signed_by(PAYLOAD_TYPE, &change.envelope, signature, &key))
         });
         if !signed {
-            return Err(Broken::Unsigned(version));
+            return Err(Broken::Unsigned(expected));
         }
         previous_hash = hash(&change.envelope).to_vec();
         envelopes.push(envelope);
@@ -134,7 +146,7 @@ mod tests {
                     hash_algorithm: HashAlgorithm::Sha256 as i32,
                     record: "agreements/x".into(),
                     authority: NODE.into(),
-                    version,
+                    version: wire_version(version),
                     previous_hash: std::mem::take(&mut previous_hash),
                     payload: vec![version as u8; 3],
                     ..Default::default()

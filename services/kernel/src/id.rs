@@ -29,7 +29,7 @@ id!(
     RecordId
 );
 id!(
-    /// The id of a tenant: a municipality, a secretariat, an organiser. It contains a hash of the tenant's first key.
+    /// The id of a tenant: a municipality, a secretariat, an organizer. It contains a hash of the tenant's first key.
     TenantId
 );
 id!(
@@ -135,6 +135,18 @@ impl RecordName {
             id = Some(canonical_uuid(pair[1]).ok_or_else(bad)?);
         }
         Ok(Self { path: name.to_owned(), id: RecordId(id.ok_or_else(bad)?) })
+    }
+
+    /// Parses the name of a numbered part of a record, such as `agreements/{agreement}/changes/7`.
+    ///
+    /// # Errors
+    /// `INVALID_FIELD` if `name` is not such a name.
+    pub fn parse_numbered(name: &str, part: &str, field: &str) -> Refused<(Self, u64)> {
+        let bad = || Refusal::field(field, format!("must be `{{record}}/{part}/{{number}}`"));
+        let (rest, number) = name.rsplit_once('/').ok_or_else(bad)?;
+        let record = rest.strip_suffix(part).and_then(|rest| rest.strip_suffix('/')).ok_or_else(bad)?;
+        let number: u64 = number.parse().ok().filter(|number| *number > 0).ok_or_else(bad)?;
+        Ok((Self::parse_any(record, field)?, number))
     }
 
     /// Returns the last collection of the name: the kind of the record.

@@ -1,7 +1,9 @@
 //! Types that all services of Hansa share. The crate is pure: no input or output, no clock, no randomness.
 
 pub mod access;
+pub mod attachment;
 pub mod caller;
+pub mod council_vote;
 pub mod envelope;
 pub mod id;
 pub mod limits;
@@ -17,7 +19,7 @@ pub mod time;
 
 pub use access::Access;
 pub use caller::{Caller, Relation};
-pub use hansa_proto::types::{AssuranceLevel, Reason, Role};
+pub use hansa_proto::types::{AssuranceLevel, ReasonClass, Role};
 pub use id::{PersonId, RecordId, RecordName, TenantId};
 pub use plain::Plain;
 pub use record::{Audience, Decision, Disclosed, Emitted, FoldError, IntoResource, Record, Reference, Stamp};

@@ -1,6 +1,6 @@
 //! Limits that several parts of the contract share. One place enforces each limit, and a test there covers it.
 
-use crate::{Reason, Refusal, Refused};
+use crate::{ReasonClass, Refusal, Refused};
 
 /// Maximum length of a text in one language, in characters.
 pub const TEXT_CHARS: usize = 10_000;
@@ -14,6 +14,8 @@ pub const LANGUAGE_TAG_CHARS: usize = 35;
 pub const TEXT_LANGUAGES: usize = 24;
 /// Maximum number of entries in a repeated field of a command.
 pub const LIST_ENTRIES: usize = 100;
+/// Maximum length of a media type, in characters.
+pub const MEDIA_TYPE_CHARS: usize = 100;
 /// Maximum length of a URI or document reference, in characters.
 pub const URI_CHARS: usize = 2_000;
 /// Maximum number of tenants in a record's audience.
@@ -30,7 +32,7 @@ pub fn rows(sent: usize, most: usize) -> Refused<()> {
         return Ok(());
     }
     let message = format!("rows: {sent} exceed the limit of {most}");
-    Err(Refusal::because(Reason::Limit, "PL-4", message).help("Send them in several requests."))
+    Err(Refusal::because(ReasonClass::Limit, "PL-4", "TOO_MANY_ROWS", message).help("Send them in several requests."))
 }
 
 #[cfg(test)]
@@ -40,7 +42,7 @@ mod tests {
     #[test]
     fn pl_4_a_request_with_too_many_rows_is_told_to_come_in_parts() {
         assert_eq!(rows(500, 500), Ok(()));
-        let refused = rows(501, 500).map_err(|refusal| (refusal.reason, refusal.rule, refusal.help.is_empty()));
-        assert_eq!(refused, Err((Reason::Limit, "PL-4", false)));
+        let refused = rows(501, 500).map_err(|refusal| (refusal.class, refusal.rule, refusal.help.is_empty()));
+        assert_eq!(refused, Err((ReasonClass::Limit, "PL-4", false)));
     }
 }

@@ -1,12 +1,12 @@
 //! Plain records: the state is the contract's resource, the one change is the resource with its update mask, and the
-//! one rule is `validate`. Offices, venues, missions and practices are plain records. A new type needs a message, a
-//! change and an implementation of [`PlainType`]. This module provides fold, history, snapshot and update.
+//! one rule is `validate`. Offices, venues, missions and practices are plain records. A new type needs a message, two
+//! changes and an implementation of [`PlainType`]. This module provides fold, history, snapshot and update.
 
 use crate::{
     Audience, Caller, Decision, FoldError, IntoResource, Record, RecordName, Refusal, Refused, Stamp, TenantId, mask,
     record::emit,
 };
-use hansa_proto::{ChangeSet, Masked, Texts};
+use hansa_proto::{ChangeSet, Masked, Texts, Timed};
 use prost::Message;
 use prost_types::FieldMask;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// The definition of one type of plain record.
 pub trait PlainType: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static {
     /// The resource message, which is also the record's state.
-    type Resource: Message + Masked + Texts + Default + PartialEq + Send + Sync + 'static;
+    type Resource: Message + Masked + Texts + Timed + Default + PartialEq + Send + Sync + 'static;
     /// The collection of its resource names.
     const COLLECTION: &'static str;
     /// Raise this when `validate`, `FIXED` or the message changes the result of a fold.
@@ -25,14 +25,28 @@ pub trait PlainType: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static
     const FIXED: &'static [&'static str];
     /// Whether everyone sees the record (PL-1). If false, only its owner does.
     const PUBLIC: bool = false;
-    /// The record's change set, which contains one change.
+    /// The record's change set, which contains its creation and its update.
     type Change: ChangeSet;
 
-    /// Builds the change that writes the fields of the mask.
-    fn changed(resource: Self::Resource, update_mask: FieldMask) -> Self::Change;
+    /// Builds the change that creates the record.
+    fn created(resource: Self::Resource) -> Self::Change;
 
-    /// Returns the resource that a change writes, and the fields that it writes.
-    fn written(change: &Self::Change) -> Option<(&Self::Resource, &FieldMask)>;
+    /// Builds the change that updates the fields of the mask.
+    fn updated(resource: Self::Resource, update_mask: FieldMask) -> Self::Change;
+
+    /// Returns the resource that a change writes, and the fields that it writes: all of them if there is no mask.
+    fn written(change: &Self::Change) -> Option<(&Self::Resource, Option<&FieldMask>)>;
+
+    /// Returns the fields of the resource that a list shows with view BASIC.
+    fn basic(resource: Self::Resource) -> Self::Resource {
+        resource
+    }
+
+    /// Fills in the output-only fields that follow from the owner.
+    fn owned_by(resource: Self::Resource, owner: TenantId) -> Self::Resource {
+        let _ = owner;
+        resource
+    }
 
     /// Checks the whole resource after an update.
     ///
@@ -62,7 +76,11 @@ impl<K: PlainType> IntoResource for Plain<K> {
     type Resource = K::Resource;
 
     fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> K::Resource {
-        self.resource.clone().named(name.to_string(), etag.to_owned())
+        K::owned_by(self.resource.clone().named(name.to_string(), etag.to_owned()), self.owner)
+    }
+
+    fn basic(resource: K::Resource) -> K::Resource {
+        K::basic(resource)
     }
 }
 
@@ -84,7 +102,8 @@ impl<K: PlainType> Record for Plain<K> {
                 Self { owner, resource }
             }
         };
-        for path in &mask.paths {
+        let written = mask.map_or_else(|| K::WRITABLE.to_vec(), |mask| mask.paths.iter().map(String::as_str).collect());
+        for path in written {
             plain.resource.copy_field(path, from);
         }
         Ok(plain)
@@ -123,5 +142,9 @@ pub fn put<K: PlainType>(
     }
     let paths = mask::write(&mut next, &mut change, asked, &mask::fields(mask, K::WRITABLE)?);
     K::validate(&next)?;
-    if paths.is_empty() && before.is_some() { Ok(Vec::new()) } else { emit(K::changed(change, FieldMask { paths })) }
+    match before {
+        None => emit(K::created(change)),
+        Some(_) if paths.is_empty() => Ok(Vec::new()),
+        Some(_) => emit(K::updated(change, FieldMask { paths })),
+    }
 }

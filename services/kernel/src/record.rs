@@ -3,7 +3,7 @@
 use crate::{Caller, RecordName, Refusal, Relation, TenantId, text};
 use chrono::{DateTime, Utc};
 use hansa_proto::{
-    ChangeSet, Texts,
+    ChangeSet, Texts, Timed,
     types::{self, Actor, AssuranceLevel, LocalizedText, Tombstone},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -123,7 +123,11 @@ impl Audience {
     /// Converts to the message of an envelope.
     #[must_use]
     pub fn to_proto(&self) -> types::Audience {
-        types::Audience { public: self.public, tenants: self.tenants.iter().map(|t| t.name()).collect() }
+        types::Audience {
+            is_public: self.public,
+            tenants: self.tenants.iter().map(|t| t.name()).collect(),
+            groups: Vec::new(),
+        }
     }
 
     /// Converts from the message of an envelope.
@@ -132,7 +136,7 @@ impl Audience {
     /// `INVALID_FIELD` if a tenant's name is malformed.
     pub fn from_proto(audience: &types::Audience) -> Result<Self, Refusal> {
         let tenants = audience.tenants.iter().map(|t| TenantId::parse(t, "audience.tenants"));
-        Ok(Self::of(tenants.collect::<Result<Vec<_>, _>>()?).and_public(audience.public))
+        Ok(Self::of(tenants.collect::<Result<Vec<_>, _>>()?).and_public(audience.is_public))
     }
 }
 
@@ -212,10 +216,16 @@ pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + Sized + '
 /// A record that the contract exposes as a resource.
 pub trait IntoResource: Record {
     /// The resource message.
-    type Resource: Texts;
+    type Resource: Texts + Timed;
 
     /// Converts the state to the resource that the caller may see, with its name and etag.
     fn to_resource(&self, name: &RecordName, etag: &str, caller: &Caller) -> Self::Resource;
+
+    /// Returns the fields of the resource that a list shows with view BASIC (AIP-157): all, unless the record type says
+    /// otherwise.
+    fn basic(resource: Self::Resource) -> Self::Resource {
+        resource
+    }
 }
 
 /// The state that a service mirrors of another service's records. It is defined in the owner's domain crate, so

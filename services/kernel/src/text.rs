@@ -44,7 +44,15 @@ pub fn id(field: &str, id: &str) -> Refused<()> {
 /// # Errors
 /// `INVALID_FIELD` if the text is blank, too long or contains control characters.
 pub fn reference(field: &str, text: &str) -> Refused<()> {
-    if text.is_empty() { Ok(()) } else { line(field, text, URI_CHARS) }
+    short(field, text, URI_CHARS)
+}
+
+/// Checks an optional line of text. An empty text is valid.
+///
+/// # Errors
+/// `FIELD_INVALID` if the text is blank, longer than `most` characters or contains control characters.
+pub fn short(field: &str, text: &str, most: usize) -> Refused<()> {
+    if text.is_empty() { Ok(()) } else { line(field, text, most) }
 }
 
 fn line(field: &str, text: &str, most: usize) -> Refused<()> {

@@ -2,7 +2,7 @@
 
 use crate::refusal::{Refusal, Refused};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, SubsecRound, Utc};
-use hansa_proto::google::r#type::Date;
+use hansa_proto::{google::r#type::Date, types::DateRange};
 use prost_types::Timestamp;
 
 /// The time of a command. The chassis passes it in, because rules have no clock.
@@ -90,6 +90,32 @@ pub fn day(field: &str, date: Option<&Date>) -> Refused<NaiveDate> {
 /// `INVALID_FIELD` if the date is present and partial or invalid.
 pub fn day_if_any(field: &str, date: Option<&Date>) -> Refused<Option<NaiveDate>> {
     date.map(|d| day(field, Some(d))).transpose()
+}
+
+/// Parses a day that is not in the future. It accepts tomorrow in UTC, which has begun already in some time zones.
+///
+/// # Errors
+/// `FIELD_INVALID` if the date is missing, partial, invalid or in the future.
+pub fn past_day(field: &str, date: Option<&Date>, at: Moment) -> Refused<NaiveDate> {
+    let day = day(field, date)?;
+    let latest = at.today().succ_opt().unwrap_or(NaiveDate::MAX);
+    if day > latest { Err(Refusal::field(field, "is in the future")) } else { Ok(day) }
+}
+
+/// Converts days to a range.
+#[must_use]
+pub fn range(first: Option<NaiveDate>, last: Option<NaiveDate>) -> DateRange {
+    DateRange { first_date: first.map(date), last_date: last.map(date) }
+}
+
+/// Converts a range to its first and last day. A missing range has neither.
+///
+/// # Errors
+/// `FIELD_INVALID` if a day is partial or invalid.
+pub fn days(field: &str, range: Option<&DateRange>) -> Refused<(Option<NaiveDate>, Option<NaiveDate>)> {
+    let range = range.copied().unwrap_or_default();
+    let first = day_if_any(&format!("{field}.first_date"), range.first_date.as_ref())?;
+    Ok((first, day_if_any(&format!("{field}.last_date"), range.last_date.as_ref())?))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ impl MigratorTrait for Migrator {
 }
 
 fn first() -> Migration {
-    Migration::new("networks_0001")
+    Migration::new("networks_v1")
         .view::<views::network::Entity>()
         .view::<views::membership::Entity>()
         .index("networks_sort", "networks", &["sort_name", "record"])

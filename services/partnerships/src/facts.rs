@@ -3,9 +3,9 @@
 use hansa_journal::{Journal, Mirrors};
 use hansa_kernel::{RecordId, RecordName, Refusal, Refused};
 use hansa_partnerships_domain::agreement::{Agreement, Both, CityFacts, Facts, Settings, Tier};
-use hansa_proto::{partnerships::AgreementKind, register::CityTier};
+use hansa_proto::{register::CityTier, types::AgreementKind};
 use hansa_register_domain::{
-    country::{self, Conclusion},
+    country::{self, Formalities},
     reference::{self, CityReference, CountryReference},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -82,7 +82,7 @@ impl CityFactsReader {
             country: city.country.clone(),
             tenant: city.tenant,
             democratic: country.and_then(|country| country.democratic_at(self.today)),
-            unlinked: city.unlinked,
+            unregistered: city.unregistered,
             successor: city.successor_on(self.today),
             council_vote: self.kinds(city, country, "council_vote_kinds", |law| &law.council_vote),
             ceremony: self.kinds(city, country, "ceremony_kinds", |law| &law.ceremony),
@@ -97,12 +97,10 @@ impl CityFactsReader {
         city: &CityReference,
         country: Option<&CountryReference>,
         fact: &str,
-        law: fn(&Conclusion) -> &Vec<String>,
+        law: fn(&Formalities) -> &Vec<AgreementKind>,
     ) -> Option<Vec<AgreementKind>> {
-        let by_law = || country.and_then(|country| country.conclusion_on(self.today)).map(|of| law(of).clone());
-        let named = city.kinds(fact, self.today).or_else(by_law)?;
-        let kind = |name: String| AgreementKind::from_str_name(&format!("AGREEMENT_KIND_{}", name.to_uppercase()));
-        Some(named.into_iter().filter_map(kind).collect())
+        let by_law = || country.and_then(|country| country.formalities_on(self.today)).map(|of| law(of).clone());
+        city.kinds(fact, self.today).or_else(by_law)
     }
 }
 

@@ -12,7 +12,6 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         let mut migrations = hansa_journal::migrations();
         migrations.push(Box::new(first()));
-        migrations.push(Box::new(ended_cities()));
         migrations
     }
 }
@@ -31,16 +30,11 @@ const FILTERS: [(&str, &str); 9] = [
 ];
 
 fn first() -> Migration {
-    let migration = Migration::new("partnerships_0001").view::<views::agreement::Entity>().index(
-        "agreements_sort",
-        "agreements",
-        &["sort_key", "record"],
-    );
+    let migration = Migration::new("partnerships_v1")
+        .view::<views::agreement::Entity>()
+        .view::<views::ended_city::Entity>()
+        .index("agreements_sort", "agreements", &["sort_key", "record"]);
     let by =
         |migration: Migration, (name, column)| migration.index(name, "agreements", &[column, "sort_key", "record"]);
     FILTERS.into_iter().fold(migration, by)
-}
-
-fn ended_cities() -> Migration {
-    Migration::new("partnerships_ended_cities").view::<views::ended_city::Entity>()
 }

@@ -18,18 +18,21 @@ use hansa_chassis::{
     auth_layer::Rpc,
     changes::Changes,
     policy::{CONTRACT, Policy},
+    row_failure,
 };
 use hansa_journal::{Delivery, Journal, JournalError, JournalSource, ManualClock, NodeKeys, Source, Store};
 use hansa_kernel::{Caller, PersonId, RecordId, RecordName, Role, TenantId, envelope, time};
 use hansa_partnerships_domain::agreement::{Agreement, Both};
 use hansa_proto::{
     ChangeSet,
-    changes::{EraseTextsRequest, ListChangesRequest, ListRecordChangesRequest},
+    changes::{EraseTextsRequest, ListChangesRequest, ListFeedEntriesRequest},
     google::r#type::Date,
     handlers::{AgreementServiceHandler, AttestationServiceHandler, ChangeServiceHandler, PartnershipServiceHandler},
-    partnerships::{self as p, AgreementKind, AgreementState},
+    partnerships::{self as p, AgreementState},
     register::{CityImported, CityJoined, CityRow, CityTier, city_change},
-    types::{ChangeEnvelope, LocalizedText},
+    types::{
+        AgreementKind, ChangeEnvelope, CouncilVote, LocalizedText, ResourceView, RowOutcome, RowResult, VoteResult,
+    },
 };
 use std::{collections::HashMap, path::Path, sync::Arc};
 use tokio_util::sync::CancellationToken;
@@ -86,11 +89,11 @@ impl Register {
     fn tell(&mut self, record: String, version: u64, kind: &str, payload: Vec<u8>) {
         let envelope = ChangeEnvelope {
             format: envelope::FORMAT,
-            r#type: kind.into(),
+            payload_type: kind.into(),
             record,
-            version,
+            version: envelope::wire_version(version),
             payload,
-            claimed_time: Some(time::timestamp(day(2024, 1, 1))),
+            claim_time: Some(time::timestamp(day(2024, 1, 1))),
             ..ChangeEnvelope::default()
         };
         self.0.push(Delivery { position: self.0.len() as i64 + 1, envelope, trace: None });
@@ -155,7 +158,7 @@ impl House {
         let id = RecordName::parse_any(name, "name").unwrap().id;
         let past = self.journal.history(id, 0, 1_000).await.unwrap();
         let last = |change: &str| change.rsplit('.').next().unwrap_or_default().to_owned();
-        past.iter().map(|change| last(&change.envelope.r#type)).collect()
+        past.iter().map(|change| last(&change.envelope.payload_type)).collect()
     }
 
     /// Fires timers until none is due.
@@ -178,8 +181,8 @@ fn by<Q>(tenant: TenantId, role: Role, rpc: &str, asked: Q) -> Request<Q> {
     request
 }
 
-fn proposal(kind: AgreementKind, supersedes: &str) -> p::CreateAgreementRequest {
-    p::CreateAgreementRequest {
+fn proposal(kind: AgreementKind, supersedes: &str) -> p::ProposeAgreementRequest {
+    p::ProposeAgreementRequest {
         initiator: city_name(1),
         partner: city_name(2),
         terms: Some(p::AgreementTerms {
@@ -189,8 +192,8 @@ fn proposal(kind: AgreementKind, supersedes: &str) -> p::CreateAgreementRequest 
             term_months: 24,
             ..p::AgreementTerms::default()
         }),
-        supersedes: supersedes.into(),
-        ..p::CreateAgreementRequest::default()
+        superseded_agreement: supersedes.into(),
+        ..p::ProposeAgreementRequest::default()
     }
 }
 
@@ -199,27 +202,30 @@ async fn concluded(house: &House, kind: AgreementKind, supersedes: &str) -> Stri
     conclude(house, kind, proposal(kind, supersedes)).await
 }
 
-async fn conclude(house: &House, kind: AgreementKind, asked: p::CreateAgreementRequest) -> String {
+async fn conclude(house: &House, kind: AgreementKind, asked: p::ProposeAgreementRequest) -> String {
     let rpcs = &house.rpcs;
-    let made = rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await;
+    let made = rpcs.propose_agreement(by(A, Role::Mayor, "ProposeAgreement", asked)).await;
     let name = made.unwrap().into_inner().name;
     let asked = p::OpenDialogueRequest { name: name.clone(), ..Default::default() };
     rpcs.open_dialogue(by(B, Role::IrOfficer, "OpenDialogue", asked)).await.unwrap();
-    let asked = p::PutForwardRationaleRequest { name: name.clone(), rationale: words("Why"), ..Default::default() };
-    rpcs.put_forward_rationale(by(A, Role::IrOfficer, "PutForwardRationale", asked)).await.unwrap();
+    let asked = p::ProposeRationaleRequest { name: name.clone(), rationale: words("Why"), ..Default::default() };
+    rpcs.propose_rationale(by(A, Role::IrOfficer, "ProposeRationale", asked)).await.unwrap();
     let asked = p::ConfirmRationaleRequest { name: name.clone(), revision: 1, ..Default::default() };
     rpcs.confirm_rationale(by(B, Role::IrOfficer, "ConfirmRationale", asked)).await.unwrap();
-    let asked = p::PutForwardPlanRequest { name: name.clone(), plan: words("What"), ..Default::default() };
-    rpcs.put_forward_plan(by(B, Role::IrOfficer, "PutForwardPlan", asked)).await.unwrap();
+    let asked = p::ProposePlanRequest { name: name.clone(), plan: words("What"), ..Default::default() };
+    rpcs.propose_plan(by(B, Role::IrOfficer, "ProposePlan", asked)).await.unwrap();
     let asked = p::ConfirmPlanRequest { name: name.clone(), revision: 2, ..Default::default() };
     rpcs.confirm_plan(by(A, Role::IrOfficer, "ConfirmPlan", asked)).await.unwrap();
     for tenant in [A, B] {
         if kind != AgreementKind::Memorandum {
             let asked = p::RecordCouncilVoteRequest {
                 name: name.clone(),
-                result: p::VoteResult::Approved as i32,
-                date: Some(Date { year: 2024, month: 1, day: 9 }),
-                document: "doc:minutes".into(),
+                vote: Some(CouncilVote {
+                    result: VoteResult::Approved as i32,
+                    vote_date: Some(Date { year: 2024, month: 1, day: 9 }),
+                    minutes: Some("doc:minutes".into()),
+                    tally: None,
+                }),
                 ..Default::default()
             };
             rpcs.record_council_vote(by(tenant, Role::CouncilClerk, "RecordCouncilVote", asked)).await.unwrap();
@@ -241,13 +247,13 @@ fn importing(tie: &str, partner: u128) -> p::AgreementRow {
     p::AgreementRow {
         initiator: city_name(1),
         partner: city_name(partner),
-        origin: Some(p::AgreementOrigin { source: "wikidata".into(), tie_id: tie.into(), ..Default::default() }),
+        origin: Some(p::AgreementOrigin { source: "wikidata".into(), external_id: tie.into(), ..Default::default() }),
         terms: Some(p::AgreementTerms { title: words("An old tie"), ..Default::default() }),
         signed_date: Some(Date { year: 1990, month: 6, day: 1 }),
     }
 }
 
-async fn import(house: &House, rows: Vec<p::AgreementRow>) -> Vec<p::ImportedAgreement> {
+async fn import(house: &House, rows: Vec<p::AgreementRow>) -> Vec<RowResult> {
     let asked = p::BatchImportAgreementsRequest { rows, ..Default::default() };
     let asked = by(NODE, Role::Steward, "BatchImportAgreements", asked);
     house.rpcs.batch_import_agreements(asked).await.unwrap().into_inner().rows
@@ -277,7 +283,7 @@ async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_th
     let folder = tempfile::tempdir().unwrap();
     let house = House::open(folder.path(), day(2024, 1, 10)).await;
     let asked = proposal(AgreementKind::Memorandum, "");
-    let made = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap().into_inner();
+    let made = house.rpcs.propose_agreement(by(A, Role::Mayor, "ProposeAgreement", asked)).await.unwrap().into_inner();
     assert_eq!(made.terms.unwrap().title[0].text, "Together");
     assert_eq!(listed(&house, STRANGER, Default::default()).await.len(), 0);
     assert_eq!(listed(&house, B, Default::default()).await.len(), 1);
@@ -285,14 +291,15 @@ async fn pl_1_strangers_find_an_agreement_once_it_is_in_force_and_see_no_more_th
     assert_eq!(house.rpcs.get_agreement(get(STRANGER)).await.unwrap_err().code(), Code::NotFound);
 
     let name = concluded(&house, AgreementKind::Memorandum, "").await;
-    let asked = p::ListAgreementsRequest { city: city_name(2), country: "FR".into(), ..Default::default() };
+    let asked = p::ListAgreementsRequest { city: city_name(2), country_code: "FR".into(), ..Default::default() };
     let seen = listed(&house, STRANGER, asked.clone()).await;
     assert_eq!(seen.iter().map(|one| &one.name).collect::<Vec<_>>(), [&name]);
     assert!(seen[0].rationale.is_none() && seen[0].terms.as_ref().unwrap().title.is_empty());
     assert_eq!(listed(&house, A, asked).await.len(), 2);
-    let other = p::ListAgreementsRequest { city: city_name(2), country: "PT".into(), ..Default::default() };
+    let other = p::ListAgreementsRequest { city: city_name(2), country_code: "PT".into(), ..Default::default() };
     assert_eq!(listed(&house, A, other).await.len(), 0);
-    let active = p::ListAgreementsRequest { state: AgreementState::Active as i32, ..Default::default() };
+    let mut active = p::ListAgreementsRequest { state: AgreementState::Active as i32, ..Default::default() };
+    active.set_view(ResourceView::Full);
     assert_eq!(listed(&house, A, active).await[0].rationale.as_ref().unwrap().text[0].text, "Why");
 
     let asked = p::ListActivitiesRequest { parent: name.clone(), ..Default::default() };
@@ -328,14 +335,14 @@ async fn pl_6_a_text_keeps_its_languages_and_which_of_them_are_authentic() {
     });
     let mut asked = proposal(AgreementKind::Memorandum, "");
     asked.terms.as_mut().unwrap().title = title.to_vec();
-    let made = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked.clone())).await.unwrap();
+    let made = house.rpcs.propose_agreement(by(A, Role::Mayor, "ProposeAgreement", asked.clone())).await.unwrap();
     let get = p::GetAgreementRequest { name: made.into_inner().name };
     let read = house.rpcs.get_agreement(by(B, Role::Observer, "GetAgreement", get)).await.unwrap().into_inner();
     let title = read.terms.unwrap().title;
     let read: Vec<_> = title.iter().map(|t| (t.language_code.as_str(), t.text.as_str(), t.authentic)).collect();
     assert_eq!(read, said);
     asked.terms.as_mut().unwrap().title[1].language_code = "fr".into();
-    let twice = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", asked)).await.unwrap_err();
+    let twice = house.rpcs.propose_agreement(by(A, Role::Mayor, "ProposeAgreement", asked)).await.unwrap_err();
     assert_eq!(twice.code(), Code::InvalidArgument, "a language may occur only once");
 }
 
@@ -347,15 +354,15 @@ async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_sign
     let journals = HashMap::from([(crate::NAME, house.journal.clone())]);
     let changes = Changes::new(journals, &Arc::new(Policy::default()), &CancellationToken::new());
     let history = async |tenant, page_size, page_token| {
-        let asked = ListRecordChangesRequest { record: name.clone(), page_size, page_token };
-        changes.list_record_changes(by(tenant, Role::Observer, "ListRecordChanges", asked)).await.unwrap().into_inner()
+        let asked = ListChangesRequest { parent: name.clone(), page_size, page_token };
+        changes.list_changes(by(tenant, Role::Observer, "ListChanges", asked)).await.unwrap().into_inner()
     };
     let own = history(B, 0, String::new()).await.changes;
     assert_eq!(own.len(), 9);
-    assert!(own.iter().all(|change| change.signed.is_some() && change.actor.is_some()));
+    assert!(own.iter().all(|change| change.signed_change.is_some() && change.actor.is_some()));
     let seen = history(STRANGER, 0, String::new()).await.changes;
     assert_eq!(seen.iter().map(|change| change.version).collect::<Vec<_>>(), [1, 7, 8, 9]);
-    assert!(seen.iter().all(|change| change.signed.is_none() && change.actor.is_none()));
+    assert!(seen.iter().all(|change| change.signed_change.is_none() && change.actor.is_none()));
     let payloads: Vec<_> = seen.iter().map(|change| change.payload.clone().unwrap().value).collect();
     let holds = |text: &str| payloads.iter().any(|bytes| bytes.windows(text.len()).any(|part| part == text.as_bytes()));
     assert!(holds("City 2") && !holds("Together"));
@@ -365,14 +372,19 @@ async fn pl_1_a_public_history_shows_strangers_neither_texts_nor_actors_nor_sign
     assert_eq!((first.changes.len(), second.changes.len()), (1, 0));
     assert_eq!(history(STRANGER, 3, second.next_page_token).await.changes.len(), 3);
 
-    let mut after_position = 0;
+    let mut page_token = String::new();
     let mut versions = Vec::new();
     loop {
-        let asked = ListChangesRequest { service: "services/partnerships".into(), after_position, page_size: 2 };
-        let page = changes.list_changes(by(STRANGER, Role::Observer, "ListChanges", asked)).await.unwrap().into_inner();
-        versions.extend(page.changes.iter().map(|one| one.change.as_ref().unwrap().version));
-        after_position = page.changes.last().map_or(after_position, |last| last.position);
-        if !page.more {
+        let parent = "feeds/partnerships".to_owned();
+        let asked = ListFeedEntriesRequest { parent, page_token, page_size: 2, after_position: 0 };
+        let page = changes
+            .list_feed_entries(by(STRANGER, Role::Observer, "ListFeedEntries", asked))
+            .await
+            .unwrap()
+            .into_inner();
+        versions.extend(page.entries.iter().map(|one| one.change.as_ref().unwrap().version));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
             break;
         }
     }
@@ -385,27 +397,22 @@ async fn ag_13_a_batch_of_ties_enters_once_and_bad_rows_fail_alone() {
     let folder = tempfile::tempdir().unwrap();
     let house = House::open(folder.path(), day(2024, 1, 10)).await;
     let rows = vec![importing("1", 2), importing("2", 9), importing("", 3), importing("3", 3)];
-    let outcomes = |rows: &[p::ImportedAgreement]| rows.iter().map(p::ImportedAgreement::outcome).collect::<Vec<_>>();
-    use p::AgreementImportOutcome::{Created, Refused, Unchanged};
+    let outcomes = |rows: &[RowResult]| rows.iter().map(RowResult::outcome).collect::<Vec<_>>();
+    use hansa_proto::types::RowOutcome::{Created, Failed, Unchanged};
     let done = import(&house, rows.clone()).await;
-    assert_eq!(outcomes(&done), [Created, Refused, Refused, Created], "{done:?}");
-    assert!(done[1].reason.contains("a moment ago") && done[2].reason.contains("AG-13"), "{done:?}");
-    assert_eq!(outcomes(&import(&house, rows).await), [Unchanged, Refused, Refused, Unchanged]);
-    assert_eq!(outcomes(&import(&house, vec![importing("1", 3)]).await), [Refused]);
-    let asked = p::ImportAgreementRequest {
-        initiator: city_name(1),
-        partner: city_name(2),
-        origin: importing("1", 2).origin,
-        ..Default::default()
-    };
+    assert_eq!(outcomes(&done), [Created, Failed, Failed, Created], "{done:?}");
+    assert!(row_failure(&done[1]).contains("a moment ago") && row_failure(&done[2]).contains("AG-13"), "{done:?}");
+    assert_eq!(outcomes(&import(&house, rows).await), [Unchanged, Failed, Failed, Unchanged]);
+    assert_eq!(outcomes(&import(&house, vec![importing("1", 3)]).await), [Failed]);
+    let asked = p::ImportAgreementRequest { row: Some(importing("1", 2)), ..Default::default() };
     let again = house.rpcs.import_agreement(by(NODE, Role::Steward, "ImportAgreement", asked)).await;
     assert_eq!(again.unwrap_err().code(), Code::AlreadyExists);
 
-    let asked = p::ClaimAgreementRequest { name: done[0].name.clone(), ..Default::default() };
+    let asked = p::ClaimAgreementRequest { name: done[0].resource.clone(), ..Default::default() };
     let refused = house.rpcs.claim_agreement(by(STRANGER, Role::Mayor, "ClaimAgreement", asked.clone())).await;
     assert_eq!(refused.unwrap_err().code(), Code::NotFound);
     house.rpcs.claim_agreement(by(B, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
-    assert_eq!(house.load(&done[0].name).await.tenants(), Both { initiator: None, partner: Some(B) });
+    assert_eq!(house.load(&done[0].resource).await.tenants(), Both { initiator: None, partner: Some(B) });
     assert_eq!(listed(&house, STRANGER, Default::default()).await.len(), 2);
     house.rebuilt().await;
 }
@@ -417,9 +424,9 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     let house = House::open(folder.path(), day(2024, 1, 10)).await;
     let mut names = Vec::new();
     for row in import(&house, vec![importing("1", 2), importing("2", 3)]).await {
-        let asked = p::ClaimAgreementRequest { name: row.name.clone(), ..Default::default() };
+        let asked = p::ClaimAgreementRequest { name: row.resource.clone(), ..Default::default() };
         house.rpcs.claim_agreement(by(A, Role::Mayor, "ClaimAgreement", asked)).await.unwrap();
-        names.push(row.name);
+        names.push(row.resource);
     }
     let asked = p::EndAgreementsRequest {
         country_code: "PT".into(),
@@ -429,16 +436,19 @@ async fn ag_10_one_decision_ends_all_agreements_with_a_country_and_a_repetition_
     };
     let call = |asked: &p::EndAgreementsRequest| by(A, Role::Mayor, "EndAgreements", asked.clone());
     let tried = p::EndAgreementsRequest { validate_only: true, ..asked.clone() };
-    assert_eq!(house.rpcs.end_agreements(call(&tried)).await.unwrap().into_inner().outcomes.len(), 2);
+    assert_eq!(house.rpcs.end_agreements(call(&tried)).await.unwrap().into_inner().rows.len(), 2);
     let first = house.rpcs.end_agreements(call(&asked)).await.unwrap().into_inner();
-    assert_eq!(first.outcomes.len(), 2);
-    assert!(first.outcomes.iter().all(|one| one.done && names.contains(&one.name)), "{first:?}");
+    assert_eq!(first.rows.len(), 2);
+    assert!(
+        first.rows.iter().all(|one| one.outcome() == RowOutcome::Updated && names.contains(&one.resource)),
+        "{first:?}"
+    );
     assert_eq!(house.rpcs.end_agreements(call(&asked)).await.unwrap().into_inner(), first);
     let fresh = p::EndAgreementsRequest { request_id: String::new(), ..asked.clone() };
-    assert!(house.rpcs.end_agreements(call(&fresh)).await.unwrap().into_inner().outcomes.is_empty());
+    assert!(house.rpcs.end_agreements(call(&fresh)).await.unwrap().into_inner().rows.is_empty());
     // Each record has its own seal of the reason, so that erasing one record leaves the other unchanged.
     let [one, other] = [0, 1].map(|at| RecordName::parse_any(&names[at], "name").unwrap());
-    let erase = EraseTextsRequest { record: names[0].clone(), ..Default::default() };
+    let erase = EraseTextsRequest { name: names[0].clone(), ..Default::default() };
     let erase = by(A, Role::Mayor, "EraseTexts", erase);
     let mut policy = Policy::default();
     let [(package, text)] = hansa_chassis::changes::POLICIES else { panic!("the changes have one package") };
@@ -458,7 +468,7 @@ async fn ag_8_after_ten_years_down_each_timer_fires_once() {
     let folder = tempfile::tempdir().unwrap();
     let (agreed, tie) = {
         let house = House::open(folder.path(), day(2024, 1, 10)).await;
-        let tie = import(&house, vec![importing("1", 3)]).await.swap_remove(0).name;
+        let tie = import(&house, vec![importing("1", 3)]).await.swap_remove(0).resource;
         (concluded(&house, AgreementKind::Cooperation, "").await, tie)
     };
     let house = House::open(folder.path(), day(2034, 1, 11)).await;

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use hansa_journal::{Journal, JournalError, NodeKeys, Signer, random_bytes};
-use hansa_kernel::{Reason, Refusal, Refused, TenantId};
+use hansa_kernel::{ReasonClass, Refusal, Refused, TenantId};
 use hansa_register_domain::{Tenant, tenant};
 use sea_orm::{Set, entity::prelude::*};
 use zeroize::Zeroizing;
@@ -70,7 +70,7 @@ pub async fn load(journal: &Journal, id: TenantId, state: &Tenant) -> Refused<Si
     let key = journal.node().unwrap(id, &wrapped).filter(|key| key.verifying_key().to_bytes() == public);
     let key = key.ok_or_else(|| {
         tracing::error!(tenant = %id, "the key of a tenant cannot be unwrapped");
-        Refusal::because(Reason::Internal, "PL-5", "the tenant's key cannot be unwrapped")
+        Refusal::because(ReasonClass::Internal, "PL-5", "INTERNAL", "the tenant's key cannot be unwrapped")
             .help("Ask the operator to compare the node's key with the one that the database was written with.")
     })?;
     Ok(Signer { tenant: id, key })

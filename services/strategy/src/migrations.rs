@@ -24,7 +24,7 @@ fn first() -> Migration {
     let mut ties = Table::create().table("ties").to_owned();
     ties.col(uuid("record")).col(uuid("city")).col(uuid("partner")).col(string("partner_country"));
     ties.primary_key(Index::create().col("record").col("city"));
-    Migration::new("strategy_0001")
+    Migration::new("strategy_v1")
         .view::<views::strategy::Entity>()
         .view::<views::joined_city::Entity>()
         .table(&ties)

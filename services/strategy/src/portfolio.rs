@@ -8,7 +8,7 @@ use hansa_partnerships_domain::{
     agreement::Which,
     ties::{Standing as TieStanding, Tie},
 };
-use hansa_proto::strategy::{StrategyState, TieKind};
+use hansa_proto::strategy::StrategyState;
 use hansa_register_domain::{
     country, office,
     reference::{CityReference, CountryReference, OfficeReference},
@@ -255,7 +255,7 @@ fn tie_fact(
         partner: partner.city,
         partner_name: partner.name,
         country: partner.country,
-        kind: TieKind::try_from(tie.kind as i32).unwrap_or_default(),
+        kind: tie.kind,
         state,
         active_since: tie.active_since,
         last_activity: tie.last_activity,
@@ -280,7 +280,7 @@ fn state_of(tie: &Tie) -> TieState {
 fn by_which(strategies: &[Loaded<Strategy>]) -> Option<Arc<Strategy>> {
     let order = [StrategyState::Adopted, StrategyState::Lapsed, StrategyState::Draft];
     let of = |state| strategies.iter().filter(move |one| one.state.state() == state);
-    let last = |state| of(state).max_by_key(|one| (one.state.valid_until(), one.name.id));
+    let last = |state| of(state).max_by_key(|one| (one.state.last_valid_date(), one.name.id));
     order.into_iter().find_map(last).map(|one| one.state.clone())
 }
 

@@ -4,8 +4,9 @@ use crate::load;
 use anyhow::Context;
 use hansa_kernel::RecordId;
 use hansa_proto::register::{
-    BatchImportCitiesRequest, CityRow, CityTier, CreateTenantRequest, ImportOutcome, Tenant, TenantKind,
+    BatchImportCitiesRequest, CityRow, CityTier, CreateTenantRequest, SourceRegister, Tenant, TenantKind,
 };
+use hansa_proto::types::RowOutcome;
 use hansa_tests::{Caller, request_id};
 use std::{
     fmt::Write,
@@ -51,18 +52,18 @@ fn population(number: usize) -> usize {
 async fn enter_some(steward: &Caller, numbers: Range<usize>) -> anyhow::Result<()> {
     let rows = numbers
         .map(|number| CityRow {
-            source_scheme: "geonames".into(),
+            source_register: SourceRegister::Geonames as i32,
             source_key: key(number),
             display_name: called(number),
             country_code: country(number).into(),
             tier: CityTier::Municipality as i32,
-            population: i64::try_from(population(number)).unwrap_or_default(),
+            population: i32::try_from(population(number)).ok(),
             ..Default::default()
         })
         .collect();
     let request = BatchImportCitiesRequest { rows, source: "the bench".into(), ..Default::default() };
     let answer = steward.cities().batch_import_cities(request).await?.into_inner();
-    let refused = answer.rows.iter().find(|row| row.outcome() != ImportOutcome::Created);
+    let refused = answer.rows.iter().find(|row| row.outcome() != RowOutcome::Created);
     anyhow::ensure!(refused.is_none(), "{refused:?}");
     Ok(())
 }
@@ -114,7 +115,7 @@ pub fn cities_file(file: &Path, count: usize) -> anyhow::Result<()> {
 /// Writes a file of ties between the first `cities` cities for `hansa import ties`. No two ties connect the same pair.
 pub fn ties_file(file: &Path, ties: usize, cities: usize) -> anyhow::Result<()> {
     let mut out = String::from(
-        "tie_id,claimed_by,a_id,a_name,a_country,a_tier,a_lat,a_lon,b_id,b_name,b_country,b_tier,b_lat,b_lon\n",
+        "external_id,claimed_by,a_id,a_name,a_country,a_tier,a_lat,a_lon,b_id,b_name,b_country,b_tier,b_lat,b_lon\n",
     );
     for number in 0..ties {
         // Each round through the cities connects pairs at another distance.

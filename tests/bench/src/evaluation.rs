@@ -8,12 +8,13 @@ use anyhow::Context;
 use chrono::{DateTime, NaiveDate};
 use hansa_kernel::{AssuranceLevel, Caller, Decision, Moment, PersonId, Record, RecordId, Role, Stamp, TenantId};
 use hansa_proto::strategy::{
-    AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Goal, GoalAim, LinkToolRequest, Outcome,
-    PutGoalRequest, Strategy as Resource, ToolLink, ToolPurpose, strategy_change::Change,
+    AdoptStrategyRequest, CreateStrategyRequest, Dimension, Goal, GoalAim, LinkToolRequest, Outcome, SetGoalRequest,
+    Strategy as Resource, ToolLink, ToolPurpose, strategy_change::Change,
 };
+use hansa_proto::types::{CouncilVote, VoteResult};
 use hansa_strategy_domain::{
-    CityFact, DraftFacts, OfficeFact, Portfolio, Rubric, Strategy, TieFact, TieState, evaluate, portfolio::TieKind,
-    strategy,
+    CityFact, DraftFacts, OfficeFact, Portfolio, Rubric, Strategy, TieFact, TieState, evaluate,
+    portfolio::AgreementKind, strategy,
 };
 use hansa_tests::text;
 use std::hint::black_box;
@@ -36,7 +37,7 @@ fn tie(number: u32) -> TieFact {
         partner: format!("cities/{}", RecordId::from_source("geonames", &number.to_string())),
         partner_name: format!("City {number}"),
         country: "DE".into(),
-        kind: TieKind::Twinning,
+        kind: AgreementKind::Twinning,
         state: if number.is_multiple_of(7) { TieState::Preparing } else { TieState::Active },
         active_since: Some(day(1990, 5, 1)),
         last_activity: Some(day(2020 + i32::try_from(number % 5).unwrap_or_default(), 5, 1)),
@@ -90,7 +91,7 @@ fn adopted(at: Moment) -> anyhow::Result<Strategy> {
     for number in 0..20 {
         let aim = if number % 2 == 0 { GoalAim::GlobalChallenges } else { GoalAim::EconomicAttractiveness };
         let goal = Goal {
-            id: format!("goal-{number}"),
+            goal_id: format!("goal-{number}"),
             aim: aim as i32,
             dimension: Dimension::Environment as i32,
             outcomes: vec![Outcome::Technical as i32],
@@ -101,24 +102,24 @@ fn adopted(at: Moment) -> anyhow::Result<Strategy> {
             target_date: Some(hansa_kernel::time::date(day(2030, 1, 1))),
             ..Default::default()
         };
-        let decided = strategy::put_goal(&state, &PutGoalRequest { goal: Some(goal), ..Default::default() }, &office);
+        let decided = strategy::set_goal(&state, &SetGoalRequest { goal: Some(goal), ..Default::default() }, &office);
         state = fold(Some(state.clone()), decided, at)?;
     }
     for number in (0..TIES).step_by(2) {
         let link = ToolLink {
             tool: agreement(number),
-            goals: vec![format!("goal-{}", number % 20)],
-            purpose: ToolPurpose::Rationalise as i32,
+            goal_ids: vec![format!("goal-{}", number % 20)],
+            purpose: ToolPurpose::Rationalize as i32,
             note: Vec::new(),
         };
         let asked = LinkToolRequest { link: Some(link), ..Default::default() };
         state = fold(Some(state.clone()), strategy::link_tool(&state, &asked, &office), at)?;
     }
     let vote = CouncilVote {
-        date: Some(hansa_kernel::time::date(day(2025, 5, 20))),
-        reference: "2025-117".into(),
-        in_favour: 30,
-        ..Default::default()
+        result: VoteResult::Approved as i32,
+        vote_date: Some(hansa_kernel::time::date(day(2025, 5, 20))),
+        minutes: Some("2025-117".into()),
+        tally: None,
     };
     let asked = AdoptStrategyRequest { council_vote: Some(vote), ..Default::default() };
     let decided = strategy::adopt(&state, &asked, Some(day(2026, 3, 15)), &mayor, at);

@@ -48,7 +48,7 @@ async fn settle(options: &Options, folder: &Path) -> anyhow::Result<()> {
         let owner = if mirrored == "cities" { "register" } else { "partnerships" };
         let there = format!("SELECT count(*) FROM records WHERE name LIKE '{mirrored}/%'");
         let wanted = sqlite::number(&folder.join(format!("{owner}.db")), &there)?;
-        let here = format!("SELECT count(*) FROM mirrors WHERE subscription = '{mirrored}'");
+        let here = format!("SELECT count(*) FROM mirrors WHERE collection = '{mirrored}'");
         while sqlite::number(&folder.join(format!("{service}.db")), &here)? < wanted {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
         }

@@ -82,7 +82,7 @@ impl Joined {
 
     /// Opens a stream of the city's evaluations.
     async fn watch(&self) -> Result<Coming, Status> {
-        let request = WatchEvaluationsRequest { city: self.city.clone() };
+        let request = WatchEvaluationsRequest { city: self.city.clone(), ..Default::default() };
         self.office.evaluations().watch_evaluations(request).await.map(Response::into_inner)
     }
 
@@ -105,7 +105,12 @@ impl Joined {
 
 /// Reads the next evaluation. Returns whether it agrees with `exists` about the office.
 async fn heard(coming: &mut Coming, exists: bool) -> anyhow::Result<bool> {
-    let evaluation = coming.message().await?.context("the watch ended")?.evaluation.unwrap_or_default();
+    // A heartbeat has no evaluation.
+    let evaluation = loop {
+        if let Some(evaluation) = coming.message().await?.context("the watch ended")?.evaluation {
+            break evaluation;
+        }
+    };
     Ok(evaluation.findings.iter().any(|finding| finding.code() == FindingCode::NoOffice) != exists)
 }
 

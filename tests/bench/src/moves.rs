@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 /// applied. One statement reads all four.
 async fn progress(db: &DatabaseConnection) -> anyhow::Result<[f64; 4]> {
     let mirrored = |service: &str| {
-        format!("(SELECT coalesce(sum(version), 0)::float8 FROM {service}.mirrors WHERE subscription = 'cities')")
+        format!("(SELECT coalesce(sum(version), 0)::float8 FROM {service}.mirrors WHERE collection = 'cities')")
     };
     let query = format!(
-        "SELECT count(*)::float8, count(published)::float8, {}, {} FROM register.changes",
+        "SELECT count(*)::float8, count(stream_sequence)::float8, {}, {} FROM register.changes",
         mirrored("partnerships"),
         mirrored("strategy")
     );

@@ -217,7 +217,7 @@ impl Node {
         let Some(only) = self.only else {
             return until("the services have caught up", patience, async || self.caught_up().await).await;
         };
-        let published = async || Ok(self.count(only, "changes WHERE published IS NULL").await? == 0.0);
+        let published = async || Ok(self.count(only, "changes WHERE stream_sequence IS NULL").await? == 0.0);
         until("the broker has all changes", patience, published).await
     }
 
@@ -239,7 +239,7 @@ impl Node {
 
     async fn caught_up(&self) -> anyhow::Result<bool> {
         let made = "SELECT coalesce(sum(version), 0) FROM records WHERE name LIKE 'cities/%'";
-        let heard = "SELECT coalesce(sum(version), 0) FROM mirrors WHERE subscription = 'cities'";
+        let heard = "SELECT coalesce(sum(version), 0) FROM mirrors WHERE collection = 'cities'";
         let mut versions = Vec::new();
         for (service, query) in [("register", made), ("partnerships", heard), ("strategy", heard)] {
             versions.push(match &self.database {

@@ -58,7 +58,7 @@ impl Office {
 
     async fn propose(&self, records: usize) -> Result<(), Status> {
         let request = cities::proposal(&data::city(self.number), &data::city(self.partner(records)?));
-        self.caller.agreements().create_agreement(request).await.map(drop)
+        self.caller.agreements().propose_agreement(request).await.map(drop)
     }
 }
 
@@ -85,7 +85,7 @@ async fn none_left(db: &DatabaseConnection, query: &str) -> anyhow::Result<f64> 
 
 /// Number of agreements that the strategy service has not yet mirrored.
 const UNHEARD: &str = "SELECT (SELECT count(*) FROM partnerships.records WHERE name LIKE 'agreements/%')::float8 \
-                       - (SELECT count(*) FROM strategy.mirrors WHERE subscription = 'agreements')::float8";
+                       - (SELECT count(*) FROM strategy.mirrors WHERE collection = 'agreements')::float8";
 /// Number of cities that the strategy service has yet to evaluate.
 const UNEVALUATED: &str = "SELECT count(*)::float8 FROM strategy.dirty";
 

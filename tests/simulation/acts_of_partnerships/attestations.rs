@@ -43,10 +43,10 @@ impl Mind<'_> {
         let mut wording = 0;
         let step = if a.state() == AgreementState::Proposed {
             AgreementStep::Dialogue
-        } else if let Some(put) = a.rationale.as_ref().filter(|_| other.rationale.is_none()) {
+        } else if let Some(put) = a.rationale.as_ref().filter(|_| other.rationale_step.is_none()) {
             wording = put.revision;
             AgreementStep::Rationale
-        } else if let Some(put) = a.plan.as_ref().filter(|_| other.plan.is_none()) {
+        } else if let Some(put) = a.plan.as_ref().filter(|_| other.plan_step.is_none()) {
             wording = put.revision;
             AgreementStep::Plan
         } else if votes && other.council_vote.is_none() {
@@ -54,9 +54,9 @@ impl Mind<'_> {
         } else if let Some(put) = &a.renewal {
             wording = put.revision;
             AgreementStep::Renewal
-        } else if let Some(put) = &a.revitalisation {
+        } else if let Some(put) = &a.revitalization {
             wording = put.revision;
-            AgreementStep::Revitalisation
+            AgreementStep::Revitalization
         } else if a.rationale.is_some() && a.plan.is_some() && other.signature.is_none() {
             AgreementStep::Signature
         } else {
@@ -70,10 +70,10 @@ impl Mind<'_> {
             Attestation.AttestStep,
             AttestStepRequest {
                 step: step as i32,
-                document: "doc:shown".to_owned(),
+                document: Some("doc:shown".into()),
                 source: "a newspaper".to_owned(),
-                date: self.days(0),
-                vote: p::VoteResult::Approved as i32,
+                signature_date: self.days(0),
+                vote: Some(self.vote(hansa_proto::types::VoteResult::Approved, 0)),
                 place: if step == AgreementStep::Signature { self.text() } else { Vec::new() },
                 revision: wording,
             }

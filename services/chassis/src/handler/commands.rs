@@ -258,6 +258,7 @@ impl CommandHandler {
         receipt: &Receipt<R>,
     ) -> Result<Response<R::Resource>, ApiError> {
         let resource = receipt.state.to_resource(&receipt.name, &receipt.etag, &context.caller);
+        let resource = super::queries::with_times(resource, receipt.times);
         self.resolve(context, resource).await
     }
 

@@ -6,9 +6,10 @@ use crate::{
     policy::Policy,
     status::ApiError,
 };
+use chrono::{DateTime, Utc};
 use hansa_journal::{Journal, JournalError, Loaded, PageOfIds};
-use hansa_kernel::{Caller, IntoResource, Record, RecordName, Refusal, Refused, Relation};
-use hansa_proto::Texts;
+use hansa_kernel::{Caller, IntoResource, Record, RecordName, Refusal, Refused, Relation, time::timestamp};
+use hansa_proto::{Texts, Timed, types::ResourceView};
 use std::sync::Arc;
 use tonic::{Request, Response};
 use uuid::Uuid;
@@ -38,11 +39,11 @@ impl QueryHandler {
     ) -> Result<Response<R::Resource>, ApiError> {
         let (caller, name) = (self.caller(request)?, parse_name::<R>("name", name)?);
         let loaded = self.load::<R, _>(request, &name).await?;
-        let mut resources = self.resolve(vec![loaded.state.to_resource(&name, &loaded.etag, &caller)]).await?;
+        let mut resources = self.resolve(vec![resource(&loaded, &caller)]).await?;
         Ok(Response::new(resources.swap_remove(0)))
     }
 
-    /// Reads the resources of a page of ids. Returns them with the next page token.
+    /// Reads the resources of a page of ids, with the fields of the view. Returns them with the next page token.
     ///
     /// # Errors
     /// `UNAVAILABLE` if the database is unavailable.
@@ -51,10 +52,15 @@ impl QueryHandler {
         request: &Request<Q>,
         page: &Page,
         ids: PageOfIds,
+        view: ResourceView,
     ) -> Result<(Vec<R::Resource>, String), ApiError> {
         let caller = self.caller(request)?;
         let records = self.load_each::<R, _>(request, &ids.ids).await?;
-        let resources = records.iter().map(|one| one.state.to_resource(&one.name, &one.etag, &caller)).collect();
+        let shown = |one: &Loaded<R>| match view {
+            ResourceView::Full => resource(one, &caller),
+            ResourceView::Basic | ResourceView::Unspecified => R::basic(resource(one, &caller)),
+        };
+        let resources = records.iter().map(shown).collect();
         Ok((self.resolve(resources).await?, page.next_token(ids.next)))
     }
 
@@ -117,4 +123,15 @@ impl QueryHandler {
     pub fn caller<Q>(&self, request: &Request<Q>) -> Refused<Caller> {
         caller_of(request).map(|(caller, _)| caller)
     }
+}
+
+/// Returns the resource of a record as the caller may see it.
+fn resource<R: IntoResource>(loaded: &Loaded<R>, caller: &Caller) -> R::Resource {
+    with_times(loaded.state.to_resource(&loaded.name, &loaded.etag, caller), loaded.times)
+}
+
+/// Sets when the record was created and when it last changed.
+#[must_use]
+pub fn with_times<T: Timed>(resource: T, (created, updated): (DateTime<Utc>, DateTime<Utc>)) -> T {
+    resource.with_times(timestamp(created), timestamp(updated))
 }

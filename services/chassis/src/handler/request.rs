@@ -1,7 +1,7 @@
 //! What handlers read from requests: names of records, the caller, the rpc.
 
 use crate::auth_layer::Rpc;
-use hansa_kernel::{Caller, Reason, Record, RecordName, Refusal, Refused};
+use hansa_kernel::{Caller, ReasonClass, Record, RecordName, Refusal, Refused};
 use std::sync::Arc;
 use tonic::Request;
 
@@ -19,6 +19,11 @@ pub(super) fn caller_of<Q>(request: &Request<Q>) -> Refused<(Caller, Arc<str>)> 
     match (extensions.get::<Caller>(), extensions.get::<Rpc>()) {
         (Some(caller), Some(Rpc(rpc))) => Ok((caller.clone(), rpc.clone())),
         // The auth layer wraps every service, so a call without a caller did not pass it.
-        _ => Err(Refusal::because(Reason::NotAuthenticated, "PL-2", "the call carries no valid token")),
+        _ => Err(Refusal::because(
+            ReasonClass::NotAuthenticated,
+            "PL-2",
+            "TOKEN_INVALID",
+            "the call carries no valid token",
+        )),
     }
 }

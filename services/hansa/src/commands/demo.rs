@@ -72,7 +72,7 @@ async fn load(steward: &Api) -> anyhow::Result<()> {
         let [a, b] = tie.ids().map(|id| format!("cities/{id}"));
         let origin = AgreementOrigin {
             source: "a sample of town twinnings".into(),
-            tie_id: format!("{}-{}", tie.a, tie.b),
+            external_id: format!("{}-{}", tie.a, tie.b),
             claimed_by: String::new(),
         };
         (i + 1, import::tie(a, b, origin))

@@ -11,7 +11,7 @@ use hansa_proto::changes::EraseTextsRequest;
 pub async fn run(session: &Session, record: &str, seals: &[String], dry_run: bool, json: bool) -> anyhow::Result<()> {
     let seal = |text: &String| hex::decode(text).with_context(|| format!("the seal `{text}` is not hexadecimal"));
     let request = EraseTextsRequest {
-        record: record.to_owned(),
+        name: record.to_owned(),
         seals: seals.iter().map(seal).collect::<anyhow::Result<_>>()?,
         request_id: request_id(),
         validate_only: dry_run,

@@ -3,7 +3,7 @@
 use crate::{output, session::Session};
 use hansa_chassis::role::role_name;
 use hansa_kernel::Role;
-use hansa_proto::{changes::ListRecordChangesRequest, types::Change};
+use hansa_proto::{changes::ListChangesRequest, types::Change};
 
 /// Prints the history of a record.
 ///
@@ -23,8 +23,8 @@ async fn read(session: &Session, record: &str) -> anyhow::Result<Vec<Change>> {
     let mut changes = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = ListRecordChangesRequest { record: record.to_owned(), page_size: 1_000, page_token };
-        let page = session.api.changes().list_record_changes(request).await?.into_inner();
+        let request = ListChangesRequest { parent: record.to_owned(), page_size: 1_000, page_token };
+        let page = session.api.changes().list_changes(request).await?.into_inner();
         changes.extend(page.changes);
         page_token = page.next_page_token;
         if page_token.is_empty() {
@@ -34,7 +34,7 @@ async fn read(session: &Session, record: &str) -> anyhow::Result<Vec<Change>> {
 }
 
 fn row(change: &Change) -> Vec<String> {
-    let when = change.claimed_time.as_ref().and_then(|t| chrono::DateTime::from_timestamp(t.seconds, 0));
+    let when = change.claim_time.as_ref().and_then(|t| chrono::DateTime::from_timestamp(t.seconds, 0));
     let role = match &change.actor {
         None => "(not shown)".to_owned(),
         Some(actor) if actor.person.is_empty() => "the platform".to_owned(),
@@ -43,9 +43,9 @@ fn row(change: &Change) -> Vec<String> {
     vec![
         change.version.to_string(),
         when.map(|when| when.format("%Y-%m-%d %H:%M").to_string()).unwrap_or_default(),
-        change.r#type.rsplit('.').next().unwrap_or_default().to_owned(),
+        change.payload_type.rsplit('.').next().unwrap_or_default().to_owned(),
         role,
         change.on_behalf_of.clone(),
-        change.level().as_str_name().trim_start_matches("ASSURANCE_LEVEL_").to_owned(),
+        change.assurance_level().as_str_name().trim_start_matches("ASSURANCE_LEVEL_").to_owned(),
     ]
 }

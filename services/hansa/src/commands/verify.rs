@@ -49,7 +49,7 @@ pub fn run(file: &Path, key: Option<&str>, json: bool) -> anyhow::Result<()> {
     if json {
         return output::print_json(&serde_json::json!({
             "record": first.record, "changes": envelopes.len(), "head": head, "authority": first.authority,
-            "openings": openings, "levels": envelopes.iter().map(|e| e.level().as_str_name()).collect::<Vec<_>>(),
+            "openings": openings, "levels": envelopes.iter().map(|e| e.assurance_level().as_str_name()).collect::<Vec<_>>(),
         }));
     }
     println!("{} holds together.", first.record);
@@ -99,17 +99,17 @@ fn keys(document: &AgreementDocument) -> anyhow::Result<BTreeMap<String, Verifyi
 
 fn stamp(envelope: &ChangeEnvelope) -> anyhow::Result<Stamp> {
     Ok(Stamp {
-        version: envelope.version,
-        at: time::instant("claimed_time", envelope.claimed_time.as_ref())?,
+        version: envelope::version(envelope),
+        at: time::instant("claim_time", envelope.claim_time.as_ref())?,
         actor: envelope.actor.clone().unwrap_or_default(),
         party: TenantId::parse(&envelope.on_behalf_of, "on_behalf_of").ok(),
-        level: envelope.level(),
+        level: envelope.assurance_level(),
     })
 }
 
 fn decoded(envelope: &ChangeEnvelope) -> anyhow::Result<<Agreement as Record>::Change> {
-    let change = <Agreement as Record>::Change::decode(&envelope.r#type, &envelope.payload)?;
-    change.with_context(|| format!("{} is not a change of an agreement", envelope.r#type))
+    let change = <Agreement as Record>::Change::decode(&envelope.payload_type, &envelope.payload)?;
+    change.with_context(|| format!("{} is not a change of an agreement", envelope.payload_type))
 }
 
 fn fold(envelopes: &[ChangeEnvelope]) -> anyhow::Result<Agreement> {
@@ -175,7 +175,7 @@ fn openings(document: &AgreementDocument, envelopes: &[ChangeEnvelope]) -> anyho
 fn row(envelope: &ChangeEnvelope) -> Vec<String> {
     let actor = envelope.actor.clone().unwrap_or_default();
     let role = Role::try_from(actor.role).unwrap_or_default();
-    let proves = match envelope.level() {
+    let proves = match envelope.assurance_level() {
         AssuranceLevel::Attested => "another party attests it with a document",
         AssuranceLevel::Recorded => "the party's clerk records an act on paper",
         AssuranceLevel::Host if actor.person.is_empty() => "the node did it when it was due",
@@ -186,6 +186,6 @@ fn row(envelope: &ChangeEnvelope) -> Vec<String> {
         AssuranceLevel::Unspecified => "nothing",
     };
     let who = if actor.person.is_empty() { "the platform".to_owned() } else { role_name(role) };
-    let what = envelope.r#type.rsplit('.').next().unwrap_or_default().to_owned();
+    let what = envelope.payload_type.rsplit('.').next().unwrap_or_default().to_owned();
     vec![envelope.version.to_string(), what, who, envelope.on_behalf_of.clone(), proves.to_owned()]
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     trace,
 };
-use hansa_kernel::RecordName;
+use hansa_kernel::{RecordName, envelope};
 use hansa_proto::types::ChangeEnvelope;
 use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, SqlErr, Statement, Value};
 use std::collections::BTreeSet;
@@ -207,16 +207,17 @@ impl Applier<'_> {
         envelope: &ChangeEnvelope,
     ) -> Result<(), JournalError> {
         let Some((mirror, name)) = self.mirror_of(envelope) else { return Ok(()) };
+        let version = envelope::version(envelope);
         let (applied, now) = (batch.version(name.id.0), self.journal.clock().now());
-        if batch.quarantined.contains(&name.id.0) || envelope.version <= applied {
+        if batch.quarantined.contains(&name.id.0) || version <= applied {
             return Ok(());
         }
-        if envelope.version == applied + 1 {
+        if version == applied + 1 {
             batch.fold(self.subscription, mirror, &name, envelope, now);
             return Ok(());
         }
         for missing in source.history(&name, applied).await? {
-            if missing.version <= envelope.version && !batch.quarantined.contains(&name.id.0) {
+            if envelope::version(&missing) <= version && !batch.quarantined.contains(&name.id.0) {
                 batch.fold(self.subscription, mirror, &name, &missing, now);
             }
         }

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use chrono::{DateTime, Utc};
-use hansa_kernel::{FoldError, RecordName};
+use hansa_kernel::{FoldError, RecordName, envelope};
 use hansa_proto::types::ChangeEnvelope;
 use sea_orm::Set;
 use std::collections::{BTreeSet, HashMap};
@@ -104,7 +104,7 @@ impl InboxBatch {
         now: DateTime<Utc>,
     ) {
         let loaded = self.mirrors.entry(name.id.0).or_default();
-        let is_tombstone = is_tombstone(&envelope.r#type);
+        let is_tombstone = is_tombstone(&envelope.payload_type);
         let folded = panics::catch(|| {
             let after = match (loaded.is_deleted, is_tombstone) {
                 (true, _) => return Err(FoldError("a change follows a tombstone".into())),
@@ -131,7 +131,7 @@ impl InboxBatch {
                         loaded.before = before;
                     }
                 }
-                loaded.version = envelope.version;
+                loaded.version = envelope::version(envelope);
                 loaded.is_changed = true;
                 self.collections.insert(name.id.0, mirror.collection());
             }
@@ -142,7 +142,7 @@ impl InboxBatch {
                     subscription: Set(subscription.to_owned()),
                     record: Set(name.id.0),
                     name: Set(name.as_str().to_owned()),
-                    version: Set(envelope.version.cast_signed()),
+                    version: Set(envelope.version.into()),
                     reason: Set(error.to_string()),
                     since: Set(now.timestamp_micros()),
                 });
@@ -184,7 +184,7 @@ impl InboxBatch {
             let mirror = &types[collection];
             let encoded = loaded.state.as_ref().map(|state| mirror.encode(state.as_ref()));
             rows.push(mirror::ActiveModel {
-                subscription: Set((*collection).to_owned()),
+                collection: Set((*collection).to_owned()),
                 record: Set(*record),
                 version: Set(loaded.version.cast_signed()),
                 revision: Set(mirror.revision()),

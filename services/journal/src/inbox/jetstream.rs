@@ -178,7 +178,7 @@ impl Source for JetStreamSource {
     async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, JournalError> {
         let mut changes: Vec<ChangeEnvelope> = Vec::new();
         loop {
-            let from = changes.last().map_or(after, |last| last.version);
+            let from = changes.last().map_or(after, envelope::version);
             let body = format!("{record} {from}");
             let request = self.bus.client.request(self.bus.history_subject(self.service), body.into());
             let reply = tokio::time::timeout(HISTORY_WAIT, request).await?;

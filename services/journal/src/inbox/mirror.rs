@@ -96,11 +96,11 @@ impl<S: Reference> ErasedMirror for MirrorType<S> {
         before: Option<&(dyn Any + Send + Sync)>,
         envelope: &ChangeEnvelope,
     ) -> Result<Option<ErasedMirrorState>, FoldError> {
-        let change = S::Change::decode(&envelope.r#type, &envelope.payload)
+        let change = S::Change::decode(&envelope.payload_type, &envelope.payload)
             .map_err(|error| FoldError(format!("the payload cannot be decoded: {error}")))?;
         let Some(change) = change else {
             return if envelope.critical {
-                Err(FoldError(format!("the change type {} is unknown", envelope.r#type)))
+                Err(FoldError(format!("the change type {} is unknown", envelope.payload_type)))
             } else {
                 Ok(None)
             };
@@ -165,8 +165,8 @@ pub(crate) async fn read(
     };
     values.extend([subscription.into(), fence.into()]);
     let [subscription, fence] = names;
-    let mirrors = lateral_join(engine, "mirrors", "given.collection");
-    let quarantine = lateral_join(engine, "quarantine", subscription);
+    let mirrors = lateral_join(engine, "mirrors", "collection", "given.collection");
+    let quarantine = lateral_join(engine, "quarantine", "subscription", subscription);
     let sql = format!(
         "SELECT given.collection, given.record, mirrors.version, mirrors.revision, mirrors.state, \
          quarantine.version AS quarantined, cursors.position AS fence FROM ({given}) AS given \
@@ -177,8 +177,8 @@ pub(crate) async fn read(
 
 /// Builds the join with the one row of `table` for the given record. On PostgreSQL a lateral join keeps the plan from joining whole
 /// tables: the statement may be planned while they are empty, and the plan is reused when they are large.
-fn lateral_join(engine: DbBackend, table: &str, subscription: &str) -> String {
-    let condition = format!("{table}.subscription = {subscription} AND {table}.record = given.record");
+fn lateral_join(engine: DbBackend, table: &str, column: &str, value: &str) -> String {
+    let condition = format!("{table}.{column} = {value} AND {table}.record = given.record");
     match engine {
         DbBackend::Postgres => {
             format!("LEFT JOIN LATERAL (SELECT * FROM {table} WHERE {condition} LIMIT 1) AS {table} ON TRUE")

@@ -6,7 +6,7 @@ use crate::{
     store::{error::JournalError, tables::change},
 };
 use async_trait::async_trait;
-use hansa_kernel::{Reason, RecordName, Refusal};
+use hansa_kernel::{ReasonClass, RecordName, Refusal, envelope};
 use hansa_proto::types::ChangeEnvelope;
 use prost::Message;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -72,7 +72,7 @@ impl Source for JournalSource {
         let delivery = |row: change::Model| {
             ChangeEnvelope::decode(row.envelope.as_slice())
                 .map(|envelope| Delivery { position: row.seq, envelope, trace: row.trace })
-                .map_err(|error| Refusal::because(Reason::Internal, "PL-3", error.to_string()).into())
+                .map_err(|error| Refusal::because(ReasonClass::Internal, "PL-3", "INTERNAL", error.to_string()).into())
         };
         rows.into_iter().map(delivery).collect()
     }
@@ -80,7 +80,7 @@ impl Source for JournalSource {
     async fn history(&self, record: &RecordName, after: u64) -> Result<Vec<ChangeEnvelope>, JournalError> {
         let mut changes: Vec<ChangeEnvelope> = Vec::new();
         loop {
-            let from = changes.last().map_or(after, |last| last.version);
+            let from = changes.last().map_or(after, envelope::version);
             let page = self.journal.history(record.id, from, u64::MAX).await?;
             if page.is_empty() {
                 return Ok(changes);

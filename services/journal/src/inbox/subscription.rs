@@ -118,7 +118,7 @@ impl Subscription {
         let store = self.journal.store();
         for (collection, mirror) in &self.types {
             let old = mirror::Entity::find()
-                .filter(mirror::Column::Subscription.eq(*collection))
+                .filter(mirror::Column::Collection.eq(*collection))
                 .filter(mirror::Column::Revision.ne(mirror.revision()))
                 .one(store.reader())
                 .await?;
@@ -186,7 +186,7 @@ impl Subscription {
         let applied = applier.apply(source, deliveries, cache).await?;
         *self.cache() = applied.cache;
         self.journal.core.pending.hand_over(applied.queues, applied.keys);
-        let claimed = deliveries.iter().filter_map(|delivery| delivery.envelope.claimed_time);
+        let claimed = deliveries.iter().filter_map(|delivery| delivery.envelope.claim_time);
         if let Some(newest) = claimed.map(seconds).reduce(f64::max) {
             let now = self.journal.clock().now().timestamp_micros() as f64 / 1e6;
             metrics::lag(self.name, (now - newest).max(0.0));

@@ -50,7 +50,7 @@ pub(crate) async fn unpublished(
     let after = SWEEP_AFTER.as_micros() as i64;
     let received = change::Column::ReceivedAt;
     let query = change::Entity::find()
-        .filter(change::Column::Published.is_null())
+        .filter(change::Column::StreamSequence.is_null())
         .filter(Condition::any().add(received.lte(now - after)).add(received.gt(now + after)))
         .order_by_asc(change::Column::Seq)
         .limit(SWEEP_ROWS);
@@ -77,7 +77,7 @@ pub(crate) async fn mark_published(tx: &DatabaseTransaction, marks: &[Published]
         }
         let others: Vec<(Uuid, i64, i64)> = change::Entity::find()
             .select_only()
-            .columns([change::Column::Record, change::Column::Version, change::Column::Published])
+            .columns([change::Column::Record, change::Column::Version, change::Column::StreamSequence])
             .filter(has_sequence(tx.get_database_backend(), holder.keys().copied()))
             .into_tuple()
             .all(tx)
@@ -88,7 +88,7 @@ pub(crate) async fn mark_published(tx: &DatabaseTransaction, marks: &[Published]
     if duplicates.is_empty() {
         return Ok(false);
     }
-    unmark().filter(change::Column::Published.is_in(duplicates)).exec(tx).await?;
+    unmark().filter(change::Column::StreamSequence.is_in(duplicates)).exec(tx).await?;
     Ok(true)
 }
 
@@ -96,8 +96,8 @@ pub(crate) async fn mark_published(tx: &DatabaseTransaction, marks: &[Published]
 /// text does not depend on their number.
 fn has_sequence(engine: DbBackend, sequences: impl IntoIterator<Item = i64>) -> Expr {
     match engine {
-        DbBackend::Postgres => Expr::col(change::Column::Published).eq(PgFunc::any(Vec::from_iter(sequences))),
-        _ => change::Column::Published.is_in(sequences),
+        DbBackend::Postgres => Expr::col(change::Column::StreamSequence).eq(PgFunc::any(Vec::from_iter(sequences))),
+        _ => change::Column::StreamSequence.is_in(sequences),
     }
 }
 
@@ -116,7 +116,7 @@ async fn write_marks(tx: &DatabaseTransaction, marks: &[Published]) -> Result<()
         (format!("(VALUES {})", vec!["(?, ?, ?)"; marks.len()].join(", ")), values.collect())
     };
     let sql = format!(
-        "UPDATE changes SET published = marks.column3 FROM {given} AS marks \
+        "UPDATE changes SET stream_sequence = marks.column3 FROM {given} AS marks \
          WHERE changes.record = marks.column1 AND changes.version = marks.column2"
     );
     tx.execute_raw(Statement::from_sql_and_values(engine, sql, values)).await.map(drop)
@@ -124,7 +124,7 @@ async fn write_marks(tx: &DatabaseTransaction, marks: &[Published]) -> Result<()
 
 /// Starts an update that removes marks.
 fn unmark() -> UpdateMany<change::Entity> {
-    change::Entity::update_many().col_expr(change::Column::Published, Expr::value(None::<i64>))
+    change::Entity::update_many().col_expr(change::Column::StreamSequence, Expr::value(None::<i64>))
 }
 
 impl Journal {
@@ -134,7 +134,7 @@ impl Journal {
     /// `UNAVAILABLE` if the database is unavailable.
     pub async fn unpublished_since(&self, before: DateTime<Utc>) -> Result<u64, JournalError> {
         Ok(change::Entity::find()
-            .filter(change::Column::Published.is_null())
+            .filter(change::Column::StreamSequence.is_null())
             .filter(change::Column::ReceivedAt.lt(before.timestamp_micros()))
             .count(self.store().reader())
             .await?)
@@ -143,7 +143,7 @@ impl Journal {
     /// Removes all marks, so that the sweep publishes everything again.
     pub(crate) async fn unpublish_all(&self) -> Result<(), StoreError> {
         let tx = self.store().begin().await?;
-        unmark().filter(change::Column::Published.is_not_null()).exec(&tx).await?;
+        unmark().filter(change::Column::StreamSequence.is_not_null()).exec(&tx).await?;
         tx.commit().await
     }
 
@@ -162,7 +162,7 @@ impl Journal {
     }
 
     async fn unmark_lost(&self, created: i64, first: i64, last: i64) -> Result<u64, StoreError> {
-        let published = change::Column::Published;
+        let published = change::Column::StreamSequence;
         let tx = self.store().begin().await?;
         let rows = cursor::Entity::find().filter(cursor::Column::Subscription.is_in([EPOCH, FIRST])).all(&tx).await?;
         let known: HashMap<&str, i64> = rows.iter().map(|row| (row.subscription.as_str(), row.position)).collect();

@@ -31,7 +31,7 @@ use async_nats::{HeaderMap, jetstream::publish::PublishAck};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat};
 use futures::{StreamExt, future::join, stream};
-use hansa_kernel::{RecordName, Refusal};
+use hansa_kernel::{RecordName, Refusal, envelope};
 use hansa_proto::types::{ChangeEnvelope, SignedChange, SignedChanges};
 use prost::Message;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter};
@@ -142,7 +142,7 @@ impl Relay {
 
     /// Records how many changes the broker lacks.
     async fn record_backlog(&self) -> Result<(), JournalError> {
-        let unpublished = change::Entity::find().filter(change::Column::Published.is_null());
+        let unpublished = change::Entity::find().filter(change::Column::StreamSequence.is_null());
         let count = unpublished.count(self.journal.store().reader()).await?;
         metrics::backlog(self.journal.service(), count);
         Ok(())
@@ -206,7 +206,7 @@ impl Relay {
         if ack.duplicate && ack.sequence < first {
             // The broker still knows the id of a message that was removed from the stream. Publish it under another id.
             let mut headers = headers;
-            headers.insert("Nats-Msg-Id", format!("{}@{first}", name.change(envelope.version)).as_str());
+            headers.insert("Nats-Msg-Id", format!("{}@{first}", name.change(envelope::version(&envelope))).as_str());
             ack = self.send(&subject, headers, &body).await?;
         }
         Ok(Published { record: message.record, version: message.version, sequence: ack.sequence.cast_signed() })
@@ -265,15 +265,15 @@ async fn number_feed(journal: Journal, stop: CancellationToken) {
 /// Builds the headers: CloudEvents attributes, the message id, and the trace context. `ce-id` contains the record, so there is no
 /// `ce-subject`, which would only lengthen the message.
 fn headers(envelope: &ChangeEnvelope, name: &RecordName, trace: Option<&str>) -> HeaderMap {
-    let id = name.change(envelope.version);
+    let id = name.change(envelope::version(envelope));
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", id.as_str());
     headers.insert("ce-specversion", "1.0");
     headers.insert("ce-id", id.as_str());
     headers.insert("ce-source", envelope.authority.as_str());
-    headers.insert("ce-type", envelope.r#type.as_str());
+    headers.insert("ce-type", envelope.payload_type.as_str());
     if let Some(at) = envelope
-        .claimed_time
+        .claim_time
         .as_ref()
         .and_then(|t| DateTime::from_timestamp(t.seconds, u32::try_from(t.nanos).unwrap_or_default()))
     {

@@ -10,7 +10,8 @@ use crate::{
     },
 };
 use hansa_kernel::{
-    Audience, Disclosed, Reason, RecordId, RecordName, Refusal, TenantId, limits::AUDIENCE_TENANTS, seal::SEAL_BYTES,
+    Audience, Disclosed, ReasonClass, RecordId, RecordName, Refusal, TenantId, envelope, limits::AUDIENCE_TENANTS,
+    seal::SEAL_BYTES,
 };
 use hansa_proto::changes::TextsErased;
 use prost::Name;
@@ -80,8 +81,9 @@ impl Journal {
         let rows = query.into_tuple::<(Vec<u8>, Option<i64>)>().all(self.store().reader()).await?;
         if !wanted.is_empty() && rows.len() < wanted.len() {
             return Err(Refusal::because(
-                Reason::NotFound,
+                ReasonClass::NotFound,
                 "PL-7",
+                "SEAL_NOT_FOUND",
                 "one of the seals does not belong to a text of your tenant in this record",
             )
             .missing("seals", "seals of your own tenant's texts in this record")
@@ -99,15 +101,15 @@ impl Journal {
         loop {
             let past = self.history(name.id, after, PAGE_ROWS).await?;
             let Some(last) = past.last() else { return Ok(public.into_iter().collect()) };
-            after = last.envelope.version;
+            after = envelope::version(&last.envelope);
             for change in past {
-                let (r#type, payload) = (&change.envelope.r#type, &change.envelope.payload);
-                let disclosed = match record.disclosed(r#type, payload) {
+                let (payload_type, payload) = (&change.envelope.payload_type, &change.envelope.payload);
+                let disclosed = match record.disclosed(payload_type, payload) {
                     Disclosed::Whole => payload.clone(),
                     Disclosed::Part(part) => part,
                     Disclosed::Hidden => continue,
                 };
-                record.visit_texts(r#type, &disclosed, &mut |text| {
+                record.visit_texts(payload_type, &disclosed, &mut |text| {
                     if seals.contains(&text.seal) {
                         public.insert(text.seal.clone());
                     }
@@ -124,7 +126,7 @@ impl Journal {
         let (mut after, mut erased) = (0, 0);
         loop {
             let rows = change::Entity::find()
-                .filter(change::Column::Kind.eq(TextsErased::full_name()))
+                .filter(change::Column::PayloadType.eq(TextsErased::full_name()))
                 .filter(change::Column::Seq.gt(after))
                 .order_by_asc(change::Column::Seq)
                 .limit(PAGE_ROWS)

@@ -4,7 +4,7 @@ use crate::{
     core::CachedRecord,
     journal::Journal,
     limits::{LOOKUP_BATCH_MAX, PAGE_DEFAULT, PAGE_MAX},
-    record::erased::{deleted_at, rebuild_generation, shared},
+    record::erased::{deleted_at, rebuild_generation, shared, times},
     store::{
         Backend,
         error::JournalError,
@@ -13,7 +13,9 @@ use crate::{
     },
 };
 use chrono::{DateTime, Utc};
-use hansa_kernel::{Disclosed, Reason, Record, RecordId, RecordName, Refusal, Refused, Relation, TenantId};
+use hansa_kernel::{
+    Disclosed, ReasonClass, Record, RecordId, RecordName, Refusal, Refused, Relation, TenantId, envelope,
+};
 use hansa_proto::types::{ChangeEnvelope, SignedChange};
 use prost::Message;
 use sea_orm::{ColumnTrait, EntityTrait, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -31,6 +33,8 @@ pub struct Loaded<R> {
     pub version: u64,
     /// Its etag.
     pub etag: String,
+    /// When it was created, and when it last changed.
+    pub times: (DateTime<Utc>, DateTime<Utc>),
     /// When it was deleted; `state` is then the last state before that (PL-8).
     pub deleted_at: Option<DateTime<Utc>>,
 }
@@ -47,10 +51,21 @@ pub struct PastChange {
 }
 
 impl PastChange {
+    /// Returns the hash of the change in lower-case hex: the etag of the record at this version.
+    #[must_use]
+    pub fn etag(&self) -> String {
+        hex::encode(envelope::hash(&self.signed.envelope))
+    }
+
     pub(crate) fn from_row(row: change::Model) -> Refused<Self> {
         let broken = |error: prost::DecodeError| {
             tracing::error!(record = %row.record, version = row.version, %error, "a stored change cannot be decoded");
-            Refusal::because(Reason::Internal, "PL-3", "internal error: a stored change cannot be decoded")
+            Refusal::because(
+                ReasonClass::Internal,
+                "PL-3",
+                "INTERNAL",
+                "internal error: a stored change cannot be decoded",
+            )
         };
         let envelope = ChangeEnvelope::decode(row.envelope.as_slice()).map_err(broken)?;
         let signatures = SignedChange::decode(row.signatures.as_slice()).map_err(broken)?.signatures;
@@ -174,6 +189,7 @@ fn loaded<R: Record>(cached: &CachedRecord) -> Loaded<R> {
         state: shared::<R>(&cached.state),
         version: cached.version,
         etag: hex::encode(&cached.head),
+        times: times::<R>(&cached.state),
         deleted_at: deleted_at::<R>(&cached.state),
     }
 }

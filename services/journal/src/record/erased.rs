@@ -2,7 +2,7 @@
 
 use crate::record::view::{ErasedView, View, ViewType};
 use chrono::{DateTime, Utc};
-use hansa_kernel::{AssuranceLevel, Audience, Disclosed, Emitted, FoldError, Record, Stamp, TenantId, time};
+use hansa_kernel::{AssuranceLevel, Audience, Disclosed, Emitted, FoldError, Record, Stamp, TenantId, envelope, time};
 use hansa_proto::{
     ChangeSet, Texts,
     types::{ChangeEnvelope, LocalizedText, Tombstone},
@@ -14,7 +14,7 @@ use std::{any::Any, marker::PhantomData, sync::Arc};
 pub(crate) type ErasedState = Arc<dyn Any + Send + Sync>;
 
 /// The revision of the snapshot format that all record types share. Raise it if the format changes.
-const SNAPSHOT_REVISION: i32 = 1 << 24;
+const SNAPSHOT_REVISION: i32 = 2 << 24;
 
 /// The three high bits of a stored revision hold the rebuild generation: how often a rebuild has replaced the snapshot, modulo 8.
 /// It fences writers that still cache the replaced state.
@@ -40,6 +40,10 @@ pub(crate) fn next_rebuild_generation(generation: i32) -> i32 {
 #[derive(Clone)]
 struct Snapshot<R> {
     state: Arc<R>,
+    /// When the record was created, in microseconds since 1970.
+    created_at: i64,
+    /// When the record last changed, in microseconds since 1970.
+    updated_at: i64,
     /// When the record was deleted, in microseconds since 1970.
     deleted_at: Option<i64>,
 }
@@ -48,12 +52,15 @@ fn snapshot<R: Record>(state: &ErasedState) -> &Snapshot<R> {
     state.downcast_ref::<Snapshot<R>>().expect("the collection of a record determines the type of its state")
 }
 
-fn live<R: Record>(state: R) -> ErasedState {
-    Arc::new(Snapshot { state: Arc::new(state), deleted_at: None })
+fn live<R: Record>(before: Option<&ErasedState>, state: R, stamp: &Stamp) -> ErasedState {
+    let updated_at = stamp.at.timestamp_micros();
+    let created_at = before.map_or(updated_at, |before| snapshot::<R>(before).created_at);
+    Arc::new(Snapshot { state: Arc::new(state), created_at, updated_at, deleted_at: None })
 }
 
 fn buried<R: Record>(before: &ErasedState, stamp: &Stamp) -> ErasedState {
-    Arc::new(Snapshot { deleted_at: Some(stamp.at.timestamp_micros()), ..snapshot::<R>(before).clone() })
+    let at = stamp.at.timestamp_micros();
+    Arc::new(Snapshot { updated_at: at, deleted_at: Some(at), ..snapshot::<R>(before).clone() })
 }
 
 /// Returns whether a change of this type is a tombstone (PL-8).
@@ -127,6 +134,13 @@ pub(crate) fn shared<R: Record>(state: &ErasedState) -> Arc<R> {
     snapshot::<R>(state).state.clone()
 }
 
+/// Returns when the record was created and when it last changed.
+pub(crate) fn times<R: Record>(state: &ErasedState) -> (DateTime<Utc>, DateTime<Utc>) {
+    let Snapshot { created_at, updated_at, .. } = snapshot::<R>(state);
+    let at = |micros: &i64| DateTime::from_timestamp_micros(*micros).unwrap_or_default();
+    (at(created_at), at(updated_at))
+}
+
 /// Returns when the record was deleted.
 pub(crate) fn deleted_at<R: Record>(state: &ErasedState) -> Option<DateTime<Utc>> {
     snapshot::<R>(state).deleted_at.and_then(DateTime::from_timestamp_micros)
@@ -139,7 +153,7 @@ pub(crate) fn fold_emitted<R: Record>(
     stamp: &Stamp,
 ) -> Result<Vec<FoldedChange>, FoldError> {
     let mut state: Option<R> = before.map(|s| typed::<R>(s).clone());
-    let mut out = Vec::with_capacity(emitted.len());
+    let mut out: Vec<FoldedChange> = Vec::with_capacity(emitted.len());
     for (index, one) in emitted.into_iter().enumerate() {
         let stamp = Stamp {
             version: stamp.version + index as u64,
@@ -148,12 +162,14 @@ pub(crate) fn fold_emitted<R: Record>(
             ..stamp.clone()
         };
         let after = R::fold(state.take(), &one.change, &stamp)?;
+        let earlier = out.last().map(|last| &last.after).or(before);
+        let folded = live(earlier, after.clone(), &stamp);
         out.push(FoldedChange {
             type_name: one.change.type_name().to_owned(),
             payload: one.change.payload(),
             party: stamp.party,
             level: one.level,
-            after: live(after.clone()),
+            after: folded,
         });
         state = Some(after);
     }
@@ -187,11 +203,11 @@ pub(crate) fn fold_changes<'a>(
 /// Returns the stamp of a stored change.
 pub(crate) fn stamp(envelope: &ChangeEnvelope) -> Stamp {
     Stamp {
-        version: envelope.version,
-        at: time::instant("claimed_time", envelope.claimed_time.as_ref()).unwrap_or_default(),
+        version: envelope::version(envelope),
+        at: time::instant("claim_time", envelope.claim_time.as_ref()).unwrap_or_default(),
         actor: envelope.actor.clone().unwrap_or_default(),
         party: TenantId::parse(&envelope.on_behalf_of, "on_behalf_of").ok(),
-        level: envelope.level(),
+        level: envelope.assurance_level(),
     }
 }
 
@@ -204,13 +220,15 @@ impl<R: Record> ErasedRecord for RecordType<R> {
         if shape(revision) != SNAPSHOT_REVISION | R::REVISION.cast_signed() {
             return None;
         }
-        let (deleted_at, state) = postcard::from_bytes::<(Option<i64>, R)>(state).ok()?;
-        Some(Arc::new(Snapshot { state: Arc::new(state), deleted_at }))
+        let (created_at, updated_at, deleted_at, state) =
+            postcard::from_bytes::<(i64, i64, Option<i64>, R)>(state).ok()?;
+        Some(Arc::new(Snapshot { state: Arc::new(state), created_at, updated_at, deleted_at }))
     }
 
     fn encode(&self, state: &ErasedState) -> (i32, Vec<u8>) {
-        let Snapshot { state, deleted_at } = snapshot::<R>(state);
-        let bytes = postcard::to_stdvec(&(deleted_at, state.as_ref())).expect("a state is plain data");
+        let Snapshot { state, created_at, updated_at, deleted_at } = snapshot::<R>(state);
+        let bytes = postcard::to_stdvec(&(created_at, updated_at, deleted_at, state.as_ref()));
+        let bytes = bytes.expect("a state is plain data");
         (SNAPSHOT_REVISION | R::REVISION.cast_signed(), bytes)
     }
 
@@ -218,15 +236,16 @@ impl<R: Record> ErasedRecord for RecordType<R> {
         if before.is_some_and(|state| snapshot::<R>(state).deleted_at.is_some()) {
             return Err(FoldError("a change follows a tombstone".into()));
         }
-        if is_tombstone(&envelope.r#type) {
+        if is_tombstone(&envelope.payload_type) {
             let before = before.ok_or_else(|| FoldError("the first change is a tombstone".into()))?;
             return Ok(buried::<R>(before, &stamp(envelope)));
         }
-        let change = R::Change::decode(&envelope.r#type, &envelope.payload)
+        let change = R::Change::decode(&envelope.payload_type, &envelope.payload)
             .map_err(|error| FoldError(format!("the payload cannot be decoded: {error}")))?
-            .ok_or_else(|| FoldError(format!("the change type {} is unknown", envelope.r#type)))?;
-        let before = before.map(|state| typed::<R>(state).clone());
-        Ok(live(R::fold(before, &change, &stamp(envelope))?))
+            .ok_or_else(|| FoldError(format!("the change type {} is unknown", envelope.payload_type)))?;
+        let stamp = stamp(envelope);
+        let after = R::fold(before.map(|state| typed::<R>(state).clone()), &change, &stamp)?;
+        Ok(live(before, after, &stamp))
     }
 
     fn owner(&self, state: &ErasedState) -> TenantId {
@@ -246,7 +265,7 @@ impl<R: Record> ErasedRecord for RecordType<R> {
     }
 
     fn due(&self, state: &ErasedState) -> Option<DateTime<Utc>> {
-        let Snapshot { state, deleted_at } = snapshot::<R>(state);
+        let Snapshot { state, deleted_at, .. } = snapshot::<R>(state);
         if deleted_at.is_some() { None } else { state.due() }
     }
 

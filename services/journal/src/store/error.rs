@@ -1,6 +1,6 @@
 //! Errors of the database, and the error type of the journal.
 
-use hansa_kernel::{Reason, Refusal};
+use hansa_kernel::{ReasonClass, Refusal};
 use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 use std::fmt::Display;
 
@@ -62,7 +62,7 @@ impl From<JournalError> for Refusal {
             JournalError::Store(error) => unavailable_store(&error),
             JournalError::Broker(error) => {
                 tracing::warn!(error, "the broker failed");
-                Self::because(Reason::Unavailable, "PL-4", "the broker is unavailable")
+                Self::because(ReasonClass::Unavailable, "PL-4", "BROKER_UNAVAILABLE", "the broker is unavailable")
                     .help("Nothing is lost. The service reconnects by itself.")
             }
         }
@@ -91,7 +91,7 @@ pub(crate) fn unavailable_store(error: &StoreError) -> Refusal {
         return Refusal::field("request", UNSTORABLE);
     }
     tracing::error!(%error, "the database failed");
-    Refusal::because(Reason::Unavailable, "PL-4", "the database is unavailable")
+    Refusal::because(ReasonClass::Unavailable, "PL-4", "DATABASE_UNAVAILABLE", "the database is unavailable")
         .help("Retry with the same request_id; a command that was already applied is not applied twice.")
 }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use hansa_kernel::{Reason, Refusal};
+use hansa_kernel::{ReasonClass, Refusal};
 use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, Statement};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -51,7 +51,7 @@ impl Keyed for record::Model {
 /// the table was empty.
 const MIRRORS: &str = "
     SELECT mirrors.* FROM UNNEST($1, $2) AS given(collection, record) CROSS JOIN LATERAL (
-        SELECT * FROM mirrors WHERE mirrors.subscription = given.collection AND mirrors.record = given.record LIMIT 1
+        SELECT * FROM mirrors WHERE mirrors.collection = given.collection AND mirrors.record = given.record LIMIT 1
     ) AS mirrors";
 
 #[async_trait]
@@ -68,13 +68,13 @@ impl Keyed for mirror::Model {
             let collections = Vec::from_iter(collections.into_iter().map(str::to_owned));
             let find = Statement::from_sql_and_values(store.engine(), MIRRORS, [collections.into(), ids.into()]);
             let rows = Self::find_by_statement(find).all(store.reader()).await?;
-            let key = |row: &Self| Some((*known.get(row.subscription.as_str())?, row.record));
+            let key = |row: &Self| Some((*known.get(row.collection.as_str())?, row.record));
             return Ok(rows.into_iter().filter_map(|row| Some((key(&row)?, row))).collect());
         }
         let mut of: BTreeMap<&'static str, Vec<Uuid>> = BTreeMap::new();
         keys.into_iter().for_each(|(collection, id)| of.entry(collection).or_default().push(id));
         let read = |(collection, ids)| async move {
-            let query = mirror::Entity::find().filter(mirror::Column::Subscription.eq(collection));
+            let query = mirror::Entity::find().filter(mirror::Column::Collection.eq(collection));
             let rows = query.filter(is_any_of(store.engine(), mirror::Column::Record, ids)).all(store.reader()).await?;
             Ok::<_, StoreError>(rows.into_iter().map(move |row| ((collection, row.record), row)))
         };
@@ -102,7 +102,7 @@ impl<R: Keyed> Loader<R> {
     /// Reads the row of a key.
     pub(crate) async fn get(&self, key: R::Key) -> Result<Option<R>, JournalError> {
         let (reply, wait) = oneshot::channel();
-        let draining = || Refusal::because(Reason::Unavailable, "PL-4", "the service is draining");
+        let draining = || Refusal::because(ReasonClass::Unavailable, "PL-4", "DRAINING", "the service is draining");
         self.0.send((key, reply)).await.map_err(|_| draining())?;
         Ok(wait.await.map_err(|_| draining())??)
     }

@@ -1,13 +1,33 @@
 //! The migrations of the journal's own tables. A released migration is never edited.
 
-use sea_orm::DatabaseConnection;
+use sea_orm::{ConnectionTrait, DatabaseConnection, Statement};
 use sea_orm_migration::{prelude::*, schema::*};
 use std::collections::BTreeSet;
 
 /// Returns the journal's migrations. A service appends its own.
 #[must_use]
 pub fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-    vec![Box::new(Journal0001), Box::new(JournalMarks), Box::new(JournalUnpublished)]
+    vec![Box::new(Journal0001)]
+}
+
+/// The first migration of the development versions before contract v1.
+const BEFORE_V1: &str = "journal_0001";
+
+/// Refuses a database of a development version before contract v1. Reads only.
+///
+/// # Errors
+/// If the database has the first migration of those versions.
+pub(crate) async fn refuse_before_v1(db: &DatabaseConnection) -> Result<(), DbErr> {
+    let sql = format!("SELECT 1 FROM seaql_migrations WHERE version = '{BEFORE_V1}'");
+    let found = db.query_one_raw(Statement::from_string(db.get_database_backend(), sql)).await;
+    // A new database does not have the table yet, and the query fails.
+    if let Ok(Some(_)) = found {
+        return Err(DbErr::Migration(format!(
+            "the data was written by a development version from before contract v1 ({BEFORE_V1}), which this version cannot read; \
+             nothing was changed. Start with an empty data folder or database, or use the version that wrote the data"
+        )));
+    }
+    Ok(())
 }
 
 /// Applies the pending migrations.
@@ -40,7 +60,7 @@ struct Journal0001;
 
 impl MigrationName for Journal0001 {
     fn name(&self) -> &'static str {
-        "journal_0001"
+        "journal_v1"
     }
 }
 
@@ -53,70 +73,21 @@ impl MigrationTrait for Journal0001 {
         for index in indexes() {
             manager.create_index(index).await?;
         }
-        // Without a broker all changes stay unpublished, and the index would only cost space.
-        let mut unpublished = Index::create();
-        unpublished.name("changes_published").table("changes").col("published").col("seq");
+        // Each stream sequence belongs to one change and is looked up. Without a broker this index is empty.
+        let published = "CREATE INDEX changes_published ON changes (stream_sequence) WHERE stream_sequence IS NOT NULL";
+        manager.get_connection().execute_unprepared(published).await?;
+        // The relay looks for unpublished changes every half second, in the order of insertion. The index of these alone can be
+        // read in that order under PostgreSQL's generic plan. On SQLite all changes stay unpublished without a broker, and the
+        // index would only cost space.
         if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
-            manager.create_index(unpublished).await?;
+            let unpublished = "CREATE INDEX changes_unpublished ON changes (seq) WHERE stream_sequence IS NULL";
+            manager.get_connection().execute_unprepared(unpublished).await?;
         }
         Ok(())
     }
 
     async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
         Err(DbErr::Migration("the journal's first migration cannot be reverted".into()))
-    }
-}
-
-/// Adds the index of stream sequences on SQLite. Each sequence belongs to one change and is looked up. Without a broker the index
-/// is empty.
-struct JournalMarks;
-
-impl MigrationName for JournalMarks {
-    fn name(&self) -> &'static str {
-        "journal_marks"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for JournalMarks {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        if manager.get_database_backend() == sea_orm::DbBackend::Sqlite {
-            let index = "CREATE INDEX changes_published ON changes (published) WHERE published IS NOT NULL";
-            manager.get_connection().execute_unprepared(index).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration("the journal's migrations cannot be reverted".into()))
-    }
-}
-
-/// Replaces the index of stream sequences on PostgreSQL by two partial ones. The relay looks for unpublished changes every half
-/// second, in the order of insertion. The index of these alone can be read in that order under PostgreSQL's generic plan; the one
-/// over all changes was read whole each time. For an older version only the speed differs.
-struct JournalUnpublished;
-
-impl MigrationName for JournalUnpublished {
-    fn name(&self) -> &'static str {
-        "journal_unpublished"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for JournalUnpublished {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        if manager.get_database_backend() == sea_orm::DbBackend::Postgres {
-            let steps = "DROP INDEX changes_published;
-                CREATE INDEX changes_published ON changes (published) WHERE published IS NOT NULL;
-                CREATE INDEX changes_unpublished ON changes (seq) WHERE published IS NULL";
-            manager.get_connection().execute_unprepared(steps).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, _manager: &SchemaManager) -> Result<(), DbErr> {
-        Err(DbErr::Migration("the journal's migrations cannot be reverted".into()))
     }
 }
 
@@ -144,12 +115,12 @@ fn tables() -> Vec<TableCreateStatement> {
         keyed("changes", big_pk("seq"))
             .col(uuid("record"))
             .col(big_integer("version"))
-            .col(string("kind"))
+            .col(string("payload_type"))
             .col(blob("envelope"))
             .col(blob("signatures"))
             .col(big_integer("received_at"))
             .col(string_null("trace"))
-            .col(big_integer_null("published"))
+            .col(big_integer_null("stream_sequence"))
             .to_owned(),
         keyed("records", uuid("record").primary_key().take())
             .col(string("name"))
@@ -179,7 +150,7 @@ fn tables() -> Vec<TableCreateStatement> {
             .col(blob("value"))
             .col(big_integer_null("erased_at"))
             .to_owned(),
-        paired("mirrors", subscription(), record())
+        paired("mirrors", ("collection", string("collection")), record())
             .col(big_integer("version"))
             .col(integer("revision"))
             .col(blob("state"))

@@ -18,7 +18,11 @@ use crate::{
         CONNECTION_IDLE, POSTGRES_CONNECTIONS, POSTGRES_READS, POSTGRES_WAIT, POSTGRES_WRITES, SCRUB_TRIES,
         SQLITE_BUSY, SQLITE_CACHE_KIB, SQLITE_READERS, SQLITE_ROWS,
     },
-    store::{connection::Connection, error::StoreError, migrations::migrate},
+    store::{
+        connection::Connection,
+        error::StoreError,
+        migrations::{migrate, refuse_before_v1},
+    },
 };
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr,
@@ -88,6 +92,18 @@ impl Store {
             });
             Database::connect(options)
         };
+        if file.exists() {
+            // A connection that may write would merge the write-ahead log into the file, so the check uses one that only reads.
+            let mut options = ConnectOptions::new("sqlite://hansa.db?mode=ro");
+            let old = file.to_owned();
+            options
+                .max_connections(1)
+                .sqlx_logging(false)
+                .map_sqlx_sqlite_opts(move |o| o.filename(&old).read_only(true));
+            let old = Database::connect(options).await?;
+            refuse_before_v1(&old).await?;
+            old.close().await?;
+        }
         let pool = connect(1).await?;
         migrate::<M>(&pool).await?;
         let reader = Connection::to_file(&connect(SQLITE_READERS).await?, SQLITE_READERS);
@@ -117,6 +133,7 @@ impl Store {
             options
         };
         let first = Database::connect(options(1)).await?;
+        refuse_before_v1(&first).await?;
         let say = |sql: String| Statement::from_string(first.get_database_backend(), sql);
         first.execute_raw(say("SELECT pg_advisory_lock(7206981)".into())).await?;
         // `CREATE SCHEMA IF NOT EXISTS` needs the right to create schemas even if the schema exists. A service's user need not

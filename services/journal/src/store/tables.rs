@@ -15,7 +15,7 @@ pub mod change {
         /// Position in the record's history, from 1.
         pub version: i64,
         /// Full protobuf name of the payload.
-        pub kind: String,
+        pub payload_type: String,
         /// Canonical bytes of the envelope.
         pub envelope: Vec<u8>,
         /// Encoded `SignedChange` without its envelope.
@@ -25,7 +25,7 @@ pub mod change {
         /// W3C trace context of the command.
         pub trace: Option<String>,
         /// Its sequence in the broker's stream; NULL if the broker does not have it.
-        pub published: Option<i64>,
+        pub stream_sequence: Option<i64>,
     }
     /// The entity has no relations.
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -165,9 +165,9 @@ pub mod mirror {
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "mirrors")]
     pub struct Model {
-        /// The collection of the record; the column is named for what it held first.
+        /// The collection of the record.
         #[sea_orm(primary_key, auto_increment = false)]
-        pub subscription: String,
+        pub collection: String,
         /// The record.
         #[sea_orm(primary_key, auto_increment = false)]
         pub record: Uuid,

@@ -48,21 +48,21 @@ pub(crate) fn append(
     let signed = sign(core, &envelope, evidence.signers);
     check_change_size(&signed.envelope)?;
     let SignedChange { envelope: bytes, signatures } = signed;
-    add_feed_entries(loaded.name.id.0, envelope.version, previous_audience.as_ref(), &audience, rows);
+    add_feed_entries(loaded.name.id.0, envelope::version(&envelope), previous_audience.as_ref(), &audience, rows);
     loaded.head = envelope::hash(&bytes).to_vec();
-    loaded.version = envelope.version;
+    loaded.version = envelope::version(&envelope);
     loaded.state = Some(folded.after);
     loaded.changed = true;
     rows.changes.push(change::ActiveModel {
         seq: sea_orm::NotSet,
         record: Set(loaded.name.id.0),
-        version: Set(envelope.version.cast_signed()),
-        kind: Set(envelope.r#type),
+        version: Set(envelope.version.into()),
+        payload_type: Set(envelope.payload_type),
         envelope: Set(bytes),
         signatures: Set(SignedChange { envelope: Vec::new(), signatures }.encode_to_vec()),
         received_at: Set(evidence.now.timestamp_micros()),
         trace: Set(evidence.trace.map(str::to_owned)),
-        published: Set(None),
+        stream_sequence: Set(None),
     });
     Ok(())
 }
@@ -77,20 +77,20 @@ fn envelope_of(
     ChangeEnvelope {
         format: envelope::FORMAT,
         hash_algorithm: HashAlgorithm::Sha256 as i32,
-        r#type: std::mem::take(&mut folded.type_name),
+        payload_type: std::mem::take(&mut folded.type_name),
         schema_revision: 1,
         critical: true,
         record: loaded.name.as_str().to_owned(),
-        version: loaded.version + 1,
+        version: envelope::wire_version(loaded.version + 1),
         epoch: 1,
         previous_hash: loaded.head.clone(),
         authority: core.node.name().to_owned(),
         audience: Some(audience.to_proto()),
         actor: Some(evidence.actor.clone()),
         on_behalf_of: folded.party.map(TenantId::name).unwrap_or_default(),
-        level: folded.level as i32,
+        assurance_level: folded.level as i32,
         command_hash: evidence.command_hash.to_vec(),
-        claimed_time: Some(timestamp(evidence.now)),
+        claim_time: Some(timestamp(evidence.now)),
         payload: std::mem::take(&mut folded.payload),
     }
 }

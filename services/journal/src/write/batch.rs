@@ -16,7 +16,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
-    AssuranceLevel, Moment, Reason, RecordId, RecordName, Refusal, Refused, Stamp, limits::RECORD_CHANGES,
+    AssuranceLevel, Moment, ReasonClass, RecordId, RecordName, Refusal, Refused, Stamp, limits::RECORD_CHANGES,
 };
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
@@ -59,10 +59,13 @@ impl From<Undecided> for Refusal {
     fn from(undecided: Undecided) -> Self {
         match undecided {
             Undecided::Refused(refusal) => refusal,
-            Undecided::NeedsLock(why) => {
-                Self::because(Reason::Internal, "PL-4", format!("internal error: undecided under lock ({why:?})"))
-                    .help("Nothing was changed. Report the time of the call to the node's operator.")
-            }
+            Undecided::NeedsLock(why) => Self::because(
+                ReasonClass::Internal,
+                "PL-4",
+                "INTERNAL",
+                format!("internal error: undecided under lock ({why:?})"),
+            )
+            .help("Nothing was changed. Report the time of the call to the node's operator."),
         }
     }
 }
@@ -133,7 +136,8 @@ impl<'a> Batch<'a> {
             CommandKind::Timer { name, due, trace } => self.fire_timer(name, *due, trace.as_deref()),
         })
         .unwrap_or_else(|_| {
-            let refusal = Refusal::because(Reason::Internal, "PL-4", "internal error: a rule panicked");
+            let refusal =
+                Refusal::because(ReasonClass::Internal, "PL-4", "INTERNAL", "internal error: a rule panicked");
             Err(refusal.help("Nothing was changed. Report the time of the call to the node's operator.").into())
         })
     }
@@ -252,8 +256,13 @@ impl<'a> Batch<'a> {
         let stamp = self.stamp(&loaded, author);
         let changes = command.decide(loaded.state.as_ref(), &stamp, self.moment)?;
         if loaded.version + changes.len() as u64 > RECORD_CHANGES {
-            return Err(Refusal::because(Reason::Limit, "PL-3", format!("{} has too many changes", loaded.name))
-                .help("Create a new record that takes its place."));
+            return Err(Refusal::because(
+                ReasonClass::Limit,
+                "PL-3",
+                "TOO_MANY_CHANGES",
+                format!("{} has too many changes", loaded.name),
+            )
+            .help("Create a new record that takes its place."));
         }
         if let Some(last) = changes.last() {
             let tenant = author.tenant.unwrap_or_else(|| loaded.record.owner(&last.after));
@@ -330,7 +339,7 @@ impl<'a> Batch<'a> {
         };
         let broken = |error: String| {
             tracing::error!(record = %name, error, "a timer cannot fire");
-            Refusal::because(Reason::Internal, "PL-3", "internal error: a timer cannot fire")
+            Refusal::because(ReasonClass::Internal, "PL-3", "INTERNAL", "internal error: a timer cannot fire")
         };
         let author = Author::default();
         let stamp = self.stamp(&loaded, &author);
@@ -353,12 +362,22 @@ fn check_accepts_commands(loaded: &LoadedRecord, etag: &str) -> Refused<()> {
         return Err(Refusal::deleted(&loaded.name, at));
     }
     if let Some(reason) = &loaded.frozen {
-        return Err(Refusal::because(Reason::Frozen, "PL-3", format!("{} is frozen: {reason}", loaded.name)));
+        return Err(Refusal::because(
+            ReasonClass::Frozen,
+            "PL-3",
+            "RECORD_FROZEN",
+            format!("{} is frozen: {reason}", loaded.name),
+        ));
     }
     if !etag.is_empty() && etag != hex::encode(&loaded.head) {
-        return Err(Refusal::because(Reason::Stale, "PL-4", format!("{} has changed since", loaded.name))
-            .missing("etag", "the present etag of the record")
-            .help("Read the record again, look at what changed, and send the command with its new etag."));
+        return Err(Refusal::because(
+            ReasonClass::Stale,
+            "PL-4",
+            "STALE",
+            format!("{} has changed since", loaded.name),
+        )
+        .missing("etag", "the present etag of the record")
+        .help("Read the record again, look at what changed, and send the command with its new etag."));
     }
     Ok(())
 }

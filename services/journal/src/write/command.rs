@@ -7,9 +7,10 @@ use crate::{
     store::tables::request,
     write::side_row::{SideRow, TypedSideRow},
 };
+use chrono::{DateTime, Utc};
 use ed25519_dalek::SigningKey;
 use hansa_kernel::{
-    Access, Audience, Decision, Moment, Reason, Record, RecordName, Refusal, Refused, Relation, Stamp, TenantId,
+    Access, Audience, Decision, Moment, ReasonClass, Record, RecordName, Refusal, Refused, Relation, Stamp, TenantId,
     seal::Sealed,
 };
 use hansa_proto::types::{Actor, Tombstone};
@@ -49,8 +50,13 @@ impl IdempotencyKey {
         if stored.fingerprint == self.fingerprint {
             return Ok(());
         }
-        Err(Refusal::because(Reason::RequestIdReused, "PL-4", "this request id was used for another request")
-            .missing("request_id", "a new UUID for a new request"))
+        Err(Refusal::because(
+            ReasonClass::RequestIdReused,
+            "PL-4",
+            "REQUEST_ID_REUSED",
+            "this request id was used for another request",
+        )
+        .missing("request_id", "a new UUID for a new request"))
     }
 }
 
@@ -201,6 +207,8 @@ pub struct Receipt<R> {
     pub name: RecordName,
     /// Its state after the command.
     pub state: Arc<R>,
+    /// When it was created, and when it last changed.
+    pub times: (DateTime<Utc>, DateTime<Utc>),
     /// Its version.
     pub version: u64,
     /// Its etag after the command.
@@ -291,7 +299,12 @@ impl<R: Record> ErasedCommand for Command<R> {
         };
         fold_emitted::<R>(before, emitted, stamp).map_err(|error| {
             tracing::error!(record = %self.name, %error, "a rule emitted a change that cannot be folded");
-            Refusal::because(Reason::Internal, "PL-3", "internal error: a rule emitted an invalid change")
+            Refusal::because(
+                ReasonClass::Internal,
+                "PL-3",
+                "INTERNAL",
+                "internal error: a rule emitted an invalid change",
+            )
         })
     }
 }
@@ -302,8 +315,13 @@ impl<R: Record> ErasedCommand for Command<R> {
 /// `LIMIT` under PL-4.
 pub(crate) fn check_change_size(envelope: &[u8]) -> Refused<()> {
     if envelope.len() > CHANGE_BYTES {
-        return Err(Refusal::because(Reason::Limit, "PL-4", format!("a change takes at most {CHANGE_BYTES} bytes"))
-            .help("Nothing was changed. Send less in one command."));
+        return Err(Refusal::because(
+            ReasonClass::Limit,
+            "PL-4",
+            "CHANGE_TOO_LARGE",
+            format!("a change takes at most {CHANGE_BYTES} bytes"),
+        )
+        .help("Nothing was changed. Send less in one command."));
     }
     Ok(())
 }
@@ -314,8 +332,13 @@ pub(crate) fn check_change_size(envelope: &[u8]) -> Refused<()> {
 /// `LIMIT` under PL-1.
 pub(crate) fn check_audience_size(audience: &Audience) -> Refused<()> {
     if audience.tenants.len() > hansa_kernel::limits::AUDIENCE_TENANTS {
-        return Err(Refusal::because(Reason::Limit, "PL-1", "the record would be shared with too many tenants")
-            .help("Share it with fewer."));
+        return Err(Refusal::because(
+            ReasonClass::Limit,
+            "PL-1",
+            "TOO_MANY_TENANTS",
+            "the record would be shared with too many tenants",
+        )
+        .help("Share it with fewer."));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::{
     limits::COMMAND_TRIES, metrics, record::erased::ErasedState, store::tables::record, write::command::ErasedCommand,
 };
 use chrono::{DateTime, Utc};
-use hansa_kernel::{Reason, RecordName, Refusal};
+use hansa_kernel::{ReasonClass, RecordName, Refusal};
 use std::collections::BTreeMap;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use uuid::Uuid;
@@ -32,10 +32,10 @@ impl CommandKind {
     /// Returns the label of the metric `hansa.commands`.
     pub fn outcome_label(&self, answer: &Result<Vec<Outcome>, Refusal>) -> &'static str {
         match (self, answer) {
-            (_, Err(refusal)) => refusal.reason.as_str_name().trim_start_matches("REASON_"),
+            (_, Err(refusal)) => refusal.reason,
             (Self::Timer { .. }, Ok(_)) => "FIRED",
-            (Self::Commands { .. }, Ok(outcomes)) if outcomes.iter().any(|one| one.replayed) => "REPEATED",
-            (Self::Commands { validate_only: true, .. }, Ok(_)) => "TRIED",
+            (Self::Commands { .. }, Ok(outcomes)) if outcomes.iter().any(|one| one.replayed) => "REPLAYED",
+            (Self::Commands { validate_only: true, .. }, Ok(_)) => "VALIDATED",
             (Self::Commands { .. }, Ok(_)) => "DONE",
         }
     }
@@ -68,7 +68,8 @@ impl QueuedCommand {
         if self.tries < COMMAND_TRIES {
             return Some(self);
         }
-        let refusal = Refusal::because(Reason::Stale, "PL-4", "other commands kept changing the same record");
+        let refusal =
+            Refusal::because(ReasonClass::Stale, "PL-4", "CONTENDED", "other commands kept changing the same record");
         self.reply(service, Err(refusal.help("Nothing was changed. Read the record and try again.")));
         None
     }

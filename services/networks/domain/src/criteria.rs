@@ -3,7 +3,7 @@
 use chrono::NaiveDate;
 use hansa_expressions::{Answer, Environment, Expression, Type, Value, Values, Variable};
 use hansa_kernel::{Refusal, Refused, text};
-use hansa_proto::networks::{CriterionOutcome, CriterionResult, MembershipCriterion};
+use hansa_proto::networks::{CriterionInput, CriterionOutcome, CriterionResult, MembershipCriterion};
 use hansa_register_domain::{
     reference::{CityReference, CountryReference},
     size,
@@ -39,10 +39,10 @@ pub fn compile(criteria: &[MembershipCriterion]) -> Refused<Vec<(&MembershipCrit
         return Err(Refusal::field("network.criteria", format!("has more than {CRITERIA} entries")).under("NW-2"));
     }
     let compiled = criteria.iter().enumerate().map(|(at, criterion)| {
-        text::id(&field(at, "id"), &criterion.id)?;
+        text::id(&field(at, "criterion_id"), &criterion.criterion_id)?;
         text::name(&field(at, "title"), &criterion.title)?;
-        if criteria[..at].iter().any(|other| other.id == criterion.id) {
-            return Err(Refusal::field(field(at, "id"), "is the id of an earlier criterion").under("NW-2"));
+        if criteria[..at].iter().any(|other| other.criterion_id == criterion.criterion_id) {
+            return Err(Refusal::field(field(at, "criterion_id"), "is the id of an earlier criterion").under("NW-2"));
         }
         let compiled = ENVIRONMENT.compile(&criterion.expression, &[Type::Bool]).map_err(|problem| {
             Refusal::field(field(at, "expression"), problem).under("NW-2").help("GetCriteriaModel lists the variables.")
@@ -65,15 +65,21 @@ pub fn judge(
     let values = values(city, country, day);
     let scope = ENVIRONMENT.scope(&values);
     let result = |(criterion, expression): (&MembershipCriterion, Expression)| CriterionResult {
-        criterion: criterion.id.clone(),
+        criterion_id: criterion.criterion_id.clone(),
         outcome: match expression.answer(&scope) {
             Some(Answer::Bool(true)) => CriterionOutcome::Met,
             Some(_) => CriterionOutcome::NotMet,
             None => CriterionOutcome::Unknown,
         } as i32,
-        values: expression.looked_at(&values),
+        inputs: inputs(&expression, &values),
     };
     Ok(compile(criteria)?.into_iter().map(result).collect())
+}
+
+/// Returns the values that an expression read.
+fn inputs(expression: &Expression, values: &Values<'_, { VARIABLES.len() }>) -> Vec<CriterionInput> {
+    let input = |(variable, value): (&'static str, Option<String>)| CriterionInput { variable: variable.into(), value };
+    expression.inputs(values).into_iter().map(input).collect()
 }
 
 /// The values, in the order of `VARIABLES`.
@@ -87,10 +93,10 @@ fn values<'a>(
         Some("no") => Value::bool(false),
         _ => Value::Unknown,
     };
-    let known = city.population > 0;
+    let known = city.population.is_some();
     let class = size::class(city.population).as_str_name().trim_start_matches("SIZE_CLASS_");
     let democratic = country.and_then(|country| country.democratic_at(day));
-    let population = i64::try_from(city.population).unwrap_or(i64::MAX);
+    let population = city.population.map(i64::from);
     Values::new(
         &VARIABLES,
         [
@@ -100,7 +106,7 @@ fn values<'a>(
             democratic.map_or(Value::Unknown, Value::bool),
             fact("island"),
             city.languages(day).map_or(Value::Unknown, Value::texts),
-            if known { Value::int(population) } else { Value::Unknown },
+            population.map_or(Value::Unknown, Value::int),
             fact("port"),
             if known { Value::text(class) } else { Value::Unknown },
             Value::text(city.tier.as_str_name().trim_start_matches("CITY_TIER_")),

@@ -56,19 +56,20 @@ impl ApplicationFacts {
         if self.city == Some(caller.tenant) {
             return Ok(());
         }
-        let refusal = Refusal::not_permitted("this is not your city").under("NW-3");
+        let refusal = Refusal::not_permitted("NOT_OWN_CITY", "this is not your city").under("NW-3");
         Err(refusal.help("A city applies for itself. Join as that city first."))
     }
 
     /// Checks that the city can be a member: its tier allows it, and the city still exists.
     fn may_be_a_member(&self) -> Refused<()> {
         if self.tier == CityTier::SubMunicipal {
-            let refusal = Refusal::rule("CT-2", "a part of a city cannot be a member of a network");
+            let refusal =
+                Refusal::rule("CT-2", "SUB_MUNICIPAL_MEMBER", "a part of a city cannot be a member of a network");
             return Err(refusal.missing("city", "a city, metropolis or region").help("Apply for the whole city."));
         }
         if let Some(heir) = self.successor {
             let heir = RecordName::new("cities", heir).to_string();
-            let refusal = Refusal::rule("CT-11", "the city no longer exists").missing("city", &heir);
+            let refusal = Refusal::rule("CT-11", "CITY_ENDED", "the city no longer exists").missing("city", &heir);
             return Err(refusal.help(format!("Apply for its successor, {heir}.")));
         }
         Ok(())
@@ -99,8 +100,12 @@ pub fn apply(
     }
     text::optional("motivation", &asked.motivation)?;
     let unmet = facts.eligibility.iter().filter(|one| one.outcome() == CriterionOutcome::NotMet);
-    let refusal = Refusal::rule("NW-2", format!("the city does not meet the criteria of {}", facts.network.0));
-    let refusal = unmet.fold(refusal, |so_far, one| so_far.missing(&one.criterion, one.values.join(", ")));
+    let refusal = Refusal::rule(
+        "NW-2",
+        "CRITERION_NOT_MET",
+        format!("the city does not meet the criteria of {}", facts.network.0),
+    );
+    let refusal = unmet.fold(refusal, |so_far, one| so_far.missing(&one.criterion_id, read(one)));
     if !refusal.missing.is_empty() {
         return Err(
             refusal.help("If a value is out of date, correct the city's entry with its source, and apply again.")
@@ -158,7 +163,7 @@ pub fn reinstate(at: &Membership, _: &ReinstateMembershipRequest, _: &Caller) ->
 /// Refused under NW-3 if the caller's tenant is not the city, or the city is neither applicant nor member.
 pub fn leave(at: &Membership, notice_months: i32, caller: &Caller, now: Moment) -> Decision<Change> {
     if caller.tenant != at.member {
-        let refusal = Refusal::not_permitted("only the member itself can leave").under("NW-3");
+        let refusal = Refusal::not_permitted("NOT_OWN_CITY", "only the member itself can leave").under("NW-3");
         return Err(refusal.help("The secretariat can expel the member, with a reason."));
     }
     at.require_state("leave", &[S::Applied, S::Active, S::Suspended])?;
@@ -175,8 +180,14 @@ pub fn leave(at: &Membership, notice_months: i32, caller: &Caller, now: Moment) 
 /// # Errors
 /// Refused under NW-3 if the city is not a member, or the request has no reason.
 pub fn expel(at: &Membership, asked: &ExpelMembershipRequest, _: &Caller, now: Moment) -> Decision<Change> {
-    at.require_state("be expelled", &[S::Active, S::Suspended, S::Leaving])?;
+    at.require_state("be expelled", &[S::Active, S::Suspended, S::NoticeGiven])?;
     emit(proto::MembershipExpelled { reason: reason(&asked.reason)?, end_date: Some(time::date(now.today())) })
+}
+
+/// Returns the values that a criterion read, as in `population = 522250`; `?` stands for an unknown value.
+fn read(result: &proto::CriterionResult) -> String {
+    let input = |one: &proto::CriterionInput| format!("{} = {}", one.variable, one.value.as_deref().unwrap_or("?"));
+    result.inputs.iter().map(input).collect::<Vec<_>>().join(", ")
 }
 
 fn reason(given: &[LocalizedText]) -> Refused<Vec<LocalizedText>> {
@@ -215,7 +226,7 @@ impl Membership {
         }
         let name = |state: &S| state.as_str_name().trim_start_matches("MEMBERSHIP_STATE_").to_owned();
         let (is, must) = (name(&self.state()), states.iter().map(name).collect::<Vec<_>>().join(" or "));
-        Err(Refusal::out_of_order("NW-3", format!("a membership that is {is} cannot {what}"))
+        Err(Refusal::out_of_order("NW-3", "NOT_IN_STATE", format!("a membership that is {is} cannot {what}"))
             .missing("state", must)
             .help("Read the membership and its history to see what led to this state."))
     }
@@ -235,6 +246,10 @@ impl IntoResource for Membership {
             }
         }
         proto::Membership { name: name.to_string(), etag: etag.to_owned(), ..shown }
+    }
+
+    fn basic(membership: proto::Membership) -> proto::Membership {
+        proto::Membership { motivation: Vec::new(), eligibility: Vec::new(), reason: Vec::new(), ..membership }
     }
 }
 
@@ -261,7 +276,7 @@ impl Record for Membership {
             Change::Approved(_) | Change::Reinstated(_) => S::Active,
             Change::Declined(_) => S::Declined,
             Change::Suspended(_) => S::Suspended,
-            Change::NoticeGiven(_) => S::Leaving,
+            Change::NoticeGiven(_) => S::NoticeGiven,
             Change::Left(_) => S::Left,
             Change::Expelled(_) => S::Expelled,
         };
@@ -297,7 +312,7 @@ impl Record for Membership {
 
     fn due(&self) -> Option<DateTime<Utc>> {
         let end = time::day("end_date", self.resource.end_date.as_ref()).ok();
-        end.filter(|_| self.state() == S::Leaving).map(over_everywhere)
+        end.filter(|_| self.state() == S::NoticeGiven).map(over_everywhere)
     }
 
     fn on_due(&self, _: DateTime<Utc>) -> Vec<Emitted<Change>> {

@@ -2,12 +2,13 @@
 
 use crate::criteria;
 use hansa_kernel::{
-    Decision, Refusal, Refused,
+    Decision, Refusal, Refused, TenantId,
     plain::{self, Plain, PlainType},
     text,
 };
 use hansa_proto::networks::{
-    self as proto, NetworkKind, NetworkScope, NetworkUpdated, UpdateNetworkRequest, network_change::Change,
+    self as proto, NetworkCreated, NetworkKind, NetworkScope, NetworkUpdated, UpdateNetworkRequest,
+    network_change::Change,
 };
 use prost_types::FieldMask;
 
@@ -30,13 +31,27 @@ impl PlainType for Networks {
     const PUBLIC: bool = true;
     type Change = Change;
 
-    fn changed(network: proto::Network, update_mask: FieldMask) -> Change {
+    fn created(network: proto::Network) -> Change {
+        NetworkCreated { network: Some(network) }.into()
+    }
+
+    fn updated(network: proto::Network, update_mask: FieldMask) -> Change {
         NetworkUpdated { network: Some(network), update_mask: Some(update_mask) }.into()
     }
 
-    fn written(change: &Change) -> Option<(&proto::Network, &FieldMask)> {
-        let Change::Updated(updated) = change;
-        updated.network.as_ref().zip(updated.update_mask.as_ref())
+    fn written(change: &Change) -> Option<(&proto::Network, Option<&FieldMask>)> {
+        match change {
+            Change::Created(created) => Some((created.network.as_ref()?, None)),
+            Change::Updated(updated) => Some((updated.network.as_ref()?, Some(updated.update_mask.as_ref()?))),
+        }
+    }
+
+    fn basic(network: proto::Network) -> proto::Network {
+        proto::Network { purpose: Vec::new(), criteria: Vec::new(), ..network }
+    }
+
+    fn owned_by(network: proto::Network, owner: TenantId) -> proto::Network {
+        proto::Network { secretariat: owner.name(), ..network }
     }
 
     fn validate(network: &proto::Network) -> Refused<()> {

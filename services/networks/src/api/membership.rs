@@ -46,7 +46,8 @@ impl MembershipServiceHandler for Memberships {
         let (query, tenant) = (request.get_ref(), self.queries.caller(&request)?.tenant);
         let page = Page::of_tenant(query, tenant)?;
         let ids = views::membership::list(self.journal.store(), tenant, query, &page).await?;
-        let (memberships, next_page_token) = self.queries.list::<Membership, _>(&request, &page, ids).await?;
+        let (memberships, next_page_token) =
+            self.queries.list::<Membership, _>(&request, &page, ids, request.get_ref().view()).await?;
         Ok(Response::new(ListMembershipsResponse { memberships, next_page_token }))
     }
 

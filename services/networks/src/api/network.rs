@@ -8,9 +8,10 @@ use hansa_networks_domain::{Network, criteria, network};
 use hansa_proto::handlers::NetworkServiceHandler;
 use hansa_proto::networks::{
     self as proto, CheckEligibilityRequest, CheckEligibilityResponse, CreateNetworkRequest, CriteriaModel,
-    CriteriaVariable, CriterionOutcome, GetCriteriaModelRequest, GetNetworkRequest, ListNetworksRequest,
-    ListNetworksResponse, UpdateNetworkRequest,
+    CriterionOutcome, GetCriteriaModelRequest, GetNetworkRequest, ListNetworksRequest, ListNetworksResponse,
+    UpdateNetworkRequest,
 };
+use hansa_proto::types::ExpressionVariable;
 use tonic::{Request, Response};
 
 rpc_handlers!(
@@ -37,7 +38,8 @@ impl NetworkServiceHandler for Networks {
         let query = request.get_ref();
         let page = Page::of(query)?;
         let ids = views::network::list(self.journal.store(), query, &page).await?;
-        let (networks, next_page_token) = self.queries.list::<Network, _>(&request, &page, ids).await?;
+        let (networks, next_page_token) =
+            self.queries.list::<Network, _>(&request, &page, ids, request.get_ref().view()).await?;
         Ok(Response::new(ListNetworksResponse { networks, next_page_token }))
     }
 
@@ -63,9 +65,9 @@ impl NetworkServiceHandler for Networks {
 
     async fn get_criteria_model(&self, request: Request<GetCriteriaModelRequest>) -> ApiResult<CriteriaModel> {
         self.queries.permit(&request, Relation::Public, "criteriaModel")?;
-        let variables = criteria::VARIABLES.iter().map(|variable| CriteriaVariable {
-            name: variable.name.into(),
-            r#type: variable.kind.as_cel().into(),
+        let variables = criteria::VARIABLES.iter().map(|variable| ExpressionVariable {
+            variable: variable.name.into(),
+            cel_type: variable.kind.as_cel().into(),
             description: variable.description.into(),
         });
         Ok(Response::new(CriteriaModel { variables: variables.collect() }))

@@ -30,22 +30,24 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_attested;
+#[cfg(test)]
 mod tests_disclosure;
 #[cfg(test)]
 mod tests_in_force;
 
-pub use activity::{record_activity, set_committee};
+pub use activity::{create_activity, set_committee};
 pub use attestation::{attest_step, confirm_attestation, dispute_attestation};
 pub use deletion::delete;
 pub use facts::{CityFacts, Clock, Facts, KindSettings, Settings, Tier};
 pub use importing::{IMPORT_ROWS, import, import_again, import_id, import_new, outcome};
 pub use inheriting::inherit;
 pub use life::{
-    confirm_renewal, confirm_revitalisation, end, end_each, lift_suspension, renew, revitalise, supersede, suspend,
+    confirm_renewal, confirm_revitalization, end, end_each, lift_suspension, renew, revitalize, supersede, suspend,
     suspend_each,
 };
 pub use planning::{
-    confirm_plan, confirm_rationale, override_guidelines, put_forward_plan, put_forward_rationale, record_council_vote,
+    confirm_plan, confirm_rationale, override_guidelines, propose_plan, propose_rationale, record_council_vote,
     state_guidelines,
 };
 pub use proposing::{claim, decline, open_dialogue, propose, revise_terms, withdraw};
@@ -55,10 +57,8 @@ pub use signing::{exportable, sign};
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_kernel::{RecordId, TenantId};
 use hansa_proto::{
-    partnerships::{
-        Activity, AgreementKind, AgreementOrigin, AgreementState, AgreementStep, AttestationState, JointText,
-    },
-    types::LocalizedText,
+    partnerships::{Activity, AgreementOrigin, AgreementState, AgreementStep, AttestationState, JointText},
+    types::{AgreementKind, Attachment, LocalizedText},
 };
 use serde::{Deserialize, Serialize};
 use sides::{Side, Taken};
@@ -90,7 +90,7 @@ pub struct Agreement {
     dialogue: Option<Taken>,
     rationale: Option<JointText>,
     plan: Option<JointText>,
-    revitalisation: Option<JointText>,
+    revitalization: Option<JointText>,
     renewal: Option<JointText>,
     attestations: Vec<Attested>,
     life: Life,
@@ -100,7 +100,6 @@ pub struct Agreement {
     activities: Vec<Recorded>,
     last_activity: Option<NaiveDate>,
     created: DateTime<Utc>,
-    updated: DateTime<Utc>,
 }
 
 /// The main phases. The finer states are computed from the sides.
@@ -157,7 +156,7 @@ struct Attested {
     /// The side that the step is attested for. `None` for an import, which both sides may answer.
     side: Option<Which>,
     step: AgreementStep,
-    document: String,
+    document: Option<Attachment>,
     source: String,
     taken: Taken,
     state: AttestationState,

@@ -4,11 +4,10 @@
 use crate::agreement::{Both, COLLECTION, Change, Which};
 use chrono::NaiveDate;
 use hansa_kernel::{FoldError, RecordId, RecordName, Reference, Refusal, Stamp, time};
+use hansa_proto::types::{AgreementKind, VoteResult};
 use hansa_proto::{
     google::r#type::Date,
-    partnerships::{
-        AgreementKind, AgreementStep, AgreementTerms, GuidelinesNeed, PartyEntry, Sector, StepAttested, VoteResult,
-    },
+    partnerships::{AgreementStep, AgreementTerms, GuidelinesNeed, PartyEntry, Sector, StepAttested},
 };
 use serde::{Deserialize, Serialize};
 
@@ -160,16 +159,17 @@ impl Tie {
             Change::GuidelinesOverridden(c) => self.end(&c.city)?.guidelines_overridden = true,
             Change::Signed(c) => self.end(&c.city)?.guidelines_need = c.guidelines_need(),
             Change::EnteredIntoForce(c) => {
-                self.active_since = Some(day(c.start_date.as_ref())?);
+                self.active_since = Some(day(c.term.unwrap_or_default().first_date.as_ref())?);
                 self.in_force = true;
             }
-            Change::ActivityRecorded(c) => {
+            Change::ActivityCreated(c) => {
                 let activity = c.activity.clone().unwrap_or_default();
-                self.last_activity = self.last_activity.max(Some(day(activity.end_date.as_ref())?));
-                self.economic |= activity.economic;
+                self.last_activity =
+                    self.last_activity.max(Some(day(activity.dates.unwrap_or_default().last_date.as_ref())?));
+                self.economic |= activity.economic_component;
             }
             Change::BecameDormant(_) => self.dormant = true,
-            Change::Revitalised(c) => {
+            Change::Revitalized(c) => {
                 self.dormant = false;
                 self.sectors = c.sectors().collect();
             }

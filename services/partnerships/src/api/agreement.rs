@@ -7,27 +7,27 @@ use hansa_kernel::{Record, RecordName, Refused, Relation};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION};
 use hansa_proto::handlers::AgreementServiceHandler;
 use hansa_proto::partnerships::{
-    self as proto, AgreementDocument, ConfirmPlanRequest, ConfirmRationaleRequest, CreateAgreementRequest,
-    DeclineAgreementRequest, DeleteAgreementRequest, ExportAgreementRequest, GetAgreementRequest,
-    ListAgreementsRequest, ListAgreementsResponse, OpenDialogueRequest, OverrideGuidelinesRequest,
-    PutForwardPlanRequest, PutForwardRationaleRequest, RecordCouncilVoteRequest, ReviseTermsRequest,
-    SignAgreementRequest, StateGuidelinesRequest, WithdrawAgreementRequest,
+    self as proto, AgreementDocument, ConfirmPlanRequest, ConfirmRationaleRequest, DeclineAgreementRequest,
+    ExportAgreementRequest, GetAgreementRequest, ListAgreementsRequest, ListAgreementsResponse, OpenDialogueRequest,
+    OverrideGuidelinesRequest, ProposeAgreementRequest, ProposePlanRequest, ProposeRationaleRequest,
+    RecordCouncilVoteRequest, RetractAgreementRequest, ReviseTermsRequest, SignAgreementRequest,
+    StateGuidelinesRequest, WithdrawAgreementRequest,
 };
 use tonic::{Request, Response};
 
 impl Agreements {
     /// Loads the agreement that the proposal names as superseded; `None` if the caller may not see it.
-    async fn predecessor(&self, context: &CommandContext<CreateAgreementRequest>) -> Refused<Option<Agreement>> {
-        if context.request.supersedes.is_empty() {
+    async fn predecessor(&self, context: &CommandContext<ProposeAgreementRequest>) -> Refused<Option<Agreement>> {
+        if context.request.superseded_agreement.is_empty() {
             return Ok(None);
         }
-        let name = parse_name::<Agreement>("supersedes", &context.request.supersedes)?;
+        let name = parse_name::<Agreement>("superseded_agreement", &context.request.superseded_agreement)?;
         let old = self.journal.load::<Agreement>(&name).await?;
         let visible = old.filter(|old| old.state.relation(&context.caller) != Relation::Stranger);
         Ok(visible.map(|old| (*old.state).clone()))
     }
 
-    async fn propose(&self, context: &CommandContext<CreateAgreementRequest>) -> ApiResult<proto::Agreement> {
+    async fn propose(&self, context: &CommandContext<ProposeAgreementRequest>) -> ApiResult<proto::Agreement> {
         let cities = facts::named(&context.request.initiator, &context.request.partner)?;
         let facts = facts::of(&self.journal, &cities).await?;
         let old = self.predecessor(context).await?;
@@ -42,7 +42,7 @@ impl Agreements {
 impl AgreementServiceHandler for Agreements {
     type Error = ApiError;
 
-    async fn create_agreement(&self, request: Request<CreateAgreementRequest>) -> ApiResult<proto::Agreement> {
+    async fn propose_agreement(&self, request: Request<ProposeAgreementRequest>) -> ApiResult<proto::Agreement> {
         let context = self.commands.accept(request)?;
         self.commands.replay_or::<Agreement, _>(&context, self.propose(&context)).await
     }
@@ -55,7 +55,8 @@ impl AgreementServiceHandler for Agreements {
         let (query, caller) = (request.get_ref(), self.queries.caller(&request)?);
         let page = Page::of_tenant(query, caller.tenant)?;
         let ids = views::agreement::list(self.journal.store(), &caller, query, &page).await?;
-        let (agreements, next_page_token) = self.queries.list::<Agreement, _>(&request, &page, ids).await?;
+        let (agreements, next_page_token) =
+            self.queries.list::<Agreement, _>(&request, &page, ids, request.get_ref().view()).await?;
         Ok(Response::new(ListAgreementsResponse { agreements, next_page_token }))
     }
 
@@ -69,7 +70,7 @@ impl AgreementServiceHandler for Agreements {
         Ok(Response::new(export::document(&self.journal, &agreement, resource).await?))
     }
 
-    async fn delete_agreement(&self, request: Request<DeleteAgreementRequest>) -> ApiResult<()> {
+    async fn retract_agreement(&self, request: Request<RetractAgreementRequest>) -> ApiResult<()> {
         self.commands.execute_delete(request, agreement::delete).await
     }
 
@@ -81,16 +82,16 @@ impl AgreementServiceHandler for Agreements {
         self.execute_with_facts(&self.commands.accept(request)?, agreement::revise_terms).await
     }
 
-    async fn put_forward_rationale(&self, request: Request<PutForwardRationaleRequest>) -> ApiResult<proto::Agreement> {
-        self.commands.execute(request, agreement::put_forward_rationale).await
+    async fn propose_rationale(&self, request: Request<ProposeRationaleRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::propose_rationale).await
     }
 
     async fn confirm_rationale(&self, request: Request<ConfirmRationaleRequest>) -> ApiResult<proto::Agreement> {
         self.commands.execute(request, agreement::confirm_rationale).await
     }
 
-    async fn put_forward_plan(&self, request: Request<PutForwardPlanRequest>) -> ApiResult<proto::Agreement> {
-        self.commands.execute(request, agreement::put_forward_plan).await
+    async fn propose_plan(&self, request: Request<ProposePlanRequest>) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::propose_plan).await
     }
 
     async fn confirm_plan(&self, request: Request<ConfirmPlanRequest>) -> ApiResult<proto::Agreement> {

@@ -2,16 +2,16 @@
 
 use super::Agreements;
 use crate::facts::{self, CityFactsReader};
-use hansa_chassis::{ApiError, ApiResult, CommandContext, parse_name};
-use hansa_journal::{Command, Receipt};
-use hansa_kernel::{Caller, Reason, Record, RecordName, Refusal, Refused, Relation, limits};
+use hansa_chassis::{ApiError, ApiResult, CommandContext, parse_name, row_result, undecided};
+use hansa_journal::Command;
+use hansa_kernel::{Caller, ReasonClass, Record, RecordName, Refusal, Refused, Relation, limits};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Facts};
 use hansa_proto::handlers::AttestationServiceHandler;
 use hansa_proto::partnerships::{
-    self as proto, AgreementImportOutcome, AgreementRow, AttestStepRequest, BatchImportAgreementsRequest,
-    BatchImportAgreementsResponse, ClaimAgreementRequest, ConfirmAttestationRequest, DisputeAttestationRequest,
-    ImportAgreementRequest, ImportedAgreement,
+    self as proto, AgreementRow, AttestStepRequest, BatchImportAgreementsRequest, ClaimAgreementRequest,
+    ConfirmAttestationRequest, DisputeAttestationRequest, ImportAgreementRequest,
 };
+use hansa_proto::types::{RowResult, RowResults};
 use tonic::{Request, Response};
 
 impl Agreements {
@@ -26,7 +26,7 @@ impl Agreements {
             return Ok(());
         }
         let facts = match facts::of(&self.journal, &agreement.state.cities()).await {
-            Err(refusal) if refusal.reason == Reason::NotFound => return Err(Refusal::not_found(name)),
+            Err(refusal) if refusal.class == ReasonClass::NotFound => return Err(Refusal::not_found(name)),
             facts => facts?,
         };
         let own =
@@ -40,25 +40,26 @@ impl AttestationServiceHandler for Agreements {
 
     async fn import_agreement(&self, request: Request<ImportAgreementRequest>) -> ApiResult<proto::Agreement> {
         let context = self.commands.accept(request)?;
+        let row = context.request.row.clone().unwrap_or_default();
         let imported = async {
-            let cities = facts::named(&context.request.initiator, &context.request.partner)?;
+            let cities = facts::named(&row.initiator, &row.partner)?;
             let facts = facts::of(&self.journal, &cities).await?;
-            let id = agreement::import_id(&context.request.origin.clone().unwrap_or_default());
-            let command =
-                self.commands.create(&context, RecordName::new(COLLECTION, id), move |before, request, caller, now| {
-                    agreement::import_new(before, request, caller, &facts, now)
-                });
+            let id = agreement::import_id(&row.origin.clone().unwrap_or_default());
+            let command = self.commands.create(
+                &context,
+                RecordName::new(COLLECTION, id),
+                move |before, request: &ImportAgreementRequest, caller, now| {
+                    agreement::import_new(before, &request.row.clone().unwrap_or_default(), caller, &facts, now)
+                },
+            );
             self.commands.respond(&context, command).await
         };
         self.commands.replay_or::<Agreement, _>(&context, imported).await
     }
 
-    async fn batch_import_agreements(
-        &self,
-        request: Request<BatchImportAgreementsRequest>,
-    ) -> ApiResult<BatchImportAgreementsResponse> {
+    async fn batch_import_agreements(&self, request: Request<BatchImportAgreementsRequest>) -> ApiResult<RowResults> {
         let context = self.commands.accept(request)?;
-        Ok(Response::new(BatchImportAgreementsResponse { rows: self.import(&context).await? }))
+        Ok(Response::new(RowResults { rows: self.import(&context).await? }))
     }
 
     async fn claim_agreement(&self, request: Request<ClaimAgreementRequest>) -> ApiResult<proto::Agreement> {
@@ -88,10 +89,7 @@ impl AttestationServiceHandler for Agreements {
 
 impl Agreements {
     /// Imports many ties, each independently.
-    async fn import(
-        &self,
-        context: &CommandContext<BatchImportAgreementsRequest>,
-    ) -> Result<Vec<ImportedAgreement>, ApiError> {
+    async fn import(&self, context: &CommandContext<BatchImportAgreementsRequest>) -> Result<Vec<RowResult>, ApiError> {
         let rows = &context.request.rows;
         limits::rows(rows.len(), agreement::IMPORT_ROWS)?;
         let pairs: Vec<_> = rows.iter().map(|row| facts::named(&row.initiator, &row.partner)).collect();
@@ -105,14 +103,15 @@ impl Agreements {
             refusals.push(command.map(|command| commands.push(command)).err());
         }
         let mut receipts = self.journal.submit_each(commands, context.validate_only).await.into_iter();
-        let imported = |(row, refusal)| {
-            match refusal {
+        let imported = |(index, (row, refusal)): (usize, (&AgreementRow, Option<Refusal>))| {
+            let receipt = match refusal {
                 Some(refusal) => Err(refusal),
-                None => receipts.next().unwrap_or_else(|| Err(missing_receipt())),
-            }
-            .map_or_else(|refusal| refused(row, &refusal), |receipt| accepted(row, &receipt))
+                None => receipts.next().unwrap_or_else(|| Err(undecided())),
+            };
+            let outcome = receipt.map(|receipt| agreement::outcome(receipt.changes > 0));
+            row_result(index, import_name(row).to_string(), outcome)
         };
-        Ok(rows.iter().zip(refusals).map(imported).collect())
+        Ok(rows.iter().zip(refusals).enumerate().map(imported).collect())
     }
 
     fn import_command(
@@ -122,17 +121,9 @@ impl Agreements {
         row: &AgreementRow,
         facts: Facts,
     ) -> Refused<Command<Agreement>> {
-        let request = ImportAgreementRequest {
-            initiator: row.initiator.clone(),
-            partner: row.partner.clone(),
-            origin: row.origin.clone(),
-            terms: row.terms.clone(),
-            signed_date: row.signed_date,
-            ..ImportAgreementRequest::default()
-        };
-        let part = context.part(name.id, request)?;
+        let part = context.part(name.id, ImportAgreementRequest { row: Some(row.clone()), ..Default::default() })?;
         let rule = move |before: Option<&Agreement>, request: &ImportAgreementRequest, caller: &Caller, now| {
-            agreement::import_again(before, request, caller, &facts, now)
+            agreement::import_again(before, &request.row.clone().unwrap_or_default(), caller, &facts, now)
         };
         // The rows need no idempotency key: importing a tie again changes nothing.
         Ok(self.commands.create(&part, name, rule).idempotent(None))
@@ -142,21 +133,4 @@ impl Agreements {
 /// Returns the name of a row's agreement, which derives from its origin.
 fn import_name(row: &AgreementRow) -> RecordName {
     RecordName::new(COLLECTION, agreement::import_id(&row.origin.clone().unwrap_or_default()))
-}
-
-fn accepted(row: &AgreementRow, receipt: &Receipt<Agreement>) -> ImportedAgreement {
-    let outcome = agreement::outcome(receipt.changes > 0);
-    ImportedAgreement { name: import_name(row).to_string(), outcome: outcome as i32, reason: String::new() }
-}
-
-fn refused(row: &AgreementRow, refusal: &Refusal) -> ImportedAgreement {
-    ImportedAgreement {
-        name: import_name(row).to_string(),
-        outcome: AgreementImportOutcome::Refused as i32,
-        reason: refusal.to_string(),
-    }
-}
-
-fn missing_receipt() -> Refusal {
-    Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again.")
 }

@@ -5,8 +5,8 @@ use hansa_kernel::{Record, RecordId, Refused, limits::RECORD_CHANGES, seal::Seal
 use hansa_partnerships_domain::agreement::Agreement;
 use hansa_proto::{
     ChangeSet, Texts,
-    partnerships::{self as proto, AgreementDocument, PublicKey, TextOpening},
-    types::{ChangeEnvelope, SignatureAlgorithm},
+    partnerships::{self as proto, AgreementDocument},
+    types::{ChangeEnvelope, PublicKey, SignatureAlgorithm, TextOpening},
 };
 use std::collections::HashSet;
 
@@ -37,7 +37,7 @@ pub async fn document(
 
 fn seals(envelope: &ChangeEnvelope) -> Vec<Vec<u8>> {
     let mut seals = Vec::new();
-    if let Ok(Some(mut change)) = <Agreement as Record>::Change::decode(&envelope.r#type, &envelope.payload) {
+    if let Ok(Some(mut change)) = <Agreement as Record>::Change::decode(&envelope.payload_type, &envelope.payload) {
         change.visit_texts(&mut |text| seals.push(text.seal.clone()));
     }
     seals

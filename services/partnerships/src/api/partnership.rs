@@ -2,18 +2,19 @@
 
 use super::Agreements;
 use crate::views;
-use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, parse_name};
+use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, parse_name, row_result};
 use hansa_journal::{Loaded, Receipt};
-use hansa_kernel::{Caller, Decision, Moment, Reason, RecordName, Refusal, Refused};
+use hansa_kernel::{Caller, Decision, Moment, ReasonClass, RecordName, Refusal, Refused};
 use hansa_partnerships_domain::agreement::{self, Agreement, Change};
 use hansa_proto::handlers::PartnershipServiceHandler;
+use hansa_proto::types::{RowOutcome, RowResult, RowResults};
 use hansa_proto::{
     Texts, WriteRequest,
     partnerships::{
-        self as proto, AgreementOutcome, ConfirmRenewalRequest, ConfirmRevitalisationRequest, EndAgreementRequest,
-        EndAgreementsRequest, EndAgreementsResponse, LiftSuspensionRequest, ListActivitiesRequest,
-        ListActivitiesResponse, RecordActivityRequest, RenewAgreementRequest, RevitaliseAgreementRequest,
-        SetCommitteeRequest, SuspendAgreementRequest, SuspendAgreementsRequest, SuspendAgreementsResponse,
+        self as proto, ConfirmRenewalRequest, ConfirmRevitalizationRequest, CreateActivityRequest, EndAgreementRequest,
+        EndAgreementsRequest, GetActivityRequest, LiftSuspensionRequest, ListActivitiesRequest, ListActivitiesResponse,
+        ProposeRenewalRequest, ProposeRevitalizationRequest, SetCommitteeRequest, SuspendAgreementRequest,
+        SuspendAgreementsRequest,
     },
 };
 use prost::Message;
@@ -27,8 +28,24 @@ const AGREEMENTS_PER_PAGE: u64 = 1_000;
 impl PartnershipServiceHandler for Agreements {
     type Error = ApiError;
 
-    async fn record_activity(&self, request: Request<RecordActivityRequest>) -> ApiResult<proto::Agreement> {
-        self.commands.execute(request, agreement::record_activity).await
+    async fn create_activity(&self, request: Request<CreateActivityRequest>) -> ApiResult<proto::Activity> {
+        let context = self.commands.accept(request)?;
+        let name = parse_name::<Agreement>("parent", &context.request.parent)?;
+        let command = self.commands.update(&context, name.clone(), "", agreement::create_activity);
+        let receipt = self.journal.submit(command, context.validate_only).await?;
+        let activity = receipt.state.activity(name.id, receipt.version).ok_or_else(|| Refusal::not_found(&name))?;
+        self.commands.resolve(&context, activity).await
+    }
+
+    async fn get_activity(&self, request: Request<GetActivityRequest>) -> ApiResult<proto::Activity> {
+        let (agreement, version) = RecordName::parse_numbered(&request.get_ref().name, "activities", "name")?;
+        let agreement = parse_name::<Agreement>("name", agreement.as_str())?;
+        let missing = || Refusal::not_found(format!("{}/activities/{version}", agreement.as_str()));
+        let loaded = self.queries.load::<Agreement, _>(&request, &agreement).await?;
+        let caller = self.queries.caller(&request)?;
+        loaded.state.activities_for(&caller, agreement.id, 0, 0)?;
+        let activity = loaded.state.activity(agreement.id, version).ok_or_else(missing)?;
+        Ok(Response::new(self.queries.resolve(vec![activity]).await?.swap_remove(0)))
     }
 
     async fn list_activities(&self, request: Request<ListActivitiesRequest>) -> ApiResult<ListActivitiesResponse> {
@@ -50,18 +67,21 @@ impl PartnershipServiceHandler for Agreements {
         self.commands.execute(request, agreement::set_committee).await
     }
 
-    async fn revitalise_agreement(&self, request: Request<RevitaliseAgreementRequest>) -> ApiResult<proto::Agreement> {
-        self.commands.execute(request, agreement::revitalise).await
-    }
-
-    async fn confirm_revitalisation(
+    async fn propose_revitalization(
         &self,
-        request: Request<ConfirmRevitalisationRequest>,
+        request: Request<ProposeRevitalizationRequest>,
     ) -> ApiResult<proto::Agreement> {
-        self.commands.execute(request, agreement::confirm_revitalisation).await
+        self.commands.execute(request, agreement::revitalize).await
     }
 
-    async fn renew_agreement(&self, request: Request<RenewAgreementRequest>) -> ApiResult<proto::Agreement> {
+    async fn confirm_revitalization(
+        &self,
+        request: Request<ConfirmRevitalizationRequest>,
+    ) -> ApiResult<proto::Agreement> {
+        self.commands.execute(request, agreement::confirm_revitalization).await
+    }
+
+    async fn propose_renewal(&self, request: Request<ProposeRenewalRequest>) -> ApiResult<proto::Agreement> {
         self.commands.execute(request, agreement::renew).await
     }
 
@@ -81,21 +101,18 @@ impl PartnershipServiceHandler for Agreements {
         self.commands.execute(request, agreement::end).await
     }
 
-    async fn end_agreements(&self, request: Request<EndAgreementsRequest>) -> ApiResult<EndAgreementsResponse> {
+    async fn end_agreements(&self, request: Request<EndAgreementsRequest>) -> ApiResult<RowResults> {
         let context = self.commands.accept(request)?;
         let country = &context.request.country_code;
-        let outcomes = self.decide_each(&context, country, agreement::end_each, agreement::end).await?;
-        Ok(Response::new(EndAgreementsResponse { outcomes }))
+        let rows = self.decide_each(&context, country, agreement::end_each, agreement::end).await?;
+        Ok(Response::new(RowResults { rows }))
     }
 
-    async fn suspend_agreements(
-        &self,
-        request: Request<SuspendAgreementsRequest>,
-    ) -> ApiResult<SuspendAgreementsResponse> {
+    async fn suspend_agreements(&self, request: Request<SuspendAgreementsRequest>) -> ApiResult<RowResults> {
         let context = self.commands.accept(request)?;
         let country = &context.request.country_code;
-        let outcomes = self.decide_each(&context, country, agreement::suspend_each, agreement::suspend).await?;
-        Ok(Response::new(SuspendAgreementsResponse { outcomes }))
+        let rows = self.decide_each(&context, country, agreement::suspend_each, agreement::suspend).await?;
+        Ok(Response::new(RowResults { rows }))
     }
 }
 
@@ -111,7 +128,7 @@ impl Agreements {
             found.extend(self.journal.load_each::<Agreement>(&page.ids).await?);
             if found.len() > DECISION_AGREEMENTS {
                 let message = format!("there are more than {DECISION_AGREEMENTS} agreements with {country}");
-                return Err(Refusal::because(Reason::Limit, "AG-10", message)
+                return Err(Refusal::because(ReasonClass::Limit, "AG-10", "TOO_MANY_AGREEMENTS", message)
                     .help("Decide on each agreement separately with EndAgreement or SuspendAgreement."));
             }
             match page.next {
@@ -128,7 +145,7 @@ impl Agreements {
         country: &str,
         part: fn(&Q, &RecordName) -> P,
         rule: fn(&Agreement, &P, &Caller, Moment) -> Decision<Change>,
-    ) -> Result<Vec<AgreementOutcome>, ApiError>
+    ) -> Result<Vec<RowResult>, ApiError>
     where
         P: WriteRequest + Texts + Message + 'static,
     {
@@ -148,11 +165,10 @@ impl Agreements {
         let receipts = self.journal.submit_each(commands, context.validate_only).await;
         let results = found.iter().zip(receipts);
         let decided = results.filter(|(one, receipt)| is_reached(one) || receipt.as_ref().is_ok_and(|r| r.replayed));
-        Ok(decided.map(|(one, receipt)| outcome(&one.name, receipt)).collect())
+        Ok(decided.enumerate().map(|(index, (one, receipt))| outcome(index, &one.name, receipt)).collect())
     }
 }
 
-fn outcome(name: &RecordName, receipt: Result<Receipt<Agreement>, Refusal>) -> AgreementOutcome {
-    let refusal = receipt.err().map(|refusal| refusal.to_string());
-    AgreementOutcome { name: name.to_string(), done: refusal.is_none(), refusal: refusal.unwrap_or_default() }
+fn outcome(index: usize, name: &RecordName, receipt: Result<Receipt<Agreement>, Refusal>) -> RowResult {
+    row_result(index, name.to_string(), receipt.map(|_| RowOutcome::Updated))
 }

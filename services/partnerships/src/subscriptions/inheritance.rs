@@ -3,7 +3,7 @@
 
 use crate::{facts::CityFactsReader, views};
 use hansa_journal::{Author, Command, Journal, Mirrors, trace};
-use hansa_kernel::{Reason, RecordId, RecordName, Refused};
+use hansa_kernel::{ReasonClass, RecordId, RecordName, Refused};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, CityFacts};
 use hansa_register_domain::reference::CityReference;
 use std::sync::Arc;
@@ -34,7 +34,9 @@ pub async fn inherit(journal: Journal, id: Uuid) -> Refused<()> {
         let commands = page.ids.iter().map(|id| follow(RecordId(*id), city, heir.clone(), since)).collect();
         for result in journal.submit_each::<Agreement>(commands, false).await {
             match result {
-                Err(refusal) if matches!(refusal.reason, Reason::Deleted | Reason::Frozen | Reason::Limit) => {
+                Err(refusal)
+                    if matches!(refusal.class, ReasonClass::Deleted | ReasonClass::Frozen | ReasonClass::Limit) =>
+                {
                     tracing::warn!(%city, %refusal, "an agreement cannot pass to its city's successor");
                 }
                 result => drop(result?),

@@ -3,7 +3,7 @@
 
 use super::queues::SUPERSEDE;
 use hansa_journal::{Author, Command, Journal, QueueKey, Subscription, trace};
-use hansa_kernel::{FoldError, Reason, RecordId, RecordName, Reference, Refusal, Stamp};
+use hansa_kernel::{FoldError, ReasonClass, RecordId, RecordName, Reference, Refusal, Stamp};
 use hansa_partnerships_domain::agreement::{self, Agreement, COLLECTION, Change};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -25,7 +25,7 @@ impl Reference for Succession {
     fn fold(before: Option<Self>, change: &Change, _stamp: &Stamp) -> Result<Self, FoldError> {
         let mut state = before.unwrap_or_default();
         match change {
-            Change::Proposed(proposed) => state.names_another = !proposed.supersedes.is_empty(),
+            Change::Proposed(proposed) => state.names_another = !proposed.superseded_agreement.is_empty(),
             Change::EnteredIntoForce(_) => state.entered = true,
             _ => {}
         }
@@ -64,7 +64,7 @@ pub async fn supersede(journal: Journal, id: Uuid) -> Result<(), Refusal> {
     match journal.submit(command, false).await {
         Ok(_) => Ok(()),
         // The old agreement does not exist, or the new one has ended in the meantime. A retry would not help.
-        Err(refusal) if matches!(refusal.reason, Reason::OutOfOrder | Reason::NotFound) => {
+        Err(refusal) if matches!(refusal.class, ReasonClass::OutOfOrder | ReasonClass::NotFound) => {
             tracing::warn!(agreement = %named, %refusal, "an agreement cannot supersede the agreement that it names");
             Ok(())
         }

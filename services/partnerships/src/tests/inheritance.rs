@@ -31,7 +31,7 @@ async fn ct_11_agreements_follow_and_the_successor_takes_them_over_when_it_joins
     let kind = AgreementKind::Memorandum;
     let in_force = concluded(&house, kind, "").await;
     let proposed =
-        house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", proposal(kind, ""))).await.unwrap();
+        house.rpcs.propose_agreement(by(A, Role::Mayor, "ProposeAgreement", proposal(kind, ""))).await.unwrap();
     let proposed = proposed.into_inner().name;
     let mut register = Register::of_three();
     merged(&house, &mut register, Date { year: 2024, month: 5, day: 1 }).await;

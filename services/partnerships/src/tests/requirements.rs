@@ -2,18 +2,18 @@
 
 use super::*;
 use hansa_proto::register::{
-    ConclusionFact, CountryFactsImported, CountryRow, Fact, FactSet, country_change, country_row,
+    AgreementFormalitiesFact, CountryFactsImported, CountryRow, Fact, FactSet, country_change, country_row,
 };
 use hansa_register_domain::country;
 
-fn law(code: &str, votes: &[&str]) -> country_change::Change {
-    let fact = ConclusionFact {
+fn law(code: &str, votes: &[AgreementKind]) -> country_change::Change {
+    let fact = AgreementFormalitiesFact {
         year: 2020,
-        council_vote_kinds: votes.iter().map(ToString::to_string).collect(),
-        ceremony_kinds: vec!["memorandum".into()],
+        council_vote_kinds: votes.iter().map(|kind| *kind as i32).collect(),
+        ceremony_kinds: vec![AgreementKind::Memorandum as i32],
         source: "test".into(),
     };
-    let row = CountryRow { country_code: code.into(), fact: Some(country_row::Fact::Conclusion(fact)) };
+    let row = CountryRow { country_code: code.into(), fact: Some(country_row::Fact::AgreementFormalities(fact)) };
     country_change::Change::FactsImported(CountryFactsImported { country_code: code.into(), rows: vec![row] })
 }
 
@@ -29,7 +29,7 @@ fn own(value: &str) -> city_change::Change {
 
 /// Returns whether the initiator's council votes, whether the partner's does, and whether a ceremony is required.
 async fn asked(house: &House, kind: AgreementKind) -> (bool, bool, bool) {
-    let made = house.rpcs.create_agreement(by(A, Role::Mayor, "CreateAgreement", proposal(kind, ""))).await;
+    let made = house.rpcs.propose_agreement(by(A, Role::Mayor, "ProposeAgreement", proposal(kind, ""))).await;
     let asked = made.unwrap().into_inner().requirements.unwrap();
     (asked.initiator_council_vote, asked.partner_council_vote, asked.ceremony)
 }
@@ -43,8 +43,8 @@ async fn ag_1_a_countrys_law_and_a_citys_own_fact_change_what_a_kind_asks_for() 
     assert_eq!(asked(&house, cooperation).await, (true, true, false));
     let mut register = Register::of_three();
     let country = |code| RecordName::new("countries", country::id_of(code)).to_string();
-    register.say_of(country("PT"), 1, &law("PT", &["memorandum"]));
-    register.say_of(country("FR"), 1, &law("FR", &["twinning"]));
+    register.say_of(country("PT"), 1, &law("PT", &[memorandum]));
+    register.say_of(country("FR"), 1, &law("FR", &[AgreementKind::Twinning]));
     register.say(1, 3, &own("memorandum"));
     crate::subscriptions::register::subscription(&house.journal).step(&mut register).await.unwrap();
     assert_eq!(asked(&house, memorandum).await, (true, true, true), "the city's own fact, and the country's law");

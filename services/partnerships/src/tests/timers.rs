@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use hansa_journal::{Clock, Journal, ManualClock, NodeKeys, Store};
 use hansa_kernel::{Record, RecordName};
 use hansa_partnerships_domain::agreement::Agreement;
-use hansa_proto::partnerships::AgreementKind;
+use hansa_proto::types::AgreementKind;
 use sea_orm::{ConnectionTrait, Statement};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,7 +24,7 @@ async fn populate(house: &House) -> Vec<String> {
         house.clock.set(day(2024, 1, 10 + n as u32));
         names.push(concluded(house, AgreementKind::Cooperation, "").await);
         names.push(renewing(house).await);
-        names.push(super::import(house, vec![importing(&n.to_string(), 3)]).await.swap_remove(0).name);
+        names.push(super::import(house, vec![importing(&n.to_string(), 3)]).await.swap_remove(0).resource);
     }
     names
 }
@@ -42,10 +42,10 @@ async fn did(journal: &Journal, names: &[String], first: &[usize]) -> Vec<Vec<Di
     let mut out = Vec::new();
     for (name, first) in names.iter().zip(first) {
         let past = journal.history(RecordName::parse_any(name, "name").unwrap().id, 0, 1_000).await.unwrap();
-        let versions: Vec<u64> = past.iter().map(|change| change.envelope.version).collect();
-        assert_eq!(versions, (1..=past.len() as u64).collect::<Vec<_>>());
+        let versions: Vec<i32> = past.iter().map(|change| change.envelope.version).collect();
+        assert_eq!(versions, (1..=past.len() as i32).collect::<Vec<_>>());
         let later = past.into_iter().skip(*first).map(|change| change.envelope);
-        out.push(later.map(|envelope| (envelope.r#type, envelope.payload)).collect());
+        out.push(later.map(|envelope| (envelope.payload_type, envelope.payload)).collect());
     }
     out
 }

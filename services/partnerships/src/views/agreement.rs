@@ -138,7 +138,7 @@ fn parties(request: &ListAgreementsRequest) -> Result<Option<Condition>, Refusal
     let city = Some(request.city.as_str()).filter(|city| !city.is_empty());
     let city: Option<RecordId> =
         city.map(|city| RecordName::parse(city, "cities", "city")).transpose()?.map(|name| name.id);
-    if city.is_none() && request.country.is_empty() {
+    if city.is_none() && request.country_code.is_empty() {
         return Ok(None);
     }
     let side = |own: Column, other: Column| {
@@ -146,8 +146,8 @@ fn parties(request: &ListAgreementsRequest) -> Result<Option<Condition>, Refusal
         if let Some(city) = city {
             all = all.add(own.eq(city.0));
         }
-        if !request.country.is_empty() {
-            all = all.add(other.eq(request.country.as_str()));
+        if !request.country_code.is_empty() {
+            all = all.add(other.eq(request.country_code.as_str()));
         }
         all
     };

@@ -14,7 +14,8 @@ use crate::{
 };
 pub use deletion::delete;
 use hansa_kernel::{
-    Caller, Decision, Emitted, Moment, Reason, RecordId, Refusal, Refused, TenantId, mask, record::emit, text, time,
+    Caller, Decision, Emitted, Moment, ReasonClass, RecordId, Refusal, Refused, TenantId, mask, record::emit, text,
+    time,
 };
 use hansa_proto::{
     Masked,
@@ -37,9 +38,9 @@ const FORMER_NAMES: usize = 50;
 /// # Errors
 /// `INVALID_FIELD` if a name is not the name of a city.
 pub fn mentioned(city: &proto::City) -> Refused<Vec<RecordId>> {
-    let mut ids = fields::names("city.constituents", &city.constituents)?;
-    if !city.parent.is_empty() {
-        ids.push(names::city_id("city.parent", &city.parent)?);
+    let mut ids = fields::names("city.constituent_cities", &city.constituent_cities)?;
+    if !city.parent_city.is_empty() {
+        ids.push(names::city_id("city.parent_city", &city.parent_city)?);
     }
     Ok(ids)
 }
@@ -66,9 +67,14 @@ pub fn create(
 ) -> Decision<Change> {
     rights::steward(caller)?;
     if before.is_some() {
-        return Err(Refusal::because(Reason::AlreadyExists, "CT-10", "the city is already in the register")
-            .missing(names::city_name(id), "exists")
-            .help("Update the existing city."));
+        return Err(Refusal::because(
+            ReasonClass::AlreadyExists,
+            "CT-10",
+            "CITY_EXISTS",
+            "the city is already in the register",
+        )
+        .missing(names::city_name(id), "exists")
+        .help("Update the existing city."));
     }
     let asked = command.city.clone().unwrap_or_default();
     text::name("city.display_name", &asked.display_name)?;
@@ -116,7 +122,7 @@ pub fn update(
     }
     // An import can leave a sub-municipal body without a parent. CT-2 is therefore checked only if a field that
     // the rule covers changes.
-    if paths.iter().any(|path| ["country_code", "tier", "parent", "constituents"].contains(&path.as_str())) {
+    if paths.iter().any(|path| ["country_code", "tier", "parent_city", "constituent_cities"].contains(&path.as_str())) {
         placed(&next, id, known)?;
     }
     designated(&next)?;
@@ -154,14 +160,15 @@ pub fn rename(state: &City, command: &RenameCityRequest, caller: &Caller, at: Mo
     let day = crate::date::past("effective_date", command.effective_date.as_ref(), at, "CT-11")?;
     let last = state.former_names.last().map(|former| former.until).max(state.founded);
     if let Some(last) = last.filter(|last| day <= *last) {
-        return Err(Refusal::out_of_order("CT-11", format!("the present name dates from {last}"))
+        return Err(Refusal::out_of_order("CT-11", "NAME_TOO_RECENT", format!("the present name dates from {last}"))
             .missing("effective_date", format!("must be after {last}"))
             .help("Set the first day of the new name, or set `correction` if the old name was a mistake."));
     }
     if state.former_names.len() >= FORMER_NAMES {
         return Err(Refusal::because(
-            Reason::Limit,
+            ReasonClass::Limit,
             "CT-11",
+            "TOO_MANY_FORMER_NAMES",
             format!("a city has at most {FORMER_NAMES} former names"),
         )
         .help("Set `correction` if the present name was a mistake. It then does not become a former name."));
@@ -179,9 +186,14 @@ pub fn join(state: &City, tenant: TenantId, caller: &Caller, at: Moment) -> Deci
     match state.tenant() {
         Some(own) if own == tenant => return Ok(Vec::new()),
         Some(own) => {
-            return Err(Refusal::because(Reason::AlreadyExists, "CT-10", "the city has already joined")
-                .missing(own.name(), "is its tenant")
-                .help("Act as that tenant."));
+            return Err(Refusal::because(
+                ReasonClass::AlreadyExists,
+                "CT-10",
+                "CITY_HAS_JOINED",
+                "the city has already joined",
+            )
+            .missing(own.name(), "is its tenant")
+            .help("Act as that tenant."));
         }
         None => rights::change(state, caller)?,
     }

@@ -4,14 +4,15 @@
 use crate::{city::fields, rights};
 use chrono::{Datelike, NaiveDate};
 use hansa_kernel::{
-    Audience, Caller, Decision, FoldError, IntoResource, Reason, Record, RecordId, RecordName, Refusal, Refused, Stamp,
-    TenantId, record::emit, text,
+    Audience, Caller, Decision, FoldError, IntoResource, ReasonClass, Record, RecordId, RecordName, Refusal, Refused,
+    Stamp, TenantId, record::emit, text,
 };
 use hansa_proto::register::{
-    self as proto, ConclusionFact, CountryFactsImported, CountryProfile, CountryRow, FreedomFact, IncomeFact,
-    IncomeGroup, LegalFreedom, OrganisationFact, OrganisationStatus, RegimeClass, RegimeFact, RegimeScheme,
+    self as proto, AgreementFormalitiesFact, Certainty, CountryFactsImported, CountryProfile, CountryRow, FreedomFact,
+    IncomeFact, IncomeGroup, LegalFreedom, OrganizationFact, OrganizationStatus, RegimeClass, RegimeFact, RegimeScheme,
     StateStructure, StructureFact, country_change::Change, country_row::Fact,
 };
+use hansa_proto::types::AgreementKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -20,7 +21,17 @@ pub const IMPORT_ROWS: usize = 2_000;
 /// The lowest class of Regimes of the World that counts as democratic. This is a default and not a legal definition.
 pub const DEMOCRATIC_FROM: RegimeClass = RegimeClass::ElectoralDemocracy;
 /// The kinds of agreement (AG-1), as spelled in facts.
-pub const AGREEMENT_KINDS: [&str; 3] = ["twinning", "cooperation", "memorandum"];
+pub const AGREEMENT_KINDS: [(&str, AgreementKind); 3] = [
+    ("twinning", AgreementKind::Twinning),
+    ("cooperation", AgreementKind::Cooperation),
+    ("memorandum", AgreementKind::Memorandum),
+];
+/// Returns the kind of agreement that a fact names.
+#[must_use]
+pub fn kind_of(name: &str) -> Option<AgreementKind> {
+    AGREEMENT_KINDS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+}
+
 /// Maximum number of facts of a country.
 const FACTS: usize = 2_000;
 
@@ -32,10 +43,10 @@ pub struct Country {
     profile: Option<Profile>,
     regimes: BTreeMap<(RegimeScheme, i32), Sourced<(RegimeClass, String)>>,
     incomes: BTreeMap<i32, Sourced<IncomeGroup>>,
-    structures: BTreeMap<i32, Sourced<(StateStructure, String)>>,
-    organisations: BTreeMap<(String, i32), Sourced<(i32, OrganisationStatus)>>,
+    structures: BTreeMap<i32, Sourced<(StateStructure, Certainty)>>,
+    organizations: BTreeMap<(String, i32), Sourced<(i32, OrganizationStatus)>>,
     freedoms: BTreeMap<i32, Sourced<(LegalFreedom, LegalFreedom)>>,
-    conclusions: BTreeMap<i32, Sourced<Conclusion>>,
+    formalities: BTreeMap<i32, Sourced<Formalities>>,
     /// The sources, each once. A fact refers to its source by index.
     sources: Vec<String>,
 }
@@ -48,16 +59,16 @@ struct Sourced<T> {
 
 /// The kinds of agreement that need a council vote, and those that need a ceremony (AG-1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conclusion {
+pub struct Formalities {
     /// The kinds that need a vote of the council.
-    pub council_vote: Vec<String>,
+    pub council_vote: Vec<AgreementKind>,
     /// The kinds that are signed in a ceremony.
-    pub ceremony: Vec<String>,
+    pub ceremony: Vec<AgreementKind>,
 }
 
-impl From<&ConclusionFact> for Conclusion {
-    fn from(fact: &ConclusionFact) -> Self {
-        Self { council_vote: fact.council_vote_kinds.clone(), ceremony: fact.ceremony_kinds.clone() }
+impl From<&AgreementFormalitiesFact> for Formalities {
+    fn from(fact: &AgreementFormalitiesFact) -> Self {
+        Self { council_vote: fact.council_vote_kinds().collect(), ceremony: fact.ceremony_kinds().collect() }
     }
 }
 
@@ -88,9 +99,9 @@ impl Country {
             regimes: BTreeMap::new(),
             incomes: BTreeMap::new(),
             structures: BTreeMap::new(),
-            organisations: BTreeMap::new(),
+            organizations: BTreeMap::new(),
             freedoms: BTreeMap::new(),
-            conclusions: BTreeMap::new(),
+            formalities: BTreeMap::new(),
             sources: Vec::new(),
         }
     }
@@ -113,7 +124,7 @@ impl Country {
     #[must_use]
     pub fn facts(&self) -> usize {
         let of_regimes = self.regimes.len() + self.incomes.len() + self.structures.len();
-        of_regimes + self.organisations.len() + self.freedoms.len() + self.conclusions.len()
+        of_regimes + self.organizations.len() + self.freedoms.len() + self.formalities.len()
     }
 
     /// Returns the API message of the country.
@@ -127,9 +138,11 @@ impl Country {
             regimes: self.regimes.iter().map(|(at, regime)| self.regime(*at, regime)).collect(),
             incomes: self.incomes.iter().map(|(year, income)| self.income(*year, income)).collect(),
             structures: self.structures.iter().map(|(year, structure)| self.structure(*year, structure)).collect(),
-            organisations: self.organisations.iter().map(|(at, tie)| self.organisation(at, tie)).collect(),
+            organizations: self.organizations.iter().map(|(at, tie)| self.organization(at, tie)).collect(),
             freedoms: self.freedoms.iter().map(|(year, freedom)| self.freedom(*year, freedom)).collect(),
-            conclusions: self.conclusions.iter().map(|(year, fact)| self.conclusion(*year, fact)).collect(),
+            agreement_formalities: self.formalities.iter().map(|(year, fact)| self.formalities(*year, fact)).collect(),
+            create_time: None,
+            update_time: None,
         }
     }
 
@@ -157,24 +170,24 @@ impl Country {
     }
 
     fn income(&self, fiscal_year: i32, fact: &Sourced<IncomeGroup>) -> IncomeFact {
-        IncomeFact { fiscal_year, group: fact.value as i32, source: self.source(fact.source) }
+        IncomeFact { fiscal_year, income_group: fact.value as i32, source: self.source(fact.source) }
     }
 
-    fn structure(&self, year: i32, fact: &Sourced<(StateStructure, String)>) -> StructureFact {
+    fn structure(&self, year: i32, fact: &Sourced<(StateStructure, Certainty)>) -> StructureFact {
         let (structure, certainty) = &fact.value;
         StructureFact {
             year,
             structure: *structure as i32,
-            certainty: certainty.clone(),
+            certainty: *certainty as i32,
             source: self.source(fact.source),
         }
     }
 
-    fn organisation(&self, at: &(String, i32), fact: &Sourced<(i32, OrganisationStatus)>) -> OrganisationFact {
-        OrganisationFact {
-            organisation: at.0.clone(),
-            joined_year: at.1,
-            left_year: fact.value.0,
+    fn organization(&self, at: &(String, i32), fact: &Sourced<(i32, OrganizationStatus)>) -> OrganizationFact {
+        OrganizationFact {
+            organization: at.0.clone(),
+            join_year: at.1,
+            leave_year: fact.value.0,
             status: fact.value.1 as i32,
             source: self.source(fact.source),
         }
@@ -185,10 +198,14 @@ impl Country {
         FreedomFact { year, de_jure, de_facto, source: self.source(fact.source) }
     }
 
-    fn conclusion(&self, year: i32, fact: &Sourced<Conclusion>) -> ConclusionFact {
-        let Conclusion { council_vote, ceremony } = fact.value.clone();
-        let source = self.source(fact.source);
-        ConclusionFact { year, council_vote_kinds: council_vote, ceremony_kinds: ceremony, source }
+    fn formalities(&self, year: i32, fact: &Sourced<Formalities>) -> AgreementFormalitiesFact {
+        let numbers = |kinds: &[AgreementKind]| kinds.iter().map(|kind| *kind as i32).collect();
+        AgreementFormalitiesFact {
+            year,
+            council_vote_kinds: numbers(&fact.value.council_vote),
+            ceremony_kinds: numbers(&fact.value.ceremony),
+            source: self.source(fact.source),
+        }
     }
 
     fn place(&mut self, source: &str) -> usize {
@@ -207,24 +224,24 @@ impl Country {
                 self.regimes.insert((f.scheme(), f.year), of);
             }
             Fact::Income(f) => {
-                let of = Sourced { value: f.group(), source: self.place(&f.source) };
+                let of = Sourced { value: f.income_group(), source: self.place(&f.source) };
                 self.incomes.insert(f.fiscal_year, of);
             }
             Fact::Structure(f) => {
-                let of = Sourced { value: (f.structure(), f.certainty.clone()), source: self.place(&f.source) };
+                let of = Sourced { value: (f.structure(), f.certainty()), source: self.place(&f.source) };
                 self.structures.insert(f.year, of);
             }
-            Fact::Organisation(f) => {
-                let of = Sourced { value: (f.left_year, f.status()), source: self.place(&f.source) };
-                self.organisations.insert((f.organisation.clone(), f.joined_year), of);
+            Fact::Organization(f) => {
+                let of = Sourced { value: (f.leave_year, f.status()), source: self.place(&f.source) };
+                self.organizations.insert((f.organization.clone(), f.join_year), of);
             }
             Fact::Freedom(f) => {
                 let of = Sourced { value: (f.de_jure(), f.de_facto()), source: self.place(&f.source) };
                 self.freedoms.insert(f.year, of);
             }
-            Fact::Conclusion(f) => {
-                let of = Sourced { value: Conclusion::from(f), source: self.place(&f.source) };
-                self.conclusions.insert(f.year, of);
+            Fact::AgreementFormalities(f) => {
+                let of = Sourced { value: Formalities::from(f), source: self.place(&f.source) };
+                self.formalities.insert(f.year, of);
             }
         }
     }
@@ -249,6 +266,11 @@ impl IntoResource for Country {
 
     fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Country {
         self.resource(name, etag)
+    }
+
+    fn basic(country: proto::Country) -> proto::Country {
+        let proto::Country { name, etag, country_code, profile, create_time, update_time, .. } = country;
+        proto::Country { name, etag, country_code, profile, create_time, update_time, ..proto::Country::default() }
     }
 }
 
@@ -289,9 +311,14 @@ pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller:
     rights::steward(caller)?;
     fields::country(iso2)?;
     if let Some(country) = before.filter(|country| country.owner() != caller.tenant) {
-        return Err(Refusal::because(Reason::NotPermitted, "CT-10", "another steward keeps this country")
-            .missing(country.owner().name(), "must make the change")
-            .help("Ask that steward."));
+        return Err(Refusal::because(
+            ReasonClass::NotPermitted,
+            "CT-10",
+            "NOT_COUNTRY_KEEPER",
+            "another steward keeps this country",
+        )
+        .missing(country.owner().name(), "must make the change")
+        .help("Ask that steward."));
     }
     let mut next = before.cloned().unwrap_or_else(|| Country::blank(caller.tenant, iso2));
     let mut new = Vec::new();
@@ -307,8 +334,13 @@ pub fn import(before: Option<&Country>, iso2: &str, rows: &[CountryRow], caller:
         }
     }
     if next.facts() > FACTS {
-        return Err(Refusal::because(Reason::Limit, "CT-3", format!("a country has at most {FACTS} facts"))
-            .help("Import fewer years. A fact replaces an earlier fact of the same kind and year."));
+        return Err(Refusal::because(
+            ReasonClass::Limit,
+            "CT-3",
+            "TOO_MANY_COUNTRY_FACTS",
+            format!("a country has at most {FACTS} facts"),
+        )
+        .help("Import fewer years. A fact replaces an earlier fact of the same kind and year."));
     }
     if new.is_empty() { Ok(Vec::new()) } else { emit(CountryFactsImported { country_code: iso2.into(), rows: new }) }
 }
@@ -342,32 +374,32 @@ fn checked<'a>(iso2: &str, row: &'a CountryRow) -> Refused<&'a Fact> {
             dated("regime.year", f.year, &f.source)?;
         }
         Fact::Income(f) => {
-            stated("income.group", f.group() != IncomeGroup::Unspecified)?;
+            stated("income.income_group", f.income_group() != IncomeGroup::Unspecified)?;
             dated("income.fiscal_year", f.fiscal_year, &f.source)?;
         }
         Fact::Structure(f) => {
             stated("structure.structure", f.structure() != StateStructure::Unspecified)?;
-            fields::short("structure.certainty", &f.certainty, 20)?;
+            stated("structure.certainty", Certainty::try_from(f.certainty).is_ok())?;
             dated("structure.year", f.year, &f.source)?;
         }
-        Fact::Organisation(f) => organisation(f)?,
+        Fact::Organization(f) => organization(f)?,
         Fact::Freedom(f) => {
             let known = LegalFreedom::try_from(f.de_jure).is_ok() && LegalFreedom::try_from(f.de_facto).is_ok();
             stated("freedom", known)?;
             dated("freedom.year", f.year, &f.source)?;
         }
-        Fact::Conclusion(f) => {
-            stated("conclusion.council_vote_kinds", kinds(&f.council_vote_kinds))?;
-            stated("conclusion.ceremony_kinds", kinds(&f.ceremony_kinds))?;
-            dated("conclusion.year", f.year, &f.source)?;
+        Fact::AgreementFormalities(f) => {
+            stated("agreement_formalities.council_vote_kinds", kinds(&f.council_vote_kinds))?;
+            stated("agreement_formalities.ceremony_kinds", kinds(&f.ceremony_kinds))?;
+            dated("agreement_formalities.year", f.year, &f.source)?;
         }
     }
     Ok(fact)
 }
 
 /// Returns whether all are known kinds of agreement, each listed once.
-fn kinds(named: &[String]) -> bool {
-    let known = |kind: &String| AGREEMENT_KINDS.contains(&kind.as_str());
+fn kinds(named: &[i32]) -> bool {
+    let known = |kind: &i32| AgreementKind::try_from(*kind).is_ok_and(|kind| kind != AgreementKind::Unspecified);
     named.iter().all(known) && named.iter().enumerate().all(|(i, kind)| !named[..i].contains(kind))
 }
 
@@ -393,15 +425,15 @@ fn profile(profile: &CountryProfile) -> Refused<()> {
     text::name("profile.source", &profile.source)
 }
 
-fn organisation(fact: &OrganisationFact) -> Refused<()> {
-    stated("organisation.organisation", !fact.organisation.is_empty())?;
-    fields::short("organisation.organisation", &fact.organisation, 20)?;
-    stated("organisation.status", fact.status() != OrganisationStatus::Unspecified)?;
-    for year in [fact.joined_year, fact.left_year].into_iter().filter(|year| *year != 0) {
-        dated("organisation.year", year, &fact.source)?;
+fn organization(fact: &OrganizationFact) -> Refused<()> {
+    stated("organization.organization", !fact.organization.is_empty())?;
+    fields::short("organization.organization", &fact.organization, 20)?;
+    stated("organization.status", fact.status() != OrganizationStatus::Unspecified)?;
+    for year in [fact.join_year, fact.leave_year].into_iter().filter(|year| *year != 0) {
+        dated("organization.year", year, &fact.source)?;
     }
-    stated("organisation.left_year", fact.left_year == 0 || fact.left_year >= fact.joined_year)?;
-    text::name("organisation.source", &fact.source)
+    stated("organization.leave_year", fact.leave_year == 0 || fact.leave_year >= fact.join_year)?;
+    text::name("organization.source", &fact.source)
 }
 
 fn stated(field: &str, holds: bool) -> Refused<()> {

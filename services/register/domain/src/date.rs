@@ -20,7 +20,7 @@ pub fn folded_if_any(date: Option<&Date>) -> Result<Option<NaiveDate>, FoldError
 pub fn past(field: &str, date: Option<&Date>, at: Moment, rule: &'static str) -> Refused<NaiveDate> {
     let day = time::day_if_any(field, date)?.unwrap_or_else(|| at.today());
     if day > at.today().succ_opt().unwrap_or(NaiveDate::MAX) {
-        return Err(Refusal::rule(rule, format!("{day} is in the future"))
+        return Err(Refusal::rule(rule, "DAY_IN_FUTURE", format!("{day} is in the future"))
             .missing(field, "must not be in the future")
             .help("Record the event on that day or later."));
     }

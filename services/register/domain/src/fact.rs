@@ -6,7 +6,7 @@ use crate::{
     date::past,
     rights,
 };
-use hansa_kernel::{Caller, Decision, Moment, Reason, Refusal, Refused, record::emit, text, time};
+use hansa_kernel::{Caller, Decision, Moment, ReasonClass, Refusal, Refused, record::emit, text, time};
 use hansa_proto::register::{self as proto, FactSet, SetFactRequest, city_change::Change};
 
 /// Maximum number of facts of a city.
@@ -31,8 +31,13 @@ pub fn set(state: &City, command: &SetFactRequest, caller: &Caller, at: Moment) 
         return Ok(Vec::new());
     }
     if after.facts.len() > FACTS {
-        return Err(Refusal::because(Reason::Limit, "CT-13", format!("a city has at most {FACTS} facts"))
-            .help("To correct an existing fact, use its key and date."));
+        return Err(Refusal::because(
+            ReasonClass::Limit,
+            "CT-13",
+            "TOO_MANY_FACTS",
+            format!("a city has at most {FACTS} facts"),
+        )
+        .help("To correct an existing fact, use its key and date."));
     }
     emit(FactSet { fact: Some(asked) })
 }

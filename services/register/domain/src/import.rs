@@ -6,7 +6,7 @@ pub mod countries;
 pub mod geonames;
 pub mod ties;
 
-use hansa_proto::register::{CityTier, Location};
+use hansa_proto::{google::r#type::LatLng, register::CityTier};
 use std::fmt;
 
 /// The reason why a row cannot be used.
@@ -92,18 +92,23 @@ fn degrees_e5(text: &str) -> Option<i32> {
 }
 
 /// Parses a location. Latitude and longitude must both be present or both be empty.
-fn location(latitude: &str, longitude: &str) -> Result<Option<Location>, String> {
+fn location(latitude: &str, longitude: &str) -> Result<Option<LatLng>, String> {
     if latitude.is_empty() && longitude.is_empty() {
         return Ok(None);
     }
     match (degrees_e5(latitude), degrees_e5(longitude)) {
-        (Some(latitude_e5), Some(longitude_e5)) => Ok(Some(Location { latitude_e5, longitude_e5 })),
+        (Some(latitude), Some(longitude)) => Ok(Some(crate::city::fields::degrees((latitude, longitude)))),
         _ => Err("latitude and longitude must be decimal degrees".into()),
     }
 }
 
-fn population(text: &str) -> Result<i64, String> {
-    if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| "population is not a number".into()) }
+/// Parses a population. Published files contain 0 if they do not know it.
+fn population(text: &str) -> Result<Option<i32>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let count: i32 = text.parse().map_err(|_| "population is not a number")?;
+    Ok(Some(count).filter(|count| *count != 0))
 }
 
 /// Returns the tier for a GeoNames feature code. Places without a government are refused.

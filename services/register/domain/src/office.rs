@@ -8,7 +8,8 @@ use hansa_kernel::{
     text,
 };
 use hansa_proto::register::{
-    self as proto, OfficeExistence, OfficeSeat, OfficeUpdated, UpdateOfficeRequest, office_change::Change,
+    self as proto, OfficeCreated, OfficeExistence, OfficeSeat, OfficeUpdated, UpdateOfficeRequest,
+    office_change::Change,
 };
 use prost_types::FieldMask;
 
@@ -38,13 +39,19 @@ impl PlainType for Offices {
     const FIXED: &'static [&'static str] = &["city"];
     type Change = Change;
 
-    fn changed(office: proto::Office, update_mask: FieldMask) -> Change {
+    fn created(office: proto::Office) -> Change {
+        OfficeCreated { office: Some(office) }.into()
+    }
+
+    fn updated(office: proto::Office, update_mask: FieldMask) -> Change {
         OfficeUpdated { office: Some(office), update_mask: Some(update_mask) }.into()
     }
 
-    fn written(change: &Change) -> Option<(&proto::Office, &FieldMask)> {
-        let Change::Updated(updated) = change;
-        updated.office.as_ref().zip(updated.update_mask.as_ref())
+    fn written(change: &Change) -> Option<(&proto::Office, Option<&FieldMask>)> {
+        match change {
+            Change::Created(created) => Some((created.office.as_ref()?, None)),
+            Change::Updated(updated) => Some((updated.office.as_ref()?, Some(updated.update_mask.as_ref()?))),
+        }
     }
 
     fn validate(office: &proto::Office) -> Refused<()> {
@@ -65,6 +72,7 @@ impl PlainType for Offices {
         if office.existence() == OfficeExistence::None && !empty {
             return Err(Refusal::rule(
                 "CT-5",
+                "NO_OFFICE_FIELDS",
                 "an office that does not exist has no seat, staff, languages or contact",
             )
             .missing("office.existence", "says that the city has no office")
@@ -101,7 +109,7 @@ fn owned(city: (RecordId, &City), asked: &proto::Office, caller: &Caller) -> Ref
         Some(tenant) if tenant == caller.tenant => Ok(()),
         // The caller must not learn whether another city has an office, so the answer is the same in both cases (PL-1).
         Some(_) => Err(Refusal::not_found(&name)),
-        None => Err(Refusal::rule("CT-5", "a city that has not joined cannot have an office")
+        None => Err(Refusal::rule("CT-5", "CITY_NOT_JOINED", "a city that has not joined cannot have an office")
             .missing(asked.city.clone(), "must have joined")
             .help("Create the city's tenant first.")),
     }

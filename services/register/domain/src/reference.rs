@@ -4,16 +4,19 @@
 use crate::{
     City,
     city::values::{Fact, Succession, latest, put},
-    country::{AGREEMENT_KINDS, Conclusion},
+    country::{Formalities, kind_of},
     date::{folded, folded_if_any},
     names,
+    office::Offices,
 };
 use chrono::{Datelike, NaiveDate};
-use hansa_kernel::{FoldError, Reason, RecordId, RecordName, Reference, Refusal, Stamp, TenantId};
+use hansa_kernel::plain::PlainType;
+use hansa_kernel::{FoldError, ReasonClass, RecordId, RecordName, Reference, Refusal, Stamp, TenantId};
 use hansa_proto::register::{
-    self as proto, CityRow, CityTier, CityUpdated, OfficeExistence, OfficeSeat, RegimeClass, RegimeScheme, city_change,
-    country_change, country_row, office_change,
+    self as proto, CityRow, CityTier, CityUpdated, OfficeExistence, OfficeSeat, RegimeClass, RegimeScheme,
+    SourceRegister, city_change, country_change, country_row, office_change,
 };
+use hansa_proto::types::AgreementKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -30,12 +33,12 @@ pub struct CityReference {
     pub parent: Option<RecordId>,
     /// The municipalities of a metropolis.
     pub constituents: Vec<RecordId>,
-    /// The number of residents; 0 if unknown.
-    pub population: u64,
+    /// The number of residents, if known.
+    pub population: Option<u32>,
     /// The city's own tenant, after the city has joined.
     pub tenant: Option<TenantId>,
     /// Whether the city comes from a list of twin towns and is in no published register.
-    pub unlinked: bool,
+    pub unregistered: bool,
     /// The city that takes over the records of this city, and the day from which it does.
     pub successor: Option<(RecordId, NaiveDate)>,
     /// The day of the next election.
@@ -59,7 +62,7 @@ impl From<&City> for CityReference {
             tier: city.tier(),
             tenant: city.tenant(),
             population: city.population(),
-            unlinked: !city.linked(),
+            unregistered: !city.registered(),
             ..Self::default()
         }
     }
@@ -90,7 +93,7 @@ impl Reference for CityReference {
                 let tenant = TenantId::parse(&joined.tenant, "tenant").map_err(|refusal| FoldError(refusal.message))?;
                 city.tenant = Some(tenant);
             }
-            Change::TermRecorded(recorded) => {
+            Change::MayorTermRecorded(recorded) => {
                 let term = recorded.term.clone().unwrap_or_default();
                 let (since, until) = (folded(term.start_date.as_ref())?, folded_if_any(term.end_date.as_ref())?);
                 let same = city.term_since == Some(since);
@@ -100,7 +103,7 @@ impl Reference for CityReference {
                     city.next_election = folded_if_any(recorded.next_election_date.as_ref())?;
                 }
             }
-            Change::TermEnded(ended) => city.term_until = Some(folded(ended.end_date.as_ref())?),
+            Change::MayorTermEnded(ended) => city.term_until = Some(folded(ended.end_date.as_ref())?),
             Change::FactSet(set) => put(&mut city.facts, Fact::fold(&set.fact.clone().unwrap_or_default())?),
         }
         Ok(city)
@@ -119,10 +122,9 @@ impl CityReference {
     /// `ceremony_kinds`; a value is `twinning, cooperation`, for example, and the value `none` gives an empty list.
     /// Returns `None` if the city has no such fact.
     #[must_use]
-    pub fn kinds(&self, key: &str, day: NaiveDate) -> Option<Vec<String>> {
+    pub fn kinds(&self, key: &str, day: NaiveDate) -> Option<Vec<AgreementKind>> {
         let listed = &latest(&self.facts, key, day)?.value;
-        let known = listed.split(',').map(str::trim).filter(|kind| AGREEMENT_KINDS.contains(kind));
-        Some(known.map(str::to_owned).collect())
+        Some(listed.split(',').filter_map(|kind| kind_of(kind.trim())).collect())
     }
 
     /// Returns the fact that is valid for a key on a day; `None` if unknown.
@@ -157,18 +159,18 @@ impl CityReference {
         if !self.is_own("tier") {
             self.tier = row.tier();
         }
-        if !self.is_own("population") && row.population > 0 {
-            self.population = row.population.unsigned_abs();
+        if !self.is_own("population") && row.population.is_some() {
+            self.population = row.population.map(i32::unsigned_abs);
         }
         if first {
-            self.unlinked = row.source_scheme == "ties";
+            self.unregistered = row.source_register() == SourceRegister::Ties;
         }
     }
 
     fn created(&mut self, city: &proto::City) -> Result<(), FoldError> {
         self.name.clone_from(&city.display_name);
         self.owns("display_name");
-        for path in ["country_code", "tier", "parent", "constituents", "population", "next_election_date"] {
+        for path in ["country_code", "tier", "parent_city", "constituent_cities", "population", "next_election_date"] {
             self.write(path, city)?;
         }
         // As in `City`: imports may still write the fields that the entry leaves at their default.
@@ -176,7 +178,7 @@ impl CityReference {
         if self.tier != CityTier::Municipality {
             self.owns("tier");
         }
-        if self.population != 0 {
+        if self.population.is_some() {
             self.owns("population");
         }
         Ok(())
@@ -198,9 +200,13 @@ impl CityReference {
         match path {
             "country_code" => self.country.clone_from(&city.country_code),
             "tier" => self.tier = city.tier(),
-            "parent" => self.parent = Some(&city.parent).filter(|name| !name.is_empty()).map(id).transpose()?,
-            "constituents" => self.constituents = city.constituents.iter().map(id).collect::<Result<_, _>>()?,
-            "population" => self.population = city.population.unsigned_abs(),
+            "parent_city" => {
+                self.parent = Some(&city.parent_city).filter(|name| !name.is_empty()).map(id).transpose()?
+            }
+            "constituent_cities" => {
+                self.constituents = city.constituent_cities.iter().map(id).collect::<Result<_, _>>()?
+            }
+            "population" => self.population = city.population.map(i32::unsigned_abs),
             "next_election_date" => self.next_election = folded_if_any(city.next_election_date.as_ref())?,
             _ => {}
         }
@@ -218,7 +224,7 @@ impl CityReference {
 #[must_use]
 pub fn unknown(city: RecordId) -> Refusal {
     let name = RecordName::new("cities", city);
-    Refusal::because(Reason::NotFound, "CT-1", format!("{name} is not known to this service"))
+    Refusal::because(ReasonClass::NotFound, "CT-1", "CITY_UNKNOWN", format!("{name} is not known to this service"))
         .missing(name.as_str(), "is not in any register that this service follows")
         .help("Check the name. If the city was entered a moment ago, try again in a few seconds.")
 }
@@ -237,7 +243,7 @@ pub struct CountryReference {
     /// The languages, ISO 639-3.
     pub languages: Vec<String>,
     /// The requirements of the country's law on agreements of its cities (AG-1), by the first year in which they apply.
-    pub conclusions: BTreeMap<i32, Conclusion>,
+    pub formalities: BTreeMap<i32, Formalities>,
 }
 
 impl Reference for CountryReference {
@@ -259,8 +265,8 @@ impl Reference for CountryReference {
                 country_row::Fact::Regime(regime) if regime.scheme() == RegimeScheme::Row => {
                     country.regimes.insert(regime.year, regime.regime_class());
                 }
-                country_row::Fact::Conclusion(fact) => {
-                    drop(country.conclusions.insert(fact.year, Conclusion::from(fact)))
+                country_row::Fact::AgreementFormalities(fact) => {
+                    drop(country.formalities.insert(fact.year, Formalities::from(fact)))
                 }
                 _ => {}
             }
@@ -272,8 +278,8 @@ impl Reference for CountryReference {
 impl CountryReference {
     /// Returns the requirements of the country's law on agreements on a day; `None` if no recorded year covers the day.
     #[must_use]
-    pub fn conclusion_on(&self, day: NaiveDate) -> Option<&Conclusion> {
-        self.conclusions.range(..=day.year()).next_back().map(|(_, conclusion)| conclusion)
+    pub fn formalities_on(&self, day: NaiveDate) -> Option<&Formalities> {
+        self.formalities.range(..=day.year()).next_back().map(|(_, formalities)| formalities)
     }
 
     /// Returns whether the country counts as democratic on a day (CT-3); `None` if no recorded year covers the day.
@@ -305,8 +311,8 @@ impl Reference for OfficeReference {
     type Change = office_change::Change;
 
     fn fold(before: Option<Self>, change: &Self::Change, _stamp: &Stamp) -> Result<Self, FoldError> {
-        let office_change::Change::Updated(updated) = change;
-        let from = updated.office.clone().unwrap_or_default();
+        let (office, mask) = Offices::written(change).ok_or_else(|| FoldError("the change writes nothing".into()))?;
+        let from = office.clone();
         let city = names::city_id("city", &from.city).map_err(|refusal| FoldError(refusal.message))?;
         let mut office = before.unwrap_or(Self {
             city,
@@ -315,8 +321,10 @@ impl Reference for OfficeReference {
             staff_count: None,
             languages: Vec::new(),
         });
-        for path in updated.update_mask.iter().flat_map(|mask| &mask.paths) {
-            match path.as_str() {
+        let written =
+            mask.map_or_else(|| Offices::WRITABLE.to_vec(), |mask| mask.paths.iter().map(String::as_str).collect());
+        for path in written {
+            match path {
                 "existence" => office.exists = exists(from.existence()),
                 "seat" => office.seat = from.seat(),
                 "staff_count" => office.staff_count = from.staff_count,

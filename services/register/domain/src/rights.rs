@@ -2,14 +2,14 @@
 //! tenant.
 
 use crate::city::City;
-use hansa_kernel::{Caller, Reason, Record, Refusal, Refused, Role};
+use hansa_kernel::{Caller, ReasonClass, Record, Refusal, Refused, Role};
 
 /// Checks that the caller is a steward of this node. Refused under CT-10 otherwise.
 pub fn steward(caller: &Caller) -> Refused<()> {
     if caller.has(Role::Steward) {
         return Ok(());
     }
-    Err(Refusal::because(Reason::NotPermitted, "CT-10", "only the node's steward may do this")
+    Err(Refusal::because(ReasonClass::NotPermitted, "CT-10", "NOT_STEWARD", "only the node's steward may do this")
         .missing("role", "steward")
         .help("Ask the steward of your node."))
 }
@@ -21,16 +21,18 @@ pub fn change(city: &City, caller: &Caller) -> Refused<()> {
     match city.tenant() {
         Some(_) if own => Ok(()),
         Some(tenant) => Err(Refusal::because(
-            Reason::NotPermitted,
+            ReasonClass::NotPermitted,
             "CT-10",
+            "NOT_CITY_OWNER",
             "only the city's own tenant may change the entry of a city that has joined",
         )
         .missing(tenant.name(), "must make the change")
         .help("Ask the city's tenant to make the change.")),
         None if own => steward(caller),
         None => Err(Refusal::because(
-            Reason::NotPermitted,
+            ReasonClass::NotPermitted,
             "CT-10",
+            "NOT_CITY_KEEPER",
             "only the steward who owns the entry may change a city that has not joined",
         )
         .missing(city.owner().name(), "must make the change")

@@ -4,9 +4,11 @@
 //! Identifiers, codes and locations are from GeoNames (CC BY 4.0); populations are rounded. The sample is not kept up
 //! to date. In production, a node imports its register from a published file.
 
+use crate::city::fields::degrees;
 use hansa_kernel::RecordId;
 use hansa_proto::register::{
-    CityRow, CityTier, CountryProfile, CountryRow, Location, RegimeClass, RegimeFact, RegimeScheme, country_row::Fact,
+    CityRow, CityTier, CountryProfile, CountryRow, RegimeClass, RegimeFact, RegimeScheme, SourceRegister,
+    country_row::Fact,
 };
 
 /// The source of the cities.
@@ -26,9 +28,9 @@ pub struct SampleCity {
     /// ISO 3166-1 alpha-2.
     pub country: &'static str,
     /// The GeoNames code of the first-level division.
-    pub admin1: &'static str,
+    pub subdivision_code: &'static str,
     /// Residents, rounded.
-    pub population: i64,
+    pub population: i32,
     /// Latitude and longitude in hundred-thousandths of a degree.
     pub location: (i32, i32),
     /// IANA time zone.
@@ -47,16 +49,15 @@ impl SampleCity {
     /// Returns the city as a row of an import.
     #[must_use]
     pub fn row(&self) -> CityRow {
-        let (latitude_e5, longitude_e5) = self.location;
         CityRow {
-            source_scheme: "geonames".into(),
+            source_register: SourceRegister::Geonames as i32,
             source_key: self.geonames.into(),
             display_name: self.name.into(),
             country_code: self.country.into(),
-            admin1: self.admin1.into(),
+            subdivision_code: self.subdivision_code.into(),
             tier: self.tier as i32,
-            population: self.population,
-            location: Some(Location { latitude_e5, longitude_e5 }),
+            population: Some(self.population),
+            location: Some(degrees(self.location)),
             time_zone: self.time_zone.into(),
         }
     }
@@ -112,12 +113,21 @@ const fn city(
     geonames: &'static str,
     name: &'static str,
     country: &'static str,
-    admin1: &'static str,
-    population: i64,
+    subdivision_code: &'static str,
+    population: i32,
     location: (i32, i32),
     time_zone: &'static str,
 ) -> SampleCity {
-    SampleCity { geonames, name, country, admin1, population, location, time_zone, tier: CityTier::Municipality }
+    SampleCity {
+        geonames,
+        name,
+        country,
+        subdivision_code,
+        population,
+        location,
+        time_zone,
+        tier: CityTier::Municipality,
+    }
 }
 
 const fn tie(a: &'static str, b: &'static str, year: Option<i32>) -> SampleTie {

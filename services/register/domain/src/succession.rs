@@ -24,7 +24,7 @@ impl City {
 
 fn gone(end: &Succession) -> Refusal {
     let heir = end.heir.map(names::city_name).unwrap_or_default();
-    Refusal::rule("CT-11", format!("the city ended on {}", end.date))
+    Refusal::rule("CT-11", "CITY_ENDED", format!("the city ended on {}", end.date))
         .missing(heir.clone(), "is its successor")
         .help(format!("Send the command for {heir} instead."))
 }
@@ -89,14 +89,14 @@ pub fn split(
 ) -> Across {
     rights::change(city.1, caller)?;
     let date = time::day("effective_date", command.effective_date.as_ref())?;
-    let ends = !command.heir.is_empty();
+    let ends = !command.continuing_city.is_empty();
     let named = named("successors", &command.successors, if ends { 2 } else { 1 })?;
-    if ends && !command.successors.contains(&command.heir) {
-        return Err(Refusal::field("heir", "must be one of the successors").under("CT-11"));
+    if ends && !command.successors.contains(&command.continuing_city) {
+        return Err(Refusal::field("continuing_city", "must be one of the successors").under("CT-11"));
     }
     let change = CitySplit {
         successors: command.successors.clone(),
-        heir: command.heir.clone(),
+        continuing_city: command.continuing_city.clone(),
         effective_date: Some(time::date(date)),
     };
     let asked = Succession::split(&change).map_err(|fold_error| Refusal::field("successors", fold_error.0))?;
@@ -158,8 +158,9 @@ fn permitted(named: &[RecordId], cities: &BTreeMap<RecordId, City>, caller: &Cal
 }
 
 fn standing(own: RecordId, named: &[RecordId], parts: &BTreeMap<RecordId, City>) -> Refused<()> {
-    let mut refusal = Refusal::rule("CT-11", "a city can only be split into other cities of the register")
-        .help("Enter the new cities first.");
+    let mut refusal =
+        Refusal::rule("CT-11", "PARTS_NOT_REGISTERED", "a city can only be split into other cities of the register")
+            .help("Enter the new cities first.");
     for id in named {
         let what = match parts.get(id) {
             _ if *id == own => "is the city itself",

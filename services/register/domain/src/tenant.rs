@@ -1,4 +1,4 @@
-//! Tenants: cities, secretariats and organisers (PL-1). The id of a tenant contains the hash of its first key.
+//! Tenants: cities, secretariats and organizers (PL-1). The id of a tenant contains the hash of its first key.
 
 use crate::{
     city::{self, City},
@@ -6,12 +6,12 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use hansa_kernel::{
-    Audience, Caller, Decision, Emitted, FoldError, IntoResource, Moment, Reason, Record, RecordId, RecordName,
-    Refusal, Refused, Stamp, TenantId, text, time,
+    Audience, Caller, Decision, Emitted, FoldError, IntoResource, Moment, ReasonClass, Record, RecordId, RecordName,
+    Refusal, Refused, Stamp, TenantId, mask, record::emit, text, time,
 };
 use hansa_proto::register::{
     self as proto, CreateTenantRequest, IdentityAct, IdentityEntry, KeyCustody, TenantCreated, TenantKeyRotated,
-    TenantKind, city_change, tenant_change::Change,
+    TenantKind, TenantUpdated, UpdateTenantRequest, city_change, tenant_change::Change,
 };
 use serde::{Deserialize, Serialize};
 
@@ -41,18 +41,19 @@ struct Entry {
 impl Entry {
     fn fold(entry: &IdentityEntry) -> Result<Self, FoldError> {
         let key = entry.public_key.as_slice().try_into().map_err(|_| FoldError("a key has 32 bytes".into()))?;
-        let at = time::instant("time", entry.time.as_ref()).map_err(|refusal| FoldError(refusal.message))?;
+        let at =
+            time::instant("record_time", entry.record_time.as_ref()).map_err(|refusal| FoldError(refusal.message))?;
         Ok(Self { act: entry.act(), key, home: entry.home_node.clone(), custody: entry.key_custody(), at })
     }
 
     fn to_proto(&self, sequence: usize) -> IdentityEntry {
         IdentityEntry {
-            sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
+            sequence: i32::try_from(sequence).unwrap_or(i32::MAX),
             act: self.act as i32,
             public_key: self.key.to_vec(),
             home_node: self.home.clone(),
             key_custody: self.custody as i32,
-            time: Some(time::timestamp(self.at)),
+            record_time: Some(time::timestamp(self.at)),
         }
     }
 }
@@ -110,6 +111,8 @@ impl Tenant {
             home_node: now.map(|entry| entry.home.clone()).unwrap_or_default(),
             key_custody: now.map_or(0, |entry| entry.custody as i32),
             identity_log: self.log.iter().enumerate().map(|(i, entry)| entry.to_proto(i + 1)).collect(),
+            create_time: None,
+            update_time: None,
         }
     }
 }
@@ -119,6 +122,10 @@ impl IntoResource for Tenant {
 
     fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::Tenant {
         self.resource(name, etag)
+    }
+
+    fn basic(tenant: proto::Tenant) -> proto::Tenant {
+        proto::Tenant { identity_log: Vec::new(), ..tenant }
     }
 }
 
@@ -131,6 +138,9 @@ impl Record for Tenant {
         let created = match (before, change) {
             (None, Change::Created(created)) => created,
             (Some(tenant), Change::KeyRotated(rotated)) => return tenant.rotated(rotated),
+            (Some(tenant), Change::Updated(updated)) => {
+                return Ok(Self { display_name: updated.display_name.clone(), ..tenant });
+            }
             (Some(_), Change::Created(_)) => return Err(FoldError("the tenant was already created".into())),
             (None, _) => return Err(FoldError("the first change of a tenant must be its creation".into())),
         };
@@ -179,12 +189,12 @@ pub struct Host<'a> {
 impl Host<'_> {
     fn entry(&self, act: IdentityAct, sequence: usize, at: Moment) -> IdentityEntry {
         IdentityEntry {
-            sequence: u32::try_from(sequence).unwrap_or(u32::MAX),
+            sequence: i32::try_from(sequence).unwrap_or(i32::MAX),
             act: act as i32,
             public_key: self.public_key.to_vec(),
             home_node: self.home_node.to_owned(),
             key_custody: KeyCustody::Host as i32,
-            time: Some(time::timestamp(at.now)),
+            record_time: Some(time::timestamp(at.now)),
         }
     }
 }
@@ -236,13 +246,24 @@ pub fn create(
     Ok(Founding { id, tenant: vec![first], city: city_change })
 }
 
+/// Updates the display name of a tenant.
+///
+/// # Errors
+/// `INVALID_FIELD` if the mask names another field, or the name is empty or too long.
+pub fn update(state: &Tenant, command: &UpdateTenantRequest, _: &Caller) -> Decision<Change> {
+    mask::fields(command.update_mask.as_ref(), &["display_name"])?;
+    let display_name = command.tenant.clone().unwrap_or_default().display_name;
+    text::name("tenant.display_name", &display_name)?;
+    if display_name == state.display_name { Ok(Vec::new()) } else { emit(TenantUpdated { display_name }) }
+}
+
 /// Returns the public half of the key in force.
 ///
 /// # Errors
 /// Refused under PL-5 if the host does not hold that key.
 pub fn hosted_key(state: &Tenant) -> Refused<[u8; 32]> {
     state.key().filter(|_| state.custody() == KeyCustody::Host).ok_or_else(|| {
-        Refusal::rule("PL-5", "the host does not hold the tenant's key")
+        Refusal::rule("PL-5", "KEY_NOT_HOSTED", "the host does not hold the tenant's key")
             .missing("key_custody", "is not the host's")
             .help("Ask the holder of the key to replace it.")
     })
@@ -255,13 +276,23 @@ pub fn hosted_key(state: &Tenant) -> Refused<[u8; 32]> {
 /// identity log is full.
 pub fn rotate_key(state: &Tenant, old: &[u8; 32], host: Host, at: Moment) -> Decision<Change> {
     if hosted_key(state)? != *old {
-        return Err(Refusal::because(Reason::Stale, "PL-4", "another request has replaced the key in the meantime")
-            .help("Read the tenant again. Send the command again if the key must be replaced once more."));
+        return Err(Refusal::because(
+            ReasonClass::Stale,
+            "PL-4",
+            "KEY_REPLACED",
+            "another request has replaced the key in the meantime",
+        )
+        .help("Read the tenant again. Send the command again if the key must be replaced once more."));
     }
     if state.log.len() >= IDENTITY_ENTRIES {
-        return Err(Refusal::because(Reason::Limit, "PL-5", "the key has been replaced too often")
-            .missing("identity_log", format!("has {IDENTITY_ENTRIES} entries"))
-            .help("Keep the key in force. It cannot be replaced again."));
+        return Err(Refusal::because(
+            ReasonClass::Limit,
+            "PL-5",
+            "TOO_MANY_KEYS",
+            "the key has been replaced too often",
+        )
+        .missing("identity_log", format!("has {IDENTITY_ENTRIES} entries"))
+        .help("Keep the key in force. It cannot be replaced again."));
     }
     let identity = host.entry(IdentityAct::Rotated, state.log.len() + 1, at);
     Ok(vec![Emitted { party: Some(state.id), ..Emitted::new(TenantKeyRotated { identity: Some(identity) }) }])

@@ -27,18 +27,18 @@ pub(crate) struct Placement<'a> {
 /// Checks that tier, parent and constituents fit together. Refused under CT-2 otherwise.
 pub(crate) fn fits(place: &Placement, known: &KnownCities) -> Refused<()> {
     let no = |message: &str, field: &str, what: &str, help: &str| {
-        Err(Refusal::rule("CT-2", message).missing(field, what).help(help))
+        Err(Refusal::rule("CT-2", "TIER_FIELD_UNFIT", message).missing(field, what).help(help))
     };
     match (place.tier, place.parent) {
         (CityTier::Unspecified, _) => return Err(Refusal::field("city.tier", "is required").under("CT-2")),
         (CityTier::SubMunicipal, None) => {
-            return no("a sub-municipal body is part of a city", "city.parent", "is required", "Name its city.");
+            return no("a sub-municipal body is part of a city", "city.parent_city", "is required", "Name its city.");
         }
         (CityTier::SubMunicipal, Some(parent)) => self::parent(place, parent, known)?,
         (_, Some(_)) => {
             return no(
                 "only a sub-municipal body has a parent city",
-                "city.parent",
+                "city.parent_city",
                 "must be empty for this tier",
                 "Leave the parent out, or list the city among the constituents of its metropolis.",
             );
@@ -48,7 +48,7 @@ pub(crate) fn fits(place: &Placement, known: &KnownCities) -> Refused<()> {
     if place.tier != CityTier::Metropolis && !place.constituents.is_empty() {
         return no(
             "only a metropolis has constituent municipalities",
-            "city.constituents",
+            "city.constituent_cities",
             "must be empty for this tier",
             "Set the tier to METROPOLIS, or leave them out.",
         );
@@ -58,7 +58,7 @@ pub(crate) fn fits(place: &Placement, known: &KnownCities) -> Refused<()> {
 
 fn parent(place: &Placement, parent: RecordId, known: &KnownCities) -> Refused<()> {
     let no = |what: &str| {
-        Err(Refusal::rule("CT-2", "the parent of a sub-municipal body is a city of the same country")
+        Err(Refusal::rule("CT-2", "PARENT_UNFIT", "the parent of a sub-municipal body is a city of the same country")
             .missing(crate::names::city_name(parent), what)
             .help("Name the city that the body is part of."))
     };
@@ -73,10 +73,13 @@ fn parent(place: &Placement, parent: RecordId, known: &KnownCities) -> Refused<(
 
 fn constituents(place: &Placement, known: &KnownCities) -> Refused<()> {
     if place.constituents.len() > CONSTITUENTS {
-        return Err(Refusal::field("city.constituents", format!("has more than {CONSTITUENTS} entries")).under("CT-2"));
+        return Err(
+            Refusal::field("city.constituent_cities", format!("has more than {CONSTITUENTS} entries")).under("CT-2")
+        );
     }
-    let mut refusal = Refusal::rule("CT-2", "a metropolis is made of municipalities of the register")
-        .help("List each municipality once; enter those that are missing first.");
+    let mut refusal =
+        Refusal::rule("CT-2", "CONSTITUENTS_UNFIT", "a metropolis is made of municipalities of the register")
+            .help("List each municipality once; enter those that are missing first.");
     for (i, id) in place.constituents.iter().enumerate() {
         let what = match known.get(id) {
             _ if place.constituents[..i].contains(id) => "is listed twice",

@@ -2,18 +2,20 @@
 
 use super::{cities, known};
 use crate::views;
-use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, new_id, parse_name, rpc_handlers};
+use hansa_chassis::{
+    ApiError, ApiResult, CommandContext, Page, new_id, parse_name, row_result, rpc_handlers, undecided, with_times,
+};
 use hansa_journal::{BoxedCommand, Command, Receipt};
-use hansa_kernel::{Caller, Moment, Reason, RecordId, RecordName, Refusal, limits, time};
+use hansa_kernel::{Caller, Moment, RecordId, RecordName, Refusal, limits, time};
 use hansa_proto::handlers::CityServiceHandler;
 use hansa_proto::{
     WriteRequest,
     register::{
-        self as proto, BatchImportCitiesRequest, BatchImportCitiesResponse, CityRow, CreateCityRequest,
-        DeleteCityRequest, EndTermRequest, GetCityRequest, ImportOutcome, ImportedRow, ListCitiesRequest,
-        ListCitiesResponse, MergeCitiesRequest, RecordTermRequest, RenameCityRequest, SetFactRequest, SplitCityRequest,
-        UpdateCityRequest,
+        self as proto, BatchImportCitiesRequest, CityRow, CreateCityRequest, EndMayorTermRequest, GetCityRequest,
+        ListCitiesRequest, ListCitiesResponse, MergeCitiesRequest, RecordMayorTermRequest, RenameCityRequest,
+        RetractCityRequest, SetFactRequest, SplitCityRequest, UpdateCityRequest,
     },
+    types::{RowOutcome, RowResults},
 };
 use hansa_register_domain::{City, city, fact, succession, term};
 use std::{collections::BTreeMap, sync::Arc};
@@ -31,7 +33,7 @@ impl Cities {
     async fn across<Q, F>(
         &self,
         context: &CommandContext<Q>,
-        (name, etag): (&str, &str),
+        (named_by, name, etag): (&str, &str, &str),
         others: &[String],
         field: &str,
         rule: F,
@@ -44,7 +46,7 @@ impl Cities {
             + Sync
             + 'static,
     {
-        let first = parse_name::<City>("name", name)?;
+        let first = parse_name::<City>(named_by, name)?;
         let others = others.iter().map(|other| parse_name::<City>(field, other)).collect::<Result<Vec<_>, _>>()?;
         let ids: Vec<RecordId> = others.iter().map(|other| other.id).collect();
         let read = Arc::new(cities(&self.journal, &ids).await?);
@@ -81,7 +83,8 @@ impl CityServiceHandler for Cities {
             Some(day) => city.state.as_of(day),
         };
         let state = state.ok_or_else(|| Refusal::not_found(&name))?;
-        let mut resources = self.queries.resolve(vec![state.resource(&name, &city.etag)]).await?;
+        let mut resources =
+            self.queries.resolve(vec![with_times(state.resource(&name, &city.etag), city.times)]).await?;
         Ok(Response::new(resources.swap_remove(0)))
     }
 
@@ -89,7 +92,8 @@ impl CityServiceHandler for Cities {
         let query = request.get_ref();
         let page = Page::of(query)?;
         let ids = views::city::list(self.journal.store(), query, &page).await?;
-        let (cities, next_page_token) = self.queries.list::<City, _>(&request, &page, ids).await?;
+        let (cities, next_page_token) =
+            self.queries.list::<City, _>(&request, &page, ids, request.get_ref().view()).await?;
         Ok(Response::new(ListCitiesResponse { cities, next_page_token }))
     }
 
@@ -120,11 +124,11 @@ impl CityServiceHandler for Cities {
         self.commands.execute(request, city::rename).await
     }
 
-    async fn record_term(&self, request: Request<RecordTermRequest>) -> ApiResult<proto::City> {
+    async fn record_mayor_term(&self, request: Request<RecordMayorTermRequest>) -> ApiResult<proto::City> {
         self.commands.execute(request, term::record).await
     }
 
-    async fn end_term(&self, request: Request<EndTermRequest>) -> ApiResult<proto::City> {
+    async fn end_mayor_term(&self, request: Request<EndMayorTermRequest>) -> ApiResult<proto::City> {
         self.commands.execute(request, term::end).await
     }
 
@@ -137,7 +141,7 @@ impl CityServiceHandler for Cities {
         let request = &context.request;
         let merged = self.across(
             &context,
-            (&request.name, &request.etag),
+            ("successor", &request.successor, &request.etag),
             &request.predecessors,
             "predecessors",
             succession::merge,
@@ -148,19 +152,21 @@ impl CityServiceHandler for Cities {
     async fn split_city(&self, request: Request<SplitCityRequest>) -> ApiResult<proto::City> {
         let context = self.commands.accept(request)?;
         let request = &context.request;
-        let split =
-            self.across(&context, (&request.name, &request.etag), &request.successors, "successors", succession::split);
+        let split = self.across(
+            &context,
+            ("name", &request.name, &request.etag),
+            &request.successors,
+            "successors",
+            succession::split,
+        );
         self.commands.replay_or::<City, _>(&context, split).await
     }
 
-    async fn delete_city(&self, request: Request<DeleteCityRequest>) -> ApiResult<()> {
+    async fn retract_city(&self, request: Request<RetractCityRequest>) -> ApiResult<()> {
         self.commands.execute_delete(request, city::delete).await
     }
 
-    async fn batch_import_cities(
-        &self,
-        request: Request<BatchImportCitiesRequest>,
-    ) -> ApiResult<BatchImportCitiesResponse> {
+    async fn batch_import_cities(&self, request: Request<BatchImportCitiesRequest>) -> ApiResult<RowResults> {
         let context = self.commands.accept(request)?;
         let request = context.request.clone();
         limits::rows(request.rows.len(), city::IMPORT_ROWS)?;
@@ -174,11 +180,12 @@ impl CityServiceHandler for Cities {
         }
         let now = self.journal.clock().moment();
         let mut receipts = self.journal.submit_each(commands, context.validate_only).await.into_iter();
-        let rows = ids.into_iter().map(|id| match id {
-            Ok(id) => imported(&RecordName::new("cities", id), receipts.next(), now),
-            Err(refusal) => refused(String::new(), &refusal),
+        let rows = ids.into_iter().enumerate().map(|(index, id)| {
+            let name = id.as_ref().map(|id| RecordName::new("cities", *id).to_string()).unwrap_or_default();
+            let receipt = id.and_then(|_| receipts.next().unwrap_or_else(|| Err(undecided())));
+            row_result(index, name, receipt.map(|receipt| outcome(&receipt, now)))
         });
-        Ok(Response::new(BatchImportCitiesResponse { rows: rows.collect() }))
+        Ok(Response::new(RowResults { rows: rows.collect() }))
     }
 }
 
@@ -192,23 +199,8 @@ impl Cities {
     }
 }
 
-fn imported(name: &RecordName, receipt: Option<Result<Receipt<City>, Refusal>>, now: Moment) -> ImportedRow {
-    match receipt {
-        Some(Ok(receipt)) => {
-            let is_new = receipt.version == receipt.changes;
-            let before = (!is_new).then_some(receipt.state.as_ref());
-            let outcome = city::outcome(before, receipt.changes > 0, now);
-            ImportedRow { name: name.to_string(), outcome: outcome as i32, reason: String::new() }
-        }
-        Some(Err(refusal)) => refused(name.to_string(), &refusal),
-        None => refused(name.to_string(), &missing_receipt()),
-    }
-}
-
-fn missing_receipt() -> Refusal {
-    Refusal::because(Reason::Unavailable, "PL-4", "the row was not decided").help("Send the row again.")
-}
-
-fn refused(name: String, refusal: &Refusal) -> ImportedRow {
-    ImportedRow { name, outcome: ImportOutcome::Refused as i32, reason: refusal.to_string() }
+fn outcome(receipt: &Receipt<City>, now: Moment) -> RowOutcome {
+    let is_new = receipt.version == receipt.changes;
+    let before = (!is_new).then_some(receipt.state.as_ref());
+    city::outcome(before, receipt.changes > 0, now)
 }

@@ -3,11 +3,11 @@
 use crate::{tenant_keys, views};
 use hansa_chassis::{ApiError, ApiResult, CommandContext, Page, parse_name, rpc_handlers};
 use hansa_journal::Signer;
-use hansa_kernel::{Reason, RecordId, RecordName, Refusal, TenantId};
+use hansa_kernel::{ReasonClass, RecordId, RecordName, Refusal, TenantId};
 use hansa_proto::handlers::TenantServiceHandler;
 use hansa_proto::register::{
     self as proto, CreateTenantRequest, GetTenantRequest, ListTenantsRequest, ListTenantsResponse,
-    RotateTenantKeyRequest,
+    RotateTenantKeyRequest, UpdateTenantRequest,
 };
 use hansa_register_domain::{City, Tenant, tenant};
 use tonic::{Request, Response};
@@ -31,8 +31,13 @@ impl Tenants {
         let home_node = home.clone();
         let found = move |before: Option<&Tenant>, request: &CreateTenantRequest, caller: &_, now| {
             if before.is_some() {
-                return Err(Refusal::because(Reason::AlreadyExists, "PL-1", "the tenant exists already")
-                    .help("Send the request again; each request generates a new key."));
+                return Err(Refusal::because(
+                    ReasonClass::AlreadyExists,
+                    "PL-1",
+                    "TENANT_EXISTS",
+                    "the tenant exists already",
+                )
+                .help("Send the request again; each request generates a new key."));
             }
             let city = read.as_ref().map(|(id, city)| (*id, city));
             let host = tenant::Host { public_key: &public, home_node: &home_node };
@@ -88,13 +93,18 @@ impl TenantServiceHandler for Tenants {
         let query = request.get_ref();
         let page = Page::of(query)?;
         let ids = views::tenant::list(self.journal.store(), query, &page).await?;
-        let (tenants, next_page_token) = self.queries.list::<Tenant, _>(&request, &page, ids).await?;
+        let (tenants, next_page_token) =
+            self.queries.list::<Tenant, _>(&request, &page, ids, request.get_ref().view()).await?;
         Ok(Response::new(ListTenantsResponse { tenants, next_page_token }))
     }
 
     async fn create_tenant(&self, request: Request<CreateTenantRequest>) -> ApiResult<proto::Tenant> {
         let context = self.commands.accept(request)?;
         self.commands.replay_or::<Tenant, _>(&context, self.create(&context)).await
+    }
+
+    async fn update_tenant(&self, request: Request<UpdateTenantRequest>) -> ApiResult<proto::Tenant> {
+        self.commands.execute(request, tenant::update).await
     }
 
     async fn rotate_tenant_key(&self, request: Request<RotateTenantKeyRequest>) -> ApiResult<proto::Tenant> {

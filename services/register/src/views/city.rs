@@ -23,8 +23,8 @@ pub struct Model {
     pub size_class: i32,
     /// Whether the city is a tenant.
     pub joined: bool,
-    /// Whether the city is linked to an entry of a published register.
-    pub linked: bool,
+    /// Whether a register identifies the city.
+    pub registered: bool,
 }
 
 view_entity!();
@@ -40,7 +40,7 @@ impl View for Entity {
             tier: city.tier() as i32,
             size_class: size::class(city.population()) as i32,
             joined: city.tenant().is_some(),
-            linked: city.linked(),
+            registered: city.registered(),
         }]
     }
 }
@@ -55,16 +55,16 @@ pub async fn list(store: &Store, request: &ListCitiesRequest, page: &Page) -> Re
     if !request.country_code.is_empty() {
         query = query.filter(Column::Country.eq(&request.country_code));
     }
-    if !request.name_prefix.is_empty() {
-        let prefix = request.name_prefix.to_lowercase();
+    if !request.display_name_prefix.is_empty() {
+        let prefix = request.display_name_prefix.to_lowercase();
         // A range instead of a pattern: it uses the index, and no character of the prefix is a wildcard.
         query = query.filter(Column::SortName.gte(&prefix)).filter(Column::SortName.lt(format!("{prefix}\u{10ffff}")));
     }
     if let Some(joined) = request.joined {
         query = query.filter(Column::Joined.eq(joined));
     }
-    if let Some(linked) = request.linked {
-        query = query.filter(Column::Linked.eq(linked));
+    if let Some(registered) = request.registered {
+        query = query.filter(Column::Registered.eq(registered));
     }
     keyset(store.reader(), query, (Column::SortName, Column::Record), page.after.as_deref(), page.size).await
 }

@@ -41,7 +41,8 @@ pub fn name_of(city: &RecordName) -> RecordName {
 pub fn evaluate(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strategy>, date: NaiveDate) -> Evaluation {
     let model = Model::of(portfolio, strategy, date);
     let judged = Judged::of(rubric, &model);
-    let not_judged = judged.criteria().filter(|(_, met)| met.is_none()).map(|(c, _)| c.shown.id.clone()).collect();
+    let unjudged_criterion_ids =
+        judged.criteria().filter(|(_, met)| met.is_none()).map(|(c, _)| c.shown.criterion_id.clone()).collect();
     let part_score = |part: StrategyPart| proto::PartScore {
         part: part as i32,
         score: Some(judged.score(|criterion| criterion.shown.part == part as i32)),
@@ -52,18 +53,21 @@ pub fn evaluate(rubric: &Rubric, portfolio: &Portfolio, strategy: Option<&Strate
     };
     Evaluation {
         name: String::new(),
+        etag: String::new(),
         city: portfolio.city().city.clone(),
         rubric: rubric.name().into(),
         rubric_version: rubric.version().into(),
         rubric_digest: rubric.digest().into(),
-        date: Some(time::date(date)),
+        evaluation_date: Some(time::date(date)),
         inputs_digest: inputs_digest(rubric, portfolio, strategy, date),
         strategy: model.strategy().unwrap_or_default().into(),
         overall: Some(judged.score(|_| true)),
         parts: PARTS.into_iter().map(part_score).collect(),
         preconditions: PRECONDITIONS.into_iter().map(precondition_score).collect(),
         findings: judged.findings(&model),
-        not_judged,
+        unjudged_criterion_ids,
+        create_time: None,
+        update_time: None,
     }
 }
 
@@ -153,11 +157,11 @@ impl<'r> Judged<'r> {
             .map(|(lost, criterion)| finding(criterion, model, share(lost, known)))
             .collect();
         findings.sort_by(|a, b| {
-            (b.effect_basis_points, a.code, &a.evidence, &a.criterion).cmp(&(
+            (b.effect_basis_points, a.code, &a.evidence, &a.criterion_id).cmp(&(
                 a.effect_basis_points,
                 b.code,
                 &b.evidence,
-                &b.criterion,
+                &b.criterion_id,
             ))
         });
         findings
@@ -173,9 +177,9 @@ fn finding(criterion: &Criterion, model: &Model<'_>, effect: i32) -> Finding {
     Finding {
         code: criterion.shown.finding,
         severity: criterion.shown.severity,
-        criterion: criterion.shown.id.clone(),
+        criterion_id: criterion.shown.criterion_id.clone(),
         evidence: evidence.iter().take(EVIDENCE).map(|name| (*name).to_owned()).collect(),
-        evidence_total: i32::try_from(evidence.len()).unwrap_or(i32::MAX),
+        evidence_count: i32::try_from(evidence.len()).unwrap_or(i32::MAX),
         risk: criterion.shown.risk.clone(),
         advice: criterion.shown.advice.clone(),
         effect_basis_points: effect,
@@ -186,7 +190,15 @@ fn finding(criterion: &Criterion, model: &Model<'_>, effect: i32) -> Finding {
 /// digest.
 #[must_use]
 pub fn result_digest(evaluation: &Evaluation) -> [u8; 32] {
-    let result = Evaluation { date: None, inputs_digest: String::new(), name: String::new(), ..evaluation.clone() };
+    let result = Evaluation {
+        evaluation_date: None,
+        inputs_digest: String::new(),
+        name: String::new(),
+        etag: String::new(),
+        create_time: None,
+        update_time: None,
+        ..evaluation.clone()
+    };
     hash(&result.encode_to_vec())
 }
 

@@ -75,7 +75,7 @@ impl Goal {
 
     fn read(field: &str, goal: &proto::Goal) -> Refused<Self> {
         let at = |name: &str| format!("{field}.{name}");
-        text::id(&at("id"), &goal.id)?;
+        text::id(&at("goal_id"), &goal.goal_id)?;
         let aim = stated(&at("aim"), goal.aim(), goal.aim)?;
         agree(&at("kind"), goal, aim)?;
         let dimension = stated(&at("dimension"), goal.dimension(), goal.dimension)?;
@@ -84,7 +84,7 @@ impl Goal {
         decimal(&at("baseline"), &goal.baseline)?;
         decimal(&at("target"), &goal.target)?;
         Ok(Self {
-            id: goal.id.clone(),
+            id: goal.goal_id.clone(),
             aim,
             dimension,
             outcomes: outcomes(&at("outcomes"), goal)?,
@@ -107,7 +107,7 @@ impl Goal {
     #[must_use]
     pub fn to_proto(&self) -> proto::Goal {
         proto::Goal {
-            id: self.id.clone(),
+            goal_id: self.id.clone(),
             kind: self.kind() as i32,
             aim: self.aim as i32,
             dimension: self.dimension as i32,
@@ -147,9 +147,9 @@ impl ToolLink {
 
     /// Parses a link without checking the tool's name, because simulated agreements have no valid resource name (ST-9).
     pub(crate) fn read(field: &str, link: &proto::ToolLink) -> Refused<Self> {
-        let goals = distinct(&format!("{field}.goals"), &link.goals, GOALS)?;
+        let goals = distinct(&format!("{field}.goal_ids"), &link.goal_ids, GOALS)?;
         if goals.is_empty() {
-            return Err(Refusal::field(format!("{field}.goals"), "is required").help("Name at least one goal."));
+            return Err(Refusal::field(format!("{field}.goal_ids"), "is required").help("Name at least one goal."));
         }
         text::optional(&format!("{field}.note"), &link.note)?;
         Ok(Self {
@@ -165,7 +165,7 @@ impl ToolLink {
     pub fn to_proto(&self) -> proto::ToolLink {
         proto::ToolLink {
             tool: self.tool.clone(),
-            goals: self.goals.iter().cloned().collect(),
+            goal_ids: self.goals.iter().cloned().collect(),
             purpose: self.purpose as i32,
             note: self.note.clone(),
         }
@@ -257,7 +257,7 @@ pub(crate) mod tests {
 
     pub(crate) fn goal(id: &str, aim: GoalAim) -> proto::Goal {
         proto::Goal {
-            id: id.into(),
+            goal_id: id.into(),
             aim: aim as i32,
             dimension: Dimension::Culture as i32,
             outcomes: vec![Outcome::Social as i32, Outcome::Cultural as i32],
@@ -281,8 +281,8 @@ pub(crate) mod tests {
     #[test]
     fn st_3_a_goal_needs_all_of_its_measure() {
         let spoilers: [fn(&mut proto::Goal); 16] = [
-            |g| g.id = "Schools".into(),
-            |g| g.id = "x".repeat(hansa_kernel::limits::ID_CHARS + 1),
+            |g| g.goal_id = "Schools".into(),
+            |g| g.goal_id = "x".repeat(hansa_kernel::limits::ID_CHARS + 1),
             |g| g.aim = 0,
             |g| g.aim = 99,
             |g| g.kind = GoalKind::Value as i32,
@@ -329,14 +329,18 @@ pub(crate) mod tests {
         let id = hansa_kernel::RecordId::from_source("test", "a");
         let good = proto::ToolLink {
             tool: format!("agreements/{id}"),
-            goals: vec!["a".into()],
+            goal_ids: vec!["a".into()],
             purpose: ToolPurpose::Revamp as i32,
             note: vec![],
         };
         let parsed = ToolLink::parse("link", &good).unwrap();
         assert_eq!(ToolLink::parse("link", &parsed.to_proto()), Ok(parsed));
-        let spoilers: [fn(&mut proto::ToolLink); 4] =
-            [|l| l.tool = "projects/x".into(), |l| l.goals.clear(), |l| l.goals.push("a".into()), |l| l.purpose = 0];
+        let spoilers: [fn(&mut proto::ToolLink); 4] = [
+            |l| l.tool = "projects/x".into(),
+            |l| l.goal_ids.clear(),
+            |l| l.goal_ids.push("a".into()),
+            |l| l.purpose = 0,
+        ];
         for spoil in spoilers {
             let mut bad = good.clone();
             spoil(&mut bad);

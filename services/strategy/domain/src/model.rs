@@ -7,7 +7,8 @@ use crate::{
 };
 use chrono::NaiveDate;
 use hansa_expressions::{Value as Slot, Values, Variable};
-use hansa_proto::strategy::{GoalKind, StrategyState, TieKind};
+use hansa_proto::strategy::{GoalKind, StrategyState};
+use hansa_proto::types::AgreementKind;
 use std::collections::{BTreeSet, HashSet};
 
 const fn int(name: &'static str, description: &'static str) -> Variable {
@@ -148,7 +149,7 @@ struct Standing<'a> {
 impl<'a> Standing<'a> {
     fn of(strategy: Option<&'a Strategy>, date: NaiveDate) -> Self {
         let strategy = strategy.filter(|s| s.state() != StrategyState::Superseded);
-        let over = strategy.and_then(Strategy::valid_until).is_some_and(|last| date > last);
+        let over = strategy.and_then(Strategy::last_valid_date).is_some_and(|last| date > last);
         let state = match strategy.map(Strategy::state) {
             Some(StrategyState::Draft) => "DRAFT",
             // The timer that lets a strategy lapse can run later than this date.
@@ -156,7 +157,7 @@ impl<'a> Standing<'a> {
             Some(StrategyState::Adopted | StrategyState::Lapsed) => "LAPSED",
             _ => "NONE",
         };
-        let election = strategy.and_then(Strategy::adoption).map(|adoption| adoption.next_election);
+        let election = strategy.and_then(Strategy::adoption).map(|adoption| adoption.next_election_date);
         let past_election = election.map_or(0, |day| (date - day).num_days().max(0));
         Self { state, adopted: state == "ADOPTED", lapsed: state == "LAPSED", past_election, strategy }
     }
@@ -197,10 +198,10 @@ impl<'a> Ties<'a> {
         self.in_force += 1;
         self.suspended += usize::from(tie.state == TieState::Suspended);
         match tie.kind {
-            TieKind::Twinning => self.of_kind[0] += 1,
-            TieKind::Cooperation => self.of_kind[1] += 1,
-            TieKind::Memorandum => self.of_kind[2] += 1,
-            TieKind::Unspecified => {}
+            AgreementKind::Twinning => self.of_kind[0] += 1,
+            AgreementKind::Cooperation => self.of_kind[1] += 1,
+            AgreementKind::Memorandum => self.of_kind[2] += 1,
+            AgreementKind::Unspecified => {}
         }
         self.partners.insert(&tie.partner);
         if !tie.country.is_empty() {
@@ -311,7 +312,7 @@ fn slots<'a>(
     let of_kind = |kind| strategy.map_or(0, |s| s.goals().filter(|g| g.kind() == kind).count());
     let dimensions: BTreeSet<_> = strategy.iter().flat_map(|s| s.goals().map(|g| g.dimension)).collect();
     let (election, office) = (portfolio.city().next_election, portfolio.office());
-    let kinds = [TieKind::Twinning, TieKind::Cooperation, TieKind::Memorandum];
+    let kinds = [AgreementKind::Twinning, AgreementKind::Cooperation, AgreementKind::Memorandum];
     let kinds = kinds.iter().zip(ties.of_kind).filter(|(_, n)| *n > 0).map(|(kind, _)| kind.as_str_name());
     [
         describes("assessment"),
@@ -343,7 +344,7 @@ fn slots<'a>(
         Slot::bool(strategy.is_some()),
         Slot::bool(standing.lapsed),
         Slot::text(standing.state),
-        Slot::texts(kinds.map(|name| name.trim_start_matches("TIE_KIND_"))),
+        Slot::texts(kinds.map(|name| name.trim_start_matches("AGREEMENT_KIND_"))),
         Slot::count(ties.in_force),
         Slot::count(ties.in_force - ties.dormant.len()),
         Slot::count(ties.dormant.len()),

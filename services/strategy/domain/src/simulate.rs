@@ -8,11 +8,13 @@ use crate::{
     strategy::Strategy,
 };
 use chrono::NaiveDate;
-use hansa_kernel::{Reason, Refusal, Refused, TenantId, limits, text, time};
+use hansa_kernel::{ReasonClass, Refusal, Refused, TenantId, limits, text, time};
 use hansa_proto::strategy::{
-    self as proto, Evaluation, Finding, Score, ScoreDifference, SimulatePortfolioResponse, StrategyState, TieKind,
-    ToolPurpose, WhatIf, what_if::Step,
+    self as proto, Evaluation, Finding, Score, ScoreDifference, SimulatePortfolioResponse, SimulationStep,
+    StrategyState, ToolPurpose,
+    simulation_step::{self, Step},
 };
+use hansa_proto::types::AgreementKind;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Largest number of steps per simulation.
@@ -31,13 +33,18 @@ pub fn simulate(
     rubric: &Rubric,
     portfolio: &Portfolio,
     strategy: Option<&Strategy>,
-    steps: &[WhatIf],
+    steps: &[SimulationStep],
     partners: &BTreeMap<String, PartnerFact>,
     date: NaiveDate,
 ) -> Refused<SimulatePortfolioResponse> {
     if steps.len() > STEPS {
-        return Err(Refusal::because(Reason::Limit, "ST-9", format!("a simulation has at most {STEPS} steps"))
-            .help("Leave out steps that do not matter, or split the simulation."));
+        return Err(Refusal::because(
+            ReasonClass::Limit,
+            "ST-9",
+            "TOO_MANY_STEPS",
+            format!("a simulation has at most {STEPS} steps"),
+        )
+        .help("Leave out steps that do not matter, or split the simulation."));
     }
     let before = evaluate(rubric, portfolio, strategy, date);
     let mut world = World {
@@ -56,9 +63,9 @@ pub fn simulate(
 }
 
 /// Returns the names of the cities whose facts a simulation needs.
-pub fn partners_of(steps: &[WhatIf]) -> impl Iterator<Item = &str> {
+pub fn partners_of(steps: &[SimulationStep]) -> impl Iterator<Item = &str> {
     steps.iter().filter_map(|what_if| match &what_if.step {
-        Some(Step::Sign(sign)) => Some(sign.partner.as_str()),
+        Some(Step::SignAgreement(sign)) => Some(sign.partner.as_str()),
         _ => None,
     })
 }
@@ -73,28 +80,28 @@ struct World<'p> {
 }
 
 impl World<'_> {
-    fn take(&mut self, field: &str, number: usize, what_if: &WhatIf) -> Refused<()> {
+    fn take(&mut self, field: &str, number: usize, what_if: &SimulationStep) -> Refused<()> {
         match what_if.step.as_ref().ok_or_else(|| Refusal::field(field, "names no step"))? {
-            Step::Sign(sign) => self.sign(&format!("{field}.sign"), number, sign),
-            Step::End(end) => {
+            Step::SignAgreement(sign) => self.sign(&format!("{field}.sign_agreement"), number, sign),
+            Step::EndAgreement(end) => {
                 let done = self.portfolio.end(&end.agreement);
-                found(done, &format!("{field}.end.agreement"), &end.agreement)
+                found(done, &format!("{field}.end_agreement.agreement"), &end.agreement)
             }
-            Step::Revive(revive) => {
+            Step::RevitalizeAgreement(revive) => {
                 let done = self.portfolio.revive(&revive.agreement, self.date);
-                found(done, &format!("{field}.revive.agreement"), &revive.agreement)
+                found(done, &format!("{field}.revitalize_agreement.agreement"), &revive.agreement)
             }
             Step::StateGuidelines(state) => {
                 let done = self.portfolio.state_guidelines(&state.agreement);
                 found(done, &format!("{field}.state_guidelines.agreement"), &state.agreement)
             }
             Step::SetOffice(office) => self.set_office(&format!("{field}.set_office"), office),
-            Step::AddGoal(add) => self.add_goal(&format!("{field}.add_goal.goal"), add.goal.as_ref()),
-            Step::ServeGoals(serve) => self.serve(&format!("{field}.serve_goals.link"), serve.link.as_ref()),
+            Step::SetGoal(set) => self.set_goal(&format!("{field}.set_goal.goal"), set.goal.as_ref()),
+            Step::LinkTool(tool) => self.link_tool(&format!("{field}.link_tool.link"), tool.link.as_ref()),
         }
     }
 
-    fn sign(&mut self, field: &str, number: usize, sign: &proto::SignWith) -> Refused<()> {
+    fn sign(&mut self, field: &str, number: usize, sign: &simulation_step::SignAgreement) -> Refused<()> {
         let partner = self.partners.get(&sign.partner).ok_or_else(|| {
             let what = format!("`{}` is not a known city", text::excerpt(&sign.partner));
             Refusal::field(format!("{field}.partner"), what)
@@ -102,24 +109,24 @@ impl World<'_> {
         if partner.city == self.portfolio.city().city {
             return Err(Refusal::field(format!("{field}.partner"), "is the city itself"));
         }
-        let kind = TieKind::try_from(sign.kind).ok().filter(|kind| *kind != TieKind::Unspecified);
+        let kind = AgreementKind::try_from(sign.kind).ok().filter(|kind| *kind != AgreementKind::Unspecified);
         let kind = kind.ok_or_else(|| Refusal::field(format!("{field}.kind"), "is required"))?;
         let name = format!("agreements/what-if-{number}");
         self.portfolio.sign(name.clone(), kind, partner, sign.guidelines_stated, self.date);
         self.agreements.insert(name.clone());
-        if sign.goals.is_empty() {
+        if sign.goal_ids.is_empty() {
             return Ok(());
         }
         let link = proto::ToolLink {
             tool: name,
-            goals: sign.goals.clone(),
+            goal_ids: sign.goal_ids.clone(),
             purpose: ToolPurpose::Create as i32,
             note: Vec::new(),
         };
-        self.serve(field, Some(&link))
+        self.link_tool(field, Some(&link))
     }
 
-    fn set_office(&mut self, field: &str, office: &proto::SetOffice) -> Refused<()> {
+    fn set_office(&mut self, field: &str, office: &simulation_step::SetOffice) -> Refused<()> {
         if office.languages.len() > limits::LIST_ENTRIES {
             let what = format!("has more than {} entries", limits::LIST_ENTRIES);
             return Err(Refusal::field(format!("{field}.languages"), what));
@@ -133,7 +140,7 @@ impl World<'_> {
     }
 
     /// Adds a goal. A goal counts only in a strategy in force, so the simulation adopts a strategy if none is in force.
-    fn add_goal(&mut self, field: &str, goal: Option<&proto::Goal>) -> Refused<()> {
+    fn set_goal(&mut self, field: &str, goal: Option<&proto::Goal>) -> Refused<()> {
         let goal = Goal::parse(field, goal.ok_or_else(|| Refusal::field(field, "is required"))?)?;
         let strategy = self.strategy.take().filter(|s| in_force(s, self.date)).unwrap_or_else(|| self.adopted());
         if strategy.goals().count() >= GOALS && strategy.goal(&goal.id).is_none() {
@@ -150,7 +157,7 @@ impl World<'_> {
         Strategy::hypothetical(TenantId(uuid::Uuid::nil()), &city.city, self.date, election)
     }
 
-    fn serve(&mut self, field: &str, link: Option<&proto::ToolLink>) -> Refused<()> {
+    fn link_tool(&mut self, field: &str, link: Option<&proto::ToolLink>) -> Refused<()> {
         let link = link.ok_or_else(|| Refusal::field(field, "is required"))?;
         let link = if self.agreements.contains(&link.tool) {
             ToolLink::read(field, link)?
@@ -165,7 +172,7 @@ impl World<'_> {
             Refusal::field(field, "needs a strategy in force").help("Add goals first to adopt a strategy.")
         })?;
         if let Some(goal) = link.goals.iter().find(|id| strategy.goal(id).is_none()) {
-            return Err(unknown(&format!("{field}.goals"), goal));
+            return Err(unknown(&format!("{field}.goal_ids"), goal));
         }
         if strategy.tools().count() >= TOOLS && strategy.tool(&link.tool).is_none() {
             return Err(Refusal::field(field, format!("exceeds the limit of {TOOLS} tools")));
@@ -176,7 +183,7 @@ impl World<'_> {
 }
 
 fn in_force(strategy: &Strategy, date: NaiveDate) -> bool {
-    strategy.state() == StrategyState::Adopted && strategy.valid_until().is_some_and(|last| date <= last)
+    strategy.state() == StrategyState::Adopted && strategy.last_valid_date().is_some_and(|last| date <= last)
 }
 
 fn found(done: bool, field: &str, name: &str) -> Refused<()> {
@@ -201,8 +208,8 @@ fn compared(before: Evaluation, after: Evaluation) -> SimulatePortfolioResponse 
 }
 
 fn only_in(one: &Evaluation, other: &Evaluation) -> Vec<Finding> {
-    let there: BTreeSet<&str> = other.findings.iter().map(|finding| finding.criterion.as_str()).collect();
-    one.findings.iter().filter(|finding| !there.contains(finding.criterion.as_str())).cloned().collect()
+    let there: BTreeSet<&str> = other.findings.iter().map(|finding| finding.criterion_id.as_str()).collect();
+    one.findings.iter().filter(|finding| !there.contains(finding.criterion_id.as_str())).cloned().collect()
 }
 
 fn differences(before: &Evaluation, after: &Evaluation) -> Vec<ScoreDifference> {

@@ -15,9 +15,9 @@ use hansa_kernel::{
 use hansa_proto::{
     Masked, Texts,
     strategy::{self as proto, GoalKind, StrategyState, strategy_change::Change},
-    types::LocalizedText,
+    types::{Attachment, CouncilVote, LocalizedText, VoteResult},
 };
-pub use rules::{DraftFacts, adopt, create, delete, link_tool, put_goal, remove_goal, supersede, unlink_tool, update};
+pub use rules::{DraftFacts, adopt, create, delete, delete_goal, link_tool, set_goal, supersede, unlink_tool, update};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -50,48 +50,34 @@ pub(crate) fn text_of(strategy: &proto::Strategy, field: &str) -> Vec<LocalizedT
 /// The adoption of a strategy by mayor and council.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adoption {
-    /// The day on which the mayor adopted it.
-    pub mayor_date: NaiveDate,
-    /// The day of the council's vote.
-    pub council_date: NaiveDate,
-    /// The council's reference of the vote.
-    pub reference: String,
-    /// Votes in favour, votes against, and abstentions; all 0 if they were not counted.
-    pub votes: [i32; 3],
-    /// The next municipal election at the time of the adoption.
-    pub next_election: NaiveDate,
-    /// A reference to the signed document; may be empty.
-    pub document: String,
+    /// Day of the mayor's adoption.
+    pub mayor_adoption_date: NaiveDate,
+    /// Vote of the council.
+    pub council_vote: CouncilVote,
+    /// The election up to which it was made.
+    pub next_election_date: NaiveDate,
+    /// The adopted document.
+    pub document: Option<Attachment>,
 }
 
 impl Adoption {
     fn parse(adoption: Option<&proto::Adoption>) -> Refused<Self> {
         let adoption = adoption.ok_or_else(|| Refusal::field("adoption", "is required"))?;
-        let vote = adoption.council_vote.clone().unwrap_or_default();
         Ok(Self {
-            mayor_date: time::day("mayor_date", adoption.mayor_date.as_ref())?,
-            council_date: time::day("council_vote.date", vote.date.as_ref())?,
-            reference: vote.reference,
-            votes: [vote.in_favour, vote.against, vote.abstentions],
-            next_election: time::day("next_election", adoption.next_election.as_ref())?,
+            mayor_adoption_date: time::day("mayor_adoption_date", adoption.mayor_adoption_date.as_ref())?,
+            council_vote: adoption.council_vote.clone().unwrap_or_default(),
+            next_election_date: time::day("next_election_date", adoption.next_election_date.as_ref())?,
             document: adoption.document.clone(),
         })
     }
 
-    /// Converts the adoption to the API message.
+    /// Converts to the contract's message.
     #[must_use]
     pub fn to_proto(&self) -> proto::Adoption {
-        let [in_favour, against, abstentions] = self.votes;
         proto::Adoption {
-            mayor_date: Some(time::date(self.mayor_date)),
-            council_vote: Some(proto::CouncilVote {
-                date: Some(time::date(self.council_date)),
-                reference: self.reference.clone(),
-                in_favour,
-                against,
-                abstentions,
-            }),
-            next_election: Some(time::date(self.next_election)),
+            mayor_adoption_date: Some(time::date(self.mayor_adoption_date)),
+            council_vote: Some(self.council_vote.clone()),
+            next_election_date: Some(time::date(self.next_election_date)),
             document: self.document.clone(),
         }
     }
@@ -110,7 +96,7 @@ pub struct Strategy {
     goals: BTreeMap<String, Goal>,
     tools: BTreeMap<String, ToolLink>,
     adoption: Option<Adoption>,
-    valid_until: Option<NaiveDate>,
+    last_valid_date: Option<NaiveDate>,
     grace_months: u32,
     superseded_by: Option<String>,
 }
@@ -164,8 +150,8 @@ impl Strategy {
 
     /// The last day of validity.
     #[must_use]
-    pub fn valid_until(&self) -> Option<NaiveDate> {
-        self.valid_until
+    pub fn last_valid_date(&self) -> Option<NaiveDate> {
+        self.last_valid_date
     }
 
     /// Returns whether a text is present in any language.
@@ -196,9 +182,9 @@ impl Strategy {
             goals: self.goals.values().map(Goal::to_proto).collect(),
             tools: self.tools.values().map(ToolLink::to_proto).collect(),
             adoption: self.adoption.as_ref().map(Adoption::to_proto),
-            valid_until: self.valid_until.map(time::date),
+            last_valid_date: self.last_valid_date.map(time::date),
             grace_months: i32::try_from(self.grace_months).unwrap_or(i32::MAX),
-            superseded_by: self.superseded_by.clone().unwrap_or_default(),
+            superseding_strategy: self.superseded_by.clone().unwrap_or_default(),
             ..self.texts.clone()
         }
     }
@@ -206,14 +192,13 @@ impl Strategy {
     /// Creates the adopted strategy that a simulation uses if the city has none in force (ST-9).
     #[must_use]
     pub(crate) fn hypothetical(tenant: TenantId, city: &str, date: NaiveDate, next_election: NaiveDate) -> Self {
-        let adoption = Adoption {
-            mayor_date: date,
-            council_date: date,
-            reference: "what-if".into(),
-            votes: [0; 3],
-            next_election,
-            document: String::new(),
+        let council_vote = CouncilVote {
+            result: VoteResult::Approved as i32,
+            vote_date: Some(time::date(date)),
+            ..CouncilVote::default()
         };
+        let adoption =
+            Adoption { mayor_adoption_date: date, council_vote, next_election_date: next_election, document: None };
         Self {
             name: "strategies/what-if".into(),
             tenant,
@@ -223,7 +208,7 @@ impl Strategy {
             goals: BTreeMap::new(),
             tools: BTreeMap::new(),
             adoption: Some(adoption),
-            valid_until: Some(time::months_later(next_election, GRACE_MONTHS)),
+            last_valid_date: Some(time::months_later(next_election, GRACE_MONTHS)),
             grace_months: GRACE_MONTHS,
             superseded_by: None,
         }
@@ -240,7 +225,7 @@ impl Strategy {
             goals: BTreeMap::new(),
             tools: BTreeMap::new(),
             adoption: None,
-            valid_until: None,
+            last_valid_date: None,
             grace_months: u32::try_from(change.grace_months).unwrap_or(GRACE_MONTHS),
             superseded_by: None,
         };
@@ -282,19 +267,19 @@ impl Strategy {
                     (c.strategy.clone().unwrap_or_default(), c.update_mask.clone().unwrap_or_default());
                 self.write(&strategy, mask.paths.iter().map(String::as_str));
             }
-            Change::GoalPut(c) => self.put(Goal::parse("goal", c.goal.as_ref().ok_or_else(|| missing("goal"))?)?),
-            Change::GoalRemoved(c) => self.drop_goal(&c.goal),
+            Change::GoalSet(c) => self.put(Goal::parse("goal", c.goal.as_ref().ok_or_else(|| missing("goal"))?)?),
+            Change::GoalDeleted(c) => self.drop_goal(&c.goal_id),
             Change::ToolLinked(c) => {
                 self.link(ToolLink::parse("link", c.link.as_ref().ok_or_else(|| missing("link"))?)?);
             }
             Change::ToolUnlinked(c) => drop(self.tools.remove(&c.tool)),
             Change::Adopted(c) => {
                 self.adoption = Some(Adoption::parse(c.adoption.as_ref())?);
-                self.valid_until = Some(time::day("valid_until", c.valid_until.as_ref())?);
+                self.last_valid_date = Some(time::day("last_valid_date", c.last_valid_date.as_ref())?);
                 self.state = StrategyState::Adopted;
             }
             Change::Superseded(c) => {
-                self.superseded_by = Some(c.by.clone());
+                self.superseded_by = Some(c.superseding_strategy.clone());
                 self.state = StrategyState::Superseded;
             }
             Change::Lapsed(_) => self.state = StrategyState::Lapsed,
@@ -307,7 +292,7 @@ impl Strategy {
     fn fits(&self, change: &Change) -> bool {
         match change {
             Change::Created(_) => false,
-            Change::Updated(_) | Change::GoalPut(_) | Change::GoalRemoved(_) | Change::Adopted(_) => {
+            Change::Updated(_) | Change::GoalSet(_) | Change::GoalDeleted(_) | Change::Adopted(_) => {
                 self.state == StrategyState::Draft
             }
             Change::ToolLinked(_) | Change::ToolUnlinked(_) => {
@@ -324,6 +309,37 @@ impl IntoResource for Strategy {
 
     fn to_resource(&self, _: &RecordName, etag: &str, _: &Caller) -> proto::Strategy {
         proto::Strategy { etag: etag.to_owned(), ..self.to_proto() }
+    }
+
+    fn basic(strategy: proto::Strategy) -> proto::Strategy {
+        let proto::Strategy {
+            name,
+            etag,
+            city,
+            state,
+            title,
+            adoption,
+            last_valid_date,
+            grace_months,
+            superseding_strategy,
+            create_time,
+            update_time,
+            ..
+        } = strategy;
+        proto::Strategy {
+            name,
+            etag,
+            city,
+            state,
+            title,
+            adoption,
+            last_valid_date,
+            grace_months,
+            superseding_strategy,
+            create_time,
+            update_time,
+            ..proto::Strategy::default()
+        }
     }
 }
 
@@ -355,14 +371,14 @@ impl Record for Strategy {
     }
 
     fn due(&self) -> Option<DateTime<Utc>> {
-        self.valid_until.filter(|_| self.state == StrategyState::Adopted).map(over_everywhere)
+        self.last_valid_date.filter(|_| self.state == StrategyState::Adopted).map(over_everywhere)
     }
 
     fn on_due(&self, due: DateTime<Utc>) -> Vec<Emitted<Change>> {
         if self.due() != Some(due) {
             return Vec::new();
         }
-        let lapsed = proto::StrategyLapsed { valid_until: self.valid_until.map(time::date) };
+        let lapsed = proto::StrategyLapsed { last_valid_date: self.last_valid_date.map(time::date) };
         vec![Emitted::at_level(lapsed, Some(self.tenant), AssuranceLevel::Host)]
     }
 }

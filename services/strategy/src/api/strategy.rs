@@ -7,8 +7,8 @@ use hansa_kernel::{Record, RecordId, RecordName, Refusal};
 use hansa_partnerships_domain::ties::Tie;
 use hansa_proto::handlers::StrategyServiceHandler;
 use hansa_proto::strategy::{
-    self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GetStrategyRequest,
-    LinkToolRequest, ListStrategiesRequest, ListStrategiesResponse, PutGoalRequest, RemoveGoalRequest, StrategyState,
+    self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteGoalRequest, DiscardStrategyRequest,
+    GetStrategyRequest, LinkToolRequest, ListStrategiesRequest, ListStrategiesResponse, SetGoalRequest, StrategyState,
     UnlinkToolRequest, UpdateStrategyRequest,
 };
 use hansa_strategy_domain::{DraftFacts, Strategy, strategy};
@@ -75,7 +75,8 @@ impl StrategyServiceHandler for Strategies {
         let (query, tenant) = (request.get_ref(), self.queries.caller(&request)?.tenant);
         let page = Page::of_tenant(query, tenant)?;
         let ids = views::strategy::list(self.journal.store(), tenant, query, &page).await?;
-        let (strategies, next_page_token) = self.queries.list::<Strategy, _>(&request, &page, ids).await?;
+        let (strategies, next_page_token) =
+            self.queries.list::<Strategy, _>(&request, &page, ids, request.get_ref().view()).await?;
         Ok(Response::new(ListStrategiesResponse { strategies, next_page_token }))
     }
 
@@ -83,16 +84,16 @@ impl StrategyServiceHandler for Strategies {
         self.commands.execute(request, strategy::update).await
     }
 
-    async fn delete_strategy(&self, request: Request<DeleteStrategyRequest>) -> ApiResult<()> {
+    async fn discard_strategy(&self, request: Request<DiscardStrategyRequest>) -> ApiResult<()> {
         self.commands.execute_delete(request, strategy::delete).await
     }
 
-    async fn put_goal(&self, request: Request<PutGoalRequest>) -> ApiResult<proto::Strategy> {
-        self.commands.execute(request, strategy::put_goal).await
+    async fn set_goal(&self, request: Request<SetGoalRequest>) -> ApiResult<proto::Strategy> {
+        self.commands.execute(request, strategy::set_goal).await
     }
 
-    async fn remove_goal(&self, request: Request<RemoveGoalRequest>) -> ApiResult<proto::Strategy> {
-        self.commands.execute(request, strategy::remove_goal).await
+    async fn delete_goal(&self, request: Request<DeleteGoalRequest>) -> ApiResult<proto::Strategy> {
+        self.commands.execute(request, strategy::delete_goal).await
     }
 
     async fn link_tool(&self, request: Request<LinkToolRequest>) -> ApiResult<proto::Strategy> {

@@ -8,16 +8,16 @@ use hansa_journal::{Author, Clock, Command, Journal, JournalSource, ManualClock,
 use hansa_kernel::{Caller, Decision, Moment, PersonId, Record, RecordId, RecordName, Role, TenantId, time};
 use hansa_partnerships_domain::agreement::{self, Agreement, Both, CityFacts, Facts, Settings, Tier};
 use hansa_proto::{
-    partnerships::{AgreementOrigin, ImportAgreementRequest},
+    partnerships::{AgreementOrigin, AgreementRow},
     register::{
         self as proto_register, CountryRow, OfficeExistence, RegimeClass, SetFactRequest, UpdateOfficeRequest,
         country_row::Fact,
     },
     strategy::{
-        self as proto, AdoptStrategyRequest, CouncilVote, CreateStrategyRequest, Dimension, Evaluation, FindingCode,
-        GoalAim, Outcome, PutGoalRequest,
+        self as proto, AdoptStrategyRequest, CreateStrategyRequest, Dimension, Evaluation, FindingCode, GoalAim,
+        Outcome, SetGoalRequest,
     },
-    types::LocalizedText,
+    types::{CouncilVote, LocalizedText, VoteResult},
 };
 use hansa_register_domain::{City, Country, Office, city, country, fact, office, sample};
 use hansa_strategy::evaluator::Evaluator;
@@ -70,7 +70,7 @@ pub fn words(text: &str) -> Vec<LocalizedText> {
 
 pub fn goal(id: &str, aim: GoalAim) -> proto::Goal {
     proto::Goal {
-        id: id.into(),
+        goal_id: id.into(),
         aim: aim as i32,
         dimension: Dimension::Culture as i32,
         outcomes: vec![Outcome::Social as i32],
@@ -87,11 +87,12 @@ pub fn adoption(name: &str) -> AdoptStrategyRequest {
     AdoptStrategyRequest {
         name: name.into(),
         council_vote: Some(CouncilVote {
-            date: Some(time::date(day(2025, 5, 1))),
-            reference: "2025-17".into(),
+            result: VoteResult::Approved as i32,
+            vote_date: Some(time::date(day(2025, 5, 1))),
+            minutes: Some("2025-17".into()),
             ..CouncilVote::default()
         }),
-        next_election: Some(time::date(day(2026, 3, 15))),
+        next_election_date: Some(time::date(day(2026, 3, 15))),
         ..AdoptStrategyRequest::default()
     }
 }
@@ -239,7 +240,7 @@ impl World {
             country: country.into(),
             tenant: None,
             democratic: None,
-            unlinked: false,
+            unregistered: false,
             successor: None,
             council_vote: None,
             ceremony: None,
@@ -250,15 +251,15 @@ impl World {
         };
         let origin = AgreementOrigin {
             source: "wikidata".into(),
-            tie_id: format!("{}-{}", cities[0].0, cities[1].0),
+            external_id: format!("{}-{}", cities[0].0, cities[1].0),
             claimed_by: String::new(),
         };
         let name = RecordName::new("agreements", agreement::import_id(&origin));
-        let command = ImportAgreementRequest {
+        let command = AgreementRow {
             initiator: city_name(cities[0].0).to_string(),
             partner: city_name(cities[1].0).to_string(),
             origin: Some(origin),
-            ..ImportAgreementRequest::default()
+            ..AgreementRow::default()
         };
         let steward = caller(NODE, Role::Steward);
         self.act(&self.partnerships, &steward.clone(), name.clone(), move |_: Option<&Agreement>, at| {
@@ -281,9 +282,9 @@ impl World {
         let begin = move |_: Option<&Strategy>, _| strategy::create(&create, id, ground, &by);
         self.act(journal, &mayor, name.clone(), begin).await;
         for (id, aim) in [("peace", GoalAim::ConflictPrevention), ("trade", GoalAim::EconomicAttractiveness)] {
-            let put = PutGoalRequest { goal: Some(goal(id, aim)), ..PutGoalRequest::default() };
+            let put = SetGoalRequest { goal: Some(goal(id, aim)), ..SetGoalRequest::default() };
             let by = mayor.clone();
-            let rule = move |state: Option<&Strategy>, _| strategy::put_goal(state.unwrap(), &put, &by);
+            let rule = move |state: Option<&Strategy>, _| strategy::set_goal(state.unwrap(), &put, &by);
             self.act(journal, &mayor, name.clone(), rule).await;
         }
         let (by, adopt) = (mayor.clone(), adoption(name.as_str()));

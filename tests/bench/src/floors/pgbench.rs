@@ -73,7 +73,7 @@ fn text(sample: &Sample) -> String {
         "\\set r random(1, :records)\n\
          \\set v random(1, 1000000000000)\n\
          BEGIN;\n\
-         INSERT INTO floor.changes (record, version, kind, envelope, signatures, received_at) \
+         INSERT INTO floor.changes (record, version, payload_type, envelope, signatures, received_at) \
          VALUES (md5(:r::text)::uuid, :v, '{kind}', {envelope}, {signatures}, :v);\n\
          INSERT INTO floor.requests (tenant, request, fingerprint, record, version, created_at) \
          VALUES ({tenant}, uuidv7(), decode('00112233445566778899aabbccddeeff', 'hex'), md5(:r::text)::uuid, :v, :v);\n\
@@ -83,10 +83,10 @@ fn text(sample: &Sample) -> String {
          VALUES (md5(:r::text)::uuid, 'cities/' || md5(:r::text)::uuid, :v, {head}, 1, {state}) \
          ON CONFLICT (record) DO UPDATE SET name = excluded.name, version = excluded.version, head = excluded.head, \
          revision = excluded.revision, state = excluded.state, due_at = excluded.due_at, frozen = excluded.frozen;\n\
-         INSERT INTO floor.cities (record, sort_name, country, tier, size_class, joined, linked) \
+         INSERT INTO floor.cities (record, sort_name, country, tier, size_class, joined, registered) \
          VALUES (md5(:r::text)::uuid, '{sort_name}', 'DE', 1, 1, false, true) \
          ON CONFLICT (record) DO UPDATE SET sort_name = excluded.sort_name, country = excluded.country, \
-         tier = excluded.tier, size_class = excluded.size_class, joined = excluded.joined, linked = excluded.linked;\n\
+         tier = excluded.tier, size_class = excluded.size_class, joined = excluded.joined, registered = excluded.registered;\n\
          COMMIT;\n"
     )
 }

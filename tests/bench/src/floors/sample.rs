@@ -29,7 +29,7 @@ pub struct Sample {
 /// Returns the query for the newest rename. `at` is the schema of the register's tables with a dot, or empty.
 fn query(at: &str) -> String {
     format!(
-        "SELECT c.kind, c.envelope, c.signatures, r.head, r.state, v.sort_name, \
+        "SELECT c.payload_type, c.envelope, c.signatures, r.head, r.state, v.sort_name, \
          (SELECT count(*) FROM {at}seals s WHERE s.record = c.record), \
          (SELECT count(*) FROM {at}feed f WHERE f.record = c.record AND f.version = c.version) \
          FROM {at}changes c JOIN {at}records r ON r.record = c.record JOIN {at}cities v ON v.record = c.record \

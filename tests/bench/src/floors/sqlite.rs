@@ -72,10 +72,10 @@ impl Floor {
             .execute(params![record, "cities/01234567-89ab-cdef-0123-456789abcdef", version, head, state])?;
         self.db
             .prepare_cached(
-                "INSERT INTO cities (record, sort_name, country, tier, size_class, joined, linked) \
+                "INSERT INTO cities (record, sort_name, country, tier, size_class, joined, registered) \
                  VALUES (?1, ?2, 'DE', 1, 1, 0, 1) ON CONFLICT (record) DO UPDATE SET sort_name = excluded.sort_name, \
                  country = excluded.country, tier = excluded.tier, size_class = excluded.size_class, \
-                 joined = excluded.joined, linked = excluded.linked",
+                 joined = excluded.joined, registered = excluded.registered",
             )?
             .execute(params![record, sort_name])?;
         Ok(())
@@ -89,7 +89,7 @@ impl Floor {
         let Sample { kind, envelope, signatures, .. } = &self.sample;
         self.db
             .prepare_cached(
-                "INSERT INTO changes (record, version, kind, envelope, signatures, received_at, trace, published) \
+                "INSERT INTO changes (record, version, payload_type, envelope, signatures, received_at, trace, stream_sequence) \
                  VALUES (?1, ?2, ?3, ?4, ?5, ?2, NULL, NULL)",
             )?
             .execute(params![record, turn, kind, envelope, signatures])?;
@@ -176,7 +176,8 @@ impl Rows {
 pub fn read_changes(file: &Path) -> anyhow::Result<(f64, usize)> {
     let db = open(file)?;
     let began = Instant::now();
-    let mut query = db.prepare("SELECT seq, record, version, kind, envelope, signatures FROM changes ORDER BY seq")?;
+    let mut query =
+        db.prepare("SELECT seq, record, version, payload_type, envelope, signatures FROM changes ORDER BY seq")?;
     let mut rows = query.query([])?;
     let mut count = 0;
     let mut bytes = 0;

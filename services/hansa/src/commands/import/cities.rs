@@ -4,7 +4,9 @@ use super::{IN_FLIGHT, Report};
 use crate::{api::Api, cli::CityFormat, files};
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
-use hansa_proto::register::{BatchImportCitiesRequest, CityRow, ImportOutcome};
+use hansa_chassis::row_failure;
+use hansa_proto::register::{BatchImportCitiesRequest, CityRow};
+use hansa_proto::types::RowOutcome;
 use hansa_register_domain::{
     city::IMPORT_ROWS,
     import::{Unusable, cities_csv, geonames},
@@ -80,8 +82,8 @@ pub async fn send(api: &Api, rows: Vec<(usize, CityRow)>, source: &str, report: 
         bar.inc(answer.len() as u64);
         for (line, row) in answer {
             match row.outcome() {
-                ImportOutcome::Refused => report.refuse(line, row.reason),
-                outcome => report.count(&outcome.as_str_name().trim_start_matches("IMPORT_OUTCOME_").to_lowercase()),
+                RowOutcome::Failed => report.refuse(line, row_failure(&row)),
+                outcome => report.count(&outcome.as_str_name().trim_start_matches("ROW_OUTCOME_").to_lowercase()),
             }
         }
     }

@@ -3,7 +3,9 @@
 use super::Report;
 use crate::{api::Api, files};
 use anyhow::{Context, bail};
-use hansa_proto::register::{BatchImportCountryFactsRequest, CountryRow, ImportOutcome};
+use hansa_chassis::row_failure;
+use hansa_proto::register::{BatchImportCountryFactsRequest, CountryRow};
+use hansa_proto::types::RowOutcome;
 use hansa_register_domain::{
     country::IMPORT_ROWS,
     import::{
@@ -41,7 +43,7 @@ pub async fn import(api: &Api, folder: &Path) -> anyhow::Result<Report> {
         countries::income(row, &codes, "World Bank (CC BY 4.0)")
     })?);
     rows.extend(more("country_memberships.csv", &countries::MEMBERSHIPS, &|row| {
-        countries::membership(row, &codes, "the organisations' own lists")
+        countries::membership(row, &codes, "the organizations' own lists")
     })?);
     rows.extend(more("country_state_structure.csv", &countries::STRUCTURES, &|row| {
         countries::structure(row, &codes, STRUCTURE_YEAR, "compiled by hand")
@@ -83,11 +85,11 @@ pub async fn send(api: &Api, mut rows: Vec<CountryRow>, report: &mut Report) -> 
     for batch in rows.chunks(IMPORT_ROWS) {
         let request = BatchImportCountryFactsRequest { rows: batch.to_vec(), ..Default::default() };
         let answer = api.countries().batch_import_country_facts(request).await?.into_inner();
-        for country in answer.countries {
+        for country in answer.rows {
             match country.outcome() {
-                ImportOutcome::Refused => report.refuse(0, format!("{}: {}", country.name, country.reason)),
+                RowOutcome::Failed => report.refuse(0, format!("{}: {}", country.resource, row_failure(&country))),
                 outcome => {
-                    let outcome = outcome.as_str_name().trim_start_matches("IMPORT_OUTCOME_").to_lowercase();
+                    let outcome = outcome.as_str_name().trim_start_matches("ROW_OUTCOME_").to_lowercase();
                     report.count(&format!("countries {outcome}"));
                 }
             }

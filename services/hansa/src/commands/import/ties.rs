@@ -4,12 +4,12 @@ use super::{IN_FLIGHT, Report, cities};
 use crate::{api::Api, files};
 use anyhow::Context;
 use futures::{StreamExt, TryStreamExt, stream};
+use hansa_chassis::{row_failure, row_status};
 use hansa_kernel::RecordId;
 use hansa_proto::{
-    partnerships::{
-        AgreementImportOutcome, AgreementOrigin, AgreementRow, BatchImportAgreementsRequest, ImportedAgreement,
-    },
-    register::{BatchImportCitiesRequest, CityRow, CityTier, ImportOutcome},
+    partnerships::{AgreementOrigin, AgreementRow, BatchImportAgreementsRequest},
+    register::{BatchImportCitiesRequest, CityRow, CityTier, SourceRegister},
+    types::{RowOutcome, RowResult},
 };
 use hansa_register_domain::import::{Columns, Unusable, ties};
 use std::{
@@ -17,6 +17,7 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+use tonic_types::StatusExt;
 
 /// Number of ties per batch.
 const BATCH: usize = 500;
@@ -80,7 +81,8 @@ fn read(file: &Path, source: &str, report: &mut Report) -> anyhow::Result<Vec<Li
         }
         let field =
             |at: Option<usize>| at.and_then(|at| fields.get(at)).map(|field| (*field).to_owned()).unwrap_or_default();
-        let origin = AgreementOrigin { source: source.to_owned(), tie_id: field(Some(id)), claimed_by: field(claimed) };
+        let origin =
+            AgreementOrigin { source: source.to_owned(), external_id: field(Some(id)), claimed_by: field(claimed) };
         listed.push(Listed { line, ends, origin });
     }
     Ok(listed)
@@ -131,7 +133,7 @@ async fn missing<'a>(
         let rows = batch
             .iter()
             .map(|(_, end)| CityRow {
-                source_scheme: "geonames".into(),
+                source_register: SourceRegister::Geonames as i32,
                 source_key: number(end).unwrap_or_default().into(),
                 ..(*end).clone()
             })
@@ -139,7 +141,7 @@ async fn missing<'a>(
         let request =
             BatchImportCitiesRequest { rows, source: source.to_owned(), validate_only: true, ..Default::default() };
         let answer = api.cities().batch_import_cities(request).await?.into_inner();
-        let unknown = answer.rows.iter().map(|row| row.outcome() == ImportOutcome::Created);
+        let unknown = answer.rows.iter().map(|row| row.outcome() == RowOutcome::Created);
         out.extend(batch.iter().zip(unknown).filter(|(_, unknown)| *unknown).map(|(end, _)| *end));
     }
     Ok(out)
@@ -171,13 +173,13 @@ pub async fn send(api: &Api, rows: Vec<(usize, AgreementRow)>, report: &mut Repo
         while let Some(answer) = answers.try_next().await? {
             for ((line, row), imported) in answer {
                 match imported.outcome() {
-                    AgreementImportOutcome::Refused if unheard(&imported) && Instant::now() < deadline => {
+                    RowOutcome::Failed if unheard(&imported) && Instant::now() < deadline => {
                         waiting.push((line, row));
                         continue;
                     }
-                    AgreementImportOutcome::Refused => report.refuse(line, imported.reason),
+                    RowOutcome::Failed => report.refuse(line, row_failure(&imported)),
                     outcome => {
-                        let name = outcome.as_str_name().trim_start_matches("AGREEMENT_IMPORT_OUTCOME_");
+                        let name = outcome.as_str_name().trim_start_matches("ROW_OUTCOME_");
                         report.count(&name.to_lowercase());
                     }
                 }
@@ -192,11 +194,12 @@ pub async fn send(api: &Api, rows: Vec<(usize, AgreementRow)>, report: &mut Repo
     Ok(())
 }
 
-fn unheard(imported: &ImportedAgreement) -> bool {
-    imported.reason.contains("(CT-1)")
+fn unheard(imported: &RowResult) -> bool {
+    let info = row_status(imported).and_then(|status| status.get_details_error_info());
+    info.is_some_and(|info| info.reason == "CITY_UNKNOWN")
 }
 
-type Answered = Vec<((usize, AgreementRow), ImportedAgreement)>;
+type Answered = Vec<((usize, AgreementRow), RowResult)>;
 
 async fn batch_import(api: &Api, batch: Vec<(usize, AgreementRow)>) -> anyhow::Result<Answered> {
     let rows = batch.iter().map(|(_, row)| row.clone()).collect();

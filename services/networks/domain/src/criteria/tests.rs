@@ -5,7 +5,7 @@ use super::*;
 use hansa_register_domain::fact::Fact;
 
 pub fn criterion(id: &str, expression: &str) -> MembershipCriterion {
-    MembershipCriterion { id: id.into(), title: format!("By {id}"), expression: expression.into() }
+    MembershipCriterion { criterion_id: id.into(), title: format!("By {id}"), expression: expression.into() }
 }
 
 fn day() -> NaiveDate {
@@ -27,13 +27,14 @@ fn city(facts: &[(&str, &str)]) -> CityReference {
         as_of: day(),
     };
     let mut city = unknown();
-    (city.population, city.facts) = (522_250, facts.iter().map(fact).collect());
+    (city.population, city.facts) = (Some(522_250), facts.iter().map(fact).collect());
     city
 }
 
 fn outcome(expression: &str, city: &CityReference) -> (CriterionOutcome, Vec<String>) {
     let results = judge(&[criterion("one", expression)], city, None, day()).unwrap();
-    (results[0].outcome(), results[0].values.clone())
+    let input = |one: &CriterionInput| format!("{} = {}", one.variable, one.value.as_deref().unwrap_or("?"));
+    (results[0].outcome(), results[0].inputs.iter().map(input).collect())
 }
 
 #[test]
@@ -96,8 +97,8 @@ fn nw_2_criteria_are_bounded_and_checked_before_they_are_kept() {
     assert!(compile(&many(CRITERIA)).is_ok());
     assert_eq!(compile(&many(CRITERIA + 1)).unwrap_err().rule, "NW-2");
     for (criteria, field) in [
-        (vec![criterion("One", "port")], "network.criteria[0].id"),
-        (vec![criterion("one", "port"), criterion("one", "port")], "network.criteria[1].id"),
+        (vec![criterion("One", "port")], "network.criteria[0].criterion_id"),
+        (vec![criterion("one", "port"), criterion("one", "port")], "network.criteria[1].criterion_id"),
         (vec![criterion("one", "population")], "network.criteria[0].expression"),
         (vec![criterion("one", "fame > 5")], "network.criteria[0].expression"),
         (vec![MembershipCriterion { title: String::new(), ..criterion("one", "port") }], "network.criteria[0].title"),

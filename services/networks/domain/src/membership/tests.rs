@@ -24,8 +24,8 @@ fn text(words: &str) -> Vec<LocalizedText> {
 }
 
 fn facts(outcome: CriterionOutcome) -> ApplicationFacts {
-    let result =
-        CriterionResult { criterion: "size".into(), outcome: outcome as i32, values: vec!["population = 5".into()] };
+    let input = proto::CriterionInput { variable: "population".into(), value: Some("5".into()) };
+    let result = CriterionResult { criterion_id: "size".into(), outcome: outcome as i32, inputs: vec![input] };
     let network = RecordName::new("networks", RecordId(Uuid::from_u128(7)));
     ApplicationFacts {
         network: (network, SECRETARIAT),
@@ -145,7 +145,7 @@ fn nw_3_a_member_leaves_by_its_own_decision_when_its_notice_is_over() {
     let mut run = Run::member();
     assert_eq!(leave(run.at(), 6, &caller(SECRETARIAT), on(2)).unwrap_err().rule, "NW-3");
     run.take(leave(run.at(), 6, &caller(CITY), on(2))).unwrap();
-    assert_eq!(run.at().state(), S::Leaving);
+    assert_eq!(run.at().state(), S::NoticeGiven);
     let due = run.at().due().unwrap();
     assert_eq!(due.to_rfc3339(), "2026-07-04T12:00:00+00:00", "the day must be over everywhere");
     let decision = Ok(run.at().on_due(due));
@@ -222,9 +222,9 @@ fn may_follow(before: Option<S>, after: S) -> bool {
     match before {
         None => after == S::Applied,
         Some(S::Applied) => matches!(after, S::Active | S::Declined | S::Left),
-        Some(S::Active) => matches!(after, S::Suspended | S::Leaving | S::Left | S::Expelled),
-        Some(S::Suspended) => matches!(after, S::Active | S::Leaving | S::Left | S::Expelled),
-        Some(S::Leaving) => matches!(after, S::Left | S::Expelled),
+        Some(S::Active) => matches!(after, S::Suspended | S::NoticeGiven | S::Left | S::Expelled),
+        Some(S::Suspended) => matches!(after, S::Active | S::NoticeGiven | S::Left | S::Expelled),
+        Some(S::NoticeGiven) => matches!(after, S::Left | S::Expelled),
         Some(S::Declined | S::Left) => after == S::Applied,
         Some(S::Expelled) => after == S::Active,
         _ => false,

@@ -3,12 +3,12 @@
 
 use super::{
     Agreement, Change, Facts, Life, Which,
-    planning::vote,
-    rules::{RECORDS, at_level, document, fitting, in_state, party_as, past_day},
+    rules::{RECORDS, at_level, fitting, in_state, party_as},
     sides::{Signature, Vote},
 };
 use hansa_kernel::{
-    AssuranceLevel, Caller, Decision, Emitted, FoldError, Moment, Refusal, Refused, record::emit, text,
+    AssuranceLevel, Caller, Decision, Emitted, FoldError, Moment, Refusal, Refused, attachment, council_vote,
+    record::emit, text, time,
 };
 use hansa_proto::{
     partnerships::{
@@ -59,7 +59,7 @@ pub fn attest_step(
         Ok(out)
     };
     change.revision = match command.step() {
-        AgreementStep::Rationale | AgreementStep::Plan | AgreementStep::Revitalisation | AgreementStep::Renewal => {
+        AgreementStep::Rationale | AgreementStep::Plan | AgreementStep::Revitalization | AgreementStep::Renewal => {
             command.revision
         }
         _ => 0,
@@ -75,7 +75,7 @@ pub fn attest_step(
             not_taken(state, other, state.sides[other].plan.is_some())?;
         }
         AgreementStep::CouncilVote => {
-            change.vote = Some(vote(command.vote(), command.date.as_ref(), &command.document, at)?);
+            change.vote = Some(council_vote::check("vote", command.vote.as_ref(), at)?);
             state.vote_open(other)?;
         }
         AgreementStep::Signature => {
@@ -83,8 +83,8 @@ pub fn attest_step(
             state.signature_open(other)?;
             return Ok(state.and_into_force(change.into(), AssuranceLevel::Attested, at));
         }
-        AgreementStep::Revitalisation => {
-            let next = state.revitalised_by(other, command.revision, at)?;
+        AgreementStep::Revitalization => {
+            let next = state.revitalized_by(other, command.revision, at)?;
             return then(change, next.into());
         }
         AgreementStep::Renewal => {
@@ -102,14 +102,15 @@ fn absent(state: &Agreement, facts: &Facts, other: Which) -> Refused<()> {
     if state.sides[other].tenant.is_none() && facts.cities[other].tenant.is_none() {
         return Ok(());
     }
-    Err(Refusal::rule("AG-13", "A city that is on the platform must take its own steps")
+    Err(Refusal::rule("AG-13", "COUNTERPART_JOINED", "A city that is on the platform must take its own steps")
         .missing(state.sides[other].name(), "has joined the platform and must take the step itself")
         .help("Ask the city to take over its side and to take the step."))
 }
 
 fn shown(command: &AttestStepRequest) -> Refused<()> {
-    let mut refusal = Refusal::rule("AG-13", "An attested step needs a document and its source");
-    if command.document.is_empty() {
+    let mut refusal =
+        Refusal::rule("AG-13", "ATTESTATION_UNPROVEN", "An attested step needs a document and its source");
+    if command.document.is_none() {
         refusal = refusal.missing("document", "the document that proves the step");
     }
     if command.source.is_empty() {
@@ -118,7 +119,7 @@ fn shown(command: &AttestStepRequest) -> Refused<()> {
     if !refusal.missing.is_empty() {
         return Err(refusal.help("Name both document and source."));
     }
-    document("document", &command.document)?;
+    attachment::required("document", command.document.as_ref())?;
     text::name("source", &command.source)
 }
 
@@ -127,7 +128,7 @@ fn dialogue(state: &Agreement, other: Which) -> Refused<()> {
     if other == Which::Partner {
         return Ok(());
     }
-    Err(Refusal::rule("AG-4", "The initiator cannot open the dialogue on its own proposal")
+    Err(Refusal::rule("AG-4", "OWN_PROPOSAL", "The initiator cannot open the dialogue on its own proposal")
         .missing("partner", "must open the dialogue itself")
         .help("Open the dialogue yourself, as the partner."))
 }
@@ -136,16 +137,16 @@ fn not_taken(state: &Agreement, other: Which, taken: bool) -> Refused<()> {
     if !taken {
         return Ok(());
     }
-    Err(Refusal::out_of_order("AG-3", "This step has already been taken")
+    Err(Refusal::out_of_order("AG-3", "STEP_ALREADY_TAKEN", "This step has already been taken")
         .missing(state.sides[other].name(), "has already taken this step")
         .help("Continue with the next step."))
 }
 
 fn signature(command: &AttestStepRequest, at: Moment) -> Refused<AgreementSignature> {
-    past_day("date", command.date.as_ref(), at)?;
+    time::past_day("signature_date", command.signature_date.as_ref(), at)?;
     text::optional("place", &command.place)?;
     Ok(AgreementSignature {
-        date: command.date,
+        signature_date: command.signature_date,
         place: command.place.clone(),
         in_ceremony: command.in_ceremony,
         scan: command.document.clone(),
@@ -198,9 +199,13 @@ impl Agreement {
         if self.attestation(which, step).is_some() {
             return Ok(());
         }
-        Err(Refusal::rule("AG-13", "No attestation of this step waits for this city's answer")
-            .missing("step", "was not attested for this city, or has been answered")
-            .help("Read the agreement to see its attestations."))
+        Err(Refusal::rule(
+            "AG-13",
+            "ATTESTATION_NOT_PENDING",
+            "No attestation of this step waits for this city's answer",
+        )
+        .missing("step", "was not attested for this city, or has been answered")
+        .help("Read the agreement to see its attestations."))
     }
 
     pub(super) fn answer(

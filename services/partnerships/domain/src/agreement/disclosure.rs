@@ -4,7 +4,7 @@
 use super::Change;
 use hansa_kernel::Disclosed;
 use hansa_proto::partnerships::{
-    AgreementEnded, AgreementImported, AgreementProposed, AgreementRenewed, AgreementRevitalised, AgreementSignature,
+    AgreementEnded, AgreementImported, AgreementProposed, AgreementRenewed, AgreementRevitalized, AgreementSignature,
     AgreementSigned, AgreementStep, AgreementSuspended, AgreementTerms, PartyEntry, PartySucceeded, StepAttested,
     SuspensionLifted, TermsRevised,
 };
@@ -23,7 +23,10 @@ fn terms(terms: Option<&AgreementTerms>) -> Option<AgreementTerms> {
 }
 
 fn signature(signature: Option<&AgreementSignature>) -> Option<AgreementSignature> {
-    signature.map(|signature| AgreementSignature { date: signature.date, ..AgreementSignature::default() })
+    signature.map(|signature| AgreementSignature {
+        signature_date: signature.signature_date,
+        ..AgreementSignature::default()
+    })
 }
 
 fn beginning(change: &Change) -> Option<Change> {
@@ -77,20 +80,23 @@ fn later(change: &Change) -> Option<Change> {
     Some(match change {
         Change::BecameDormant(change) => Change::BecameDormant(*change),
         Change::AnniversaryApproached(change) => Change::AnniversaryApproached(*change),
-        Change::Revitalised(change) => Change::Revitalised(AgreementRevitalised {
+        Change::Revitalized(change) => Change::Revitalized(AgreementRevitalized {
             sectors: change.sectors.clone(),
-            date: change.date,
-            ..AgreementRevitalised::default()
+            effective_date: change.effective_date,
+            ..AgreementRevitalized::default()
         }),
         Change::Suspended(change) => {
-            Change::Suspended(AgreementSuspended { date: change.date, ..AgreementSuspended::default() })
+            Change::Suspended(AgreementSuspended { first_date: change.first_date, ..AgreementSuspended::default() })
         }
-        Change::SuspensionLifted(change) => {
-            Change::SuspensionLifted(SuspensionLifted { date: change.date, ..SuspensionLifted::default() })
-        }
+        Change::SuspensionLifted(change) => Change::SuspensionLifted(SuspensionLifted {
+            effective_date: change.effective_date,
+            ..SuspensionLifted::default()
+        }),
         Change::Renewed(change) => Change::Renewed(AgreementRenewed { city: String::new(), ..change.clone() }),
         Change::Expired(change) => Change::Expired(*change),
-        Change::Ended(change) => Change::Ended(AgreementEnded { date: change.date, ..AgreementEnded::default() }),
+        Change::Ended(change) => {
+            Change::Ended(AgreementEnded { last_date: change.last_date, ..AgreementEnded::default() })
+        }
         Change::Superseded(change) => Change::Superseded(change.clone()),
         _ => return None,
     })

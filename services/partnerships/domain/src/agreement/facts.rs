@@ -2,7 +2,8 @@
 
 use super::sides::{Both, Which};
 use hansa_kernel::{RecordId, TenantId};
-use hansa_proto::partnerships::{AgreementKind, AgreementSettings, GuidelinesNeed, PartyEntry};
+use hansa_proto::partnerships::{AgreementSettings, GuidelinesNeed, PartyEntry};
+use hansa_proto::types::AgreementKind;
 use serde::{Deserialize, Serialize};
 
 /// The type of body that a city is (CT-2).
@@ -34,7 +35,7 @@ pub struct CityFacts {
     /// Whether the country is democratic at that time (CT-3); `None` if unknown.
     pub democratic: Option<bool>,
     /// Whether the register has only the city's name, and no source links the name to a municipality.
-    pub unlinked: bool,
+    pub unregistered: bool,
     /// The successor of a city that was merged or split (CT-11).
     pub successor: Option<RecordId>,
     /// The kinds of agreement that the council votes on; `None` if neither country nor city changes the default

@@ -13,10 +13,10 @@ use hansa_kernel::{FoldError, RecordName, Refusal, Stamp, TenantId, time};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{
-        AgreementImported, AgreementProposed, AgreementSignature, AgreementStep, AttestationState, CouncilVote,
-        JointText, PartyEntry, StepAttested, VoteResult,
+        AgreementImported, AgreementProposed, AgreementSignature, AgreementStep, AttestationState, JointText,
+        PartyEntry, StepAttested,
     },
-    types::LocalizedText,
+    types::{CouncilVote, DateRange, LocalizedText, VoteResult},
 };
 
 type Fold<T> = Result<T, FoldError>;
@@ -30,7 +30,6 @@ pub(super) fn fold(before: Option<Agreement>, change: &Change, stamp: &Stamp) ->
         };
     };
     state.apply(change, stamp)?;
-    state.updated = stamp.at;
     Ok(state)
 }
 
@@ -84,7 +83,7 @@ fn blank(owner: TenantId, sides: Both<Side>, terms: Terms, clock: Clock, stamp: 
         dialogue: None,
         rationale: None,
         plan: None,
-        revitalisation: None,
+        revitalization: None,
         renewal: None,
         attestations: Vec::new(),
         life: Life::Preparing,
@@ -94,7 +93,6 @@ fn blank(owner: TenantId, sides: Both<Side>, terms: Terms, clock: Clock, stamp: 
         activities: Vec::new(),
         last_activity: None,
         created: stamp.at,
-        updated: stamp.at,
     };
     let tenants = state.tenants();
     state.readers.extend(tenants.initiator.into_iter().chain(tenants.partner));
@@ -108,8 +106,9 @@ fn proposed(change: &AgreementProposed, stamp: &Stamp) -> Fold<Agreement> {
     let clock = Clock::from_proto(&change.settings.clone().unwrap_or_default());
     let mut state = blank(owner, sides, terms, clock, stamp);
     state.requirements = Requirements::from_proto(&change.requirements.unwrap_or_default());
-    if !change.supersedes.is_empty() {
-        let name = RecordName::parse(&change.supersedes, super::COLLECTION, "supersedes").map_err(unreadable)?;
+    if !change.superseded_agreement.is_empty() {
+        let name = RecordName::parse(&change.superseded_agreement, super::COLLECTION, "superseded_agreement")
+            .map_err(unreadable)?;
         state.supersedes = Some(name.id);
     }
     Ok(state)
@@ -126,7 +125,7 @@ fn imported(change: &AgreementImported, stamp: &Stamp) -> Fold<Agreement> {
     state.attestations.push(Attested {
         side: None,
         step: AgreementStep::Import,
-        document: String::new(),
+        document: None,
         source: change.origin.as_ref().map(|origin| origin.source.clone()).unwrap_or_default(),
         taken: Taken::of(stamp),
         state: AttestationState::Attested,
@@ -156,7 +155,7 @@ impl Agreement {
                 self.requirements = Requirements::from_proto(&change.requirements.unwrap_or_default());
                 self.reworded(change.revision)
             }
-            Change::RationalePutForward(change) => {
+            Change::RationaleProposed(change) => {
                 let (which, words) = self.words(change.rationale.as_ref())?;
                 self.reworded(words.revision)?;
                 self.rationale = Some(words);
@@ -165,7 +164,7 @@ impl Agreement {
                 Ok(())
             }
             Change::RationaleConfirmed(change) => self.step(self.side(&change.city)?, &Step::Rationale, stamp),
-            Change::PlanPutForward(change) => {
+            Change::PlanProposed(change) => {
                 let (which, words) = self.words(change.plan.as_ref())?;
                 self.preparing()?;
                 self.next_revision(words.revision)?;
@@ -188,8 +187,7 @@ impl Agreement {
             Change::StepAttested(change) => self.attested(change, stamp),
             Change::EnteredIntoForce(change) => {
                 self.preparing()?;
-                let start = day("start_date", change.start_date.as_ref())?;
-                let end = time::day_if_any("end_date", change.end_date.as_ref()).map_err(unreadable)?;
+                let (start, end) = term_days(change.term.as_ref())?;
                 self.enter(Period { start: Some(start), end, automatic: false }, start, stamp);
                 Ok(())
             }
@@ -216,15 +214,19 @@ impl Agreement {
                 self.over(Close::Withdrawn, &change.city, &change.reason, stamp.at.date_naive())
             }
             Change::Ended(change) => {
-                self.over(Close::Ended, &change.city, &change.reason, day("date", change.date.as_ref())?)
+                self.over(Close::Ended, &change.city, &change.reason, day("last_date", change.last_date.as_ref())?)
             }
             Change::Superseded(change) => {
-                let by = RecordName::parse(&change.by, super::COLLECTION, "by").map_err(unreadable)?.id;
-                self.over(Close::Superseded(by), "", &[], day("date", change.date.as_ref())?)
+                let by = RecordName::parse(&change.superseding_agreement, super::COLLECTION, "superseding_agreement");
+                let by = by.map_err(unreadable)?.id;
+                self.over(Close::Superseded(by), "", &[], day("effective_date", change.effective_date.as_ref())?)
             }
-            Change::ActivityRecorded(change) => {
-                let activity = change.activity.clone().ok_or_else(|| fold_error("an activity is missing"))?;
-                let end = day("end_date", activity.end_date.as_ref())?;
+            Change::ActivityCreated(change) => {
+                let mut activity = change.activity.clone().ok_or_else(|| fold_error("an activity is missing"))?;
+                let dates = activity.dates.unwrap_or_default();
+                let end = day("last_date", dates.last_date.as_ref())?;
+                activity.create_time = Some(time::timestamp(stamp.at));
+                activity.update_time = activity.create_time;
                 self.last_activity = self.last_activity.max(Some(end));
                 if let Life::InForce(force) = &mut self.life {
                     force.quiet_since = force.quiet_since.max(end);
@@ -260,7 +262,7 @@ impl Agreement {
     fn apply_in_force(&mut self, change: &Change, stamp: &Stamp) -> Fold<()> {
         match change {
             Change::BecameDormant(change) => {
-                self.force()?.dormant = Some(day("date", change.date.as_ref())?);
+                self.force()?.dormant = Some(day("last_date", change.last_date.as_ref())?);
                 Ok(())
             }
             Change::AnniversaryApproached(change) => {
@@ -268,51 +270,48 @@ impl Agreement {
                 self.anniversary = Some(Told { years: years.max(0).cast_unsigned() });
                 Ok(())
             }
-            Change::RevitalisationPutForward(change) => {
-                let (_, words) = self.words(change.revitalisation.as_ref())?;
+            Change::RevitalizationProposed(change) => {
+                let (_, words) = self.words(change.revitalization.as_ref())?;
                 self.next_revision(words.revision)?;
-                self.revitalisation = Some(words);
+                self.revitalization = Some(words);
                 Ok(())
             }
-            Change::Revitalised(change) => {
-                let date = day("date", change.date.as_ref())?;
+            Change::Revitalized(change) => {
+                let date = day("effective_date", change.effective_date.as_ref())?;
                 let force = self.force()?;
                 force.dormant = None;
                 force.quiet_since = force.quiet_since.max(date);
                 self.terms.sectors = sectors("sectors", &change.sectors).map_err(unreadable)?;
-                self.revitalisation = None;
+                self.revitalization = None;
                 Ok(())
             }
             Change::Suspended(change) => {
                 let which = self.side(&change.city)?;
                 self.force()?;
                 self.sides[which].suspension = Some(Suspension {
-                    date: day("date", change.date.as_ref())?,
+                    date: day("first_date", change.first_date.as_ref())?,
                     reason: change.reason.clone(),
                     taken: Taken::of(stamp),
                 });
                 Ok(())
             }
-            Change::SuspensionLifted(change) => self.lifted(&change.city, change.date.as_ref(), stamp),
-            Change::RenewalPutForward(change) => {
+            Change::SuspensionLifted(change) => self.lifted(&change.city, change.effective_date.as_ref(), stamp),
+            Change::RenewalProposed(change) => {
                 let (_, words) = self.words(change.renewal.as_ref())?;
                 self.next_revision(words.revision)?;
                 self.renewal = Some(words);
                 Ok(())
             }
             Change::Renewed(change) => {
-                let period = Period {
-                    start: Some(day("start_date", change.start_date.as_ref())?),
-                    end: time::day_if_any("end_date", change.end_date.as_ref()).map_err(unreadable)?,
-                    automatic: change.automatic,
-                };
+                let (start, end) = term_days(change.term.as_ref())?;
+                let period = Period { start: Some(start), end, automatic: change.automatic };
                 let term = term("renewed", change.term_months, change.renews_automatically).map_err(unreadable)?;
                 self.renewed(period, term, stamp)
             }
             Change::Expired(change) => {
                 self.force()?;
-                self.life = Life::Expired(day("date", change.date.as_ref())?);
-                self.revitalisation = None;
+                self.life = Life::Expired(day("last_date", change.last_date.as_ref())?);
+                self.revitalization = None;
                 // A suspension ends with the term. A renewed term begins without one.
                 self.sides.each(|side| side.suspension = None);
                 Ok(())
@@ -373,9 +372,10 @@ impl Agreement {
             Step::Dialogue => self.dialogue = Some(Taken::of(stamp)),
             Step::Rationale => self.sides[which].rationale = Some(Taken::of(stamp)),
             Step::Plan => self.sides[which].plan = Some(Taken::of(stamp)),
-            Step::Vote(vote) if vote.result == VoteResult::Rejected => {
+            Step::Vote(vote) if vote.vote.result() == VoteResult::Rejected => {
                 let city = self.sides[which].name();
-                return self.over(Close::Declined, &city, &[], vote.date);
+                let date = day("vote_date", vote.vote.vote_date.as_ref())?;
+                return self.over(Close::Declined, &city, &[], date);
             }
             Step::Vote(vote) => self.sides[which].vote = Some(vote.clone()),
             Step::Signature(signature) => self.sides[which].signature = Some(signature.clone()),
@@ -392,7 +392,7 @@ impl Agreement {
             AgreementStep::CouncilVote => Some(vote(change.vote.as_ref(), stamp)?),
             AgreementStep::Signature => Some(signature(change.signature.as_ref(), stamp)?),
             // The effect of these steps is a separate change.
-            AgreementStep::Revitalisation | AgreementStep::Renewal => None,
+            AgreementStep::Revitalization | AgreementStep::Renewal => None,
             AgreementStep::Import | AgreementStep::Unspecified => {
                 return Err(fold_error("the step cannot be attested"));
             }
@@ -421,7 +421,7 @@ impl Agreement {
 
     fn lifted(&mut self, city: &str, date: Option<&Date>, stamp: &Stamp) -> Fold<()> {
         let which = self.side(city)?;
-        let date = day("date", date)?;
+        let date = day("effective_date", date)?;
         self.sides[which].suspension = None;
         let free = !self.suspended();
         let force = self.force()?;
@@ -454,7 +454,7 @@ impl Agreement {
             self.cut_short(date);
         }
         self.life = Life::Over(Ending { how, date, by, reason: reason.to_vec() });
-        (self.revitalisation, self.renewal) = (None, None);
+        (self.revitalization, self.renewal) = (None, None);
         Ok(())
     }
 
@@ -470,20 +470,21 @@ impl Agreement {
     }
 }
 
+/// Returns the first and the last day of a term.
+fn term_days(term: Option<&DateRange>) -> Fold<(NaiveDate, Option<NaiveDate>)> {
+    let (first, last) = time::days("term", term).map_err(unreadable)?;
+    Ok((first.ok_or_else(|| fold_error("a term has no first day"))?, last))
+}
+
 fn vote(vote: Option<&CouncilVote>, stamp: &Stamp) -> Fold<Step> {
     let vote = vote.ok_or_else(|| fold_error("a vote is missing"))?;
-    Ok(Step::Vote(Vote {
-        result: vote.result(),
-        date: day("date", vote.date.as_ref())?,
-        document: vote.document.clone(),
-        taken: Taken::of(stamp),
-    }))
+    Ok(Step::Vote(Vote { vote: vote.clone(), taken: Taken::of(stamp) }))
 }
 
 fn signature(signature: Option<&AgreementSignature>, stamp: &Stamp) -> Fold<Step> {
     let signature = signature.ok_or_else(|| fold_error("a signature is missing"))?;
     Ok(Step::Signature(Signature {
-        date: day("date", signature.date.as_ref())?,
+        date: day("signature_date", signature.signature_date.as_ref())?,
         place: signature.place.clone(),
         in_ceremony: signature.in_ceremony,
         scan: signature.scan.clone(),

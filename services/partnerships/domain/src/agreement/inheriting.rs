@@ -16,7 +16,7 @@ pub fn inherit(state: &Agreement, city: RecordId, successor: &CityFacts, since: 
     let (side, date) = (&state.sides[which], Some(time::date(since)));
     let emit = |change: Change, party| vec![Emitted { party, ..Emitted::new(change) }];
     if state.sides[which.other()].city == successor.city {
-        let ended = AgreementEnded { city: side.name(), date, ..AgreementEnded::default() };
+        let ended = AgreementEnded { city: side.name(), last_date: date, ..AgreementEnded::default() };
         return Ok(emit(ended.into(), side.tenant));
     }
     let tenant = successor.tenant.or(side.tenant);

@@ -1,4 +1,4 @@
-//! An agreement in force: revitalisation (AG-7), renewal (AG-8), suspension (AG-14), ending (AG-10).
+//! An agreement in force: revitalization (AG-7), renewal (AG-8), suspension (AG-14), ending (AG-10).
 
 use super::{
     Agreement, Change, Life, Which,
@@ -8,23 +8,28 @@ use super::{
 };
 use hansa_kernel::{AssuranceLevel, Caller, Decision, Moment, RecordName, Refusal, Refused, record::emit, text, time};
 use hansa_proto::partnerships::{
-    AgreementEnded, AgreementKind, AgreementRenewed, AgreementRevitalised, AgreementState, AgreementSuperseded,
-    AgreementSuspended, ConfirmRenewalRequest, ConfirmRevitalisationRequest, EndAgreementRequest, EndAgreementsRequest,
-    JointText, LiftSuspensionRequest, RenewAgreementRequest, RenewalPutForward, RevitalisationPutForward,
-    RevitaliseAgreementRequest, SuspendAgreementRequest, SuspendAgreementsRequest, SuspensionLifted,
+    AgreementEnded, AgreementRenewed, AgreementRevitalized, AgreementState, AgreementSuperseded, AgreementSuspended,
+    ConfirmRenewalRequest, ConfirmRevitalizationRequest, EndAgreementRequest, EndAgreementsRequest, JointText,
+    LiftSuspensionRequest, ProposeRenewalRequest, ProposeRevitalizationRequest, RenewalProposed,
+    RevitalizationProposed, SuspendAgreementRequest, SuspendAgreementsRequest, SuspensionLifted,
 };
+use hansa_proto::types::AgreementKind;
 
-/// Puts a revitalisation forward: a joint action with new priorities.
+/// Puts a revitalization forward: a joint action with new priorities.
 ///
 /// # Errors
 /// Refused under AG-7 if the agreement is neither active nor dormant, if there are no priorities, or if neither local
 /// actors nor residents take part.
-pub fn revitalise(state: &Agreement, command: &RevitaliseAgreementRequest, caller: &Caller) -> Decision<Change> {
+pub fn revitalize(state: &Agreement, command: &ProposeRevitalizationRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     sectors("sectors", &command.sectors)?;
-    let mut revitalisation = words(state, which, "action", &command.action, &command.document)?;
-    state.revitalisation_open()?;
-    let mut refusal = Refusal::rule("AG-7", "A revitalisation must update the priorities and involve people");
+    let mut revitalization = words(state, which, "action", &command.action, command.document.as_ref())?;
+    state.revitalization_open()?;
+    let mut refusal = Refusal::rule(
+        "AG-7",
+        "REVITALIZATION_INCOMPLETE",
+        "A revitalization must update the priorities and involve people",
+    );
     if command.sectors.is_empty() {
         refusal = refusal.missing("sectors", "the new priorities");
     }
@@ -34,39 +39,39 @@ pub fn revitalise(state: &Agreement, command: &RevitaliseAgreementRequest, calle
     if !refusal.missing.is_empty() {
         return Err(refusal.help("Name the new priorities, and state whether local actors or residents take part."));
     }
-    revitalisation.sectors.clone_from(&command.sectors);
-    emit(RevitalisationPutForward { revitalisation: Some(revitalisation) })
+    revitalization.sectors.clone_from(&command.sectors);
+    emit(RevitalizationProposed { revitalization: Some(revitalization) })
 }
 
-/// Confirms the revitalisation that the other side put forward. The agreement is then active again.
+/// Confirms the revitalization that the other side put forward. The agreement is then active again.
 ///
 /// # Errors
 /// Refused under AG-7 if the other side has put none forward, or if the revision is not the current one.
-pub fn confirm_revitalisation(
+pub fn confirm_revitalization(
     state: &Agreement,
-    command: &ConfirmRevitalisationRequest,
+    command: &ConfirmRevitalizationRequest,
     caller: &Caller,
     at: Moment,
 ) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
-    let change = state.revitalised_by(which, command.revision, at)?;
+    let change = state.revitalized_by(which, command.revision, at)?;
     emit(change)
 }
 
 impl Agreement {
-    fn revitalisation_open(&self) -> Refused<()> {
-        in_state(self, "AG-7", &[AgreementState::Active, AgreementState::Dormant], "A revitalisation")
+    fn revitalization_open(&self) -> Refused<()> {
+        in_state(self, "AG-7", &[AgreementState::Active, AgreementState::Dormant], "A revitalization")
     }
 
-    pub(super) fn revitalised_by(&self, which: Which, revision: i32, at: Moment) -> Refused<AgreementRevitalised> {
-        self.revitalisation_open()?;
+    pub(super) fn revitalized_by(&self, which: Which, revision: i32, at: Moment) -> Refused<AgreementRevitalized> {
+        self.revitalization_open()?;
         let words =
-            self.put_forward_by_other("AG-7", "revitalisation", self.revitalisation.as_ref(), which, revision)?;
-        Ok(AgreementRevitalised {
+            self.put_forward_by_other("AG-7", "revitalization", self.revitalization.as_ref(), which, revision)?;
+        Ok(AgreementRevitalized {
             city: self.sides[which].name(),
             revision,
             sectors: words.sectors.clone(),
-            date: Some(time::date(at.today())),
+            effective_date: Some(time::date(at.today())),
         })
     }
 
@@ -82,7 +87,7 @@ impl Agreement {
     ) -> Refused<&'a JointText> {
         same_wording(rule, what, words, revision)?;
         words.filter(|words| words.city == self.sides[which.other()].name()).ok_or_else(|| {
-            Refusal::rule(rule, format!("Only the other side can confirm this {what}"))
+            Refusal::rule(rule, "OWN_TEXT", format!("Only the other side can confirm this {what}"))
                 .missing(self.sides[which.other()].name(), format!("has not confirmed the {what}"))
                 .help("Wait for the other side.")
         })
@@ -94,17 +99,17 @@ impl Agreement {
 /// # Errors
 /// Refused under AG-8 if the agreement has no end or is in another state; AG-1 if a cooperation gets no term; AG-14
 /// if the agreement is suspended.
-pub fn renew(state: &Agreement, command: &RenewAgreementRequest, caller: &Caller) -> Decision<Change> {
+pub fn renew(state: &Agreement, command: &ProposeRenewalRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
     text::optional("note", &command.note)?;
     let term = term("renewal", command.term_months, command.renews_automatically)?;
     state.renewal_open()?;
     if term.is_none() && state.kind() == AgreementKind::Cooperation {
-        return Err(Refusal::rule("AG-1", "A cooperation needs a term")
+        return Err(Refusal::rule("AG-1", "COOPERATION_TERM_MISSING", "A cooperation needs a term")
             .missing("term_months", "the length of the new term")
             .help("Give a term, or propose a twinning that supersedes this agreement."));
     }
-    emit(RenewalPutForward {
+    emit(RenewalProposed {
         renewal: Some(JointText {
             text: command.note.clone(),
             city: state.sides[which].name(),
@@ -135,7 +140,7 @@ impl Agreement {
     fn renewal_open(&self) -> Refused<()> {
         let open = [AgreementState::Active, AgreementState::Dormant, AgreementState::Expired];
         if self.state() == AgreementState::Suspended {
-            return Err(Refusal::rule("AG-14", "A suspended agreement cannot be renewed")
+            return Err(Refusal::rule("AG-14", "RENEWAL_WHILE_SUSPENDED", "A suspended agreement cannot be renewed")
                 .missing("suspension", "must be lifted")
                 .help("Ask the side that suspended the agreement to lift the suspension."));
         }
@@ -143,7 +148,7 @@ impl Agreement {
         if self.current_period().is_some_and(|period| period.end.is_some()) {
             return Ok(());
         }
-        Err(Refusal::rule("AG-8", "An agreement without an end needs no renewal")
+        Err(Refusal::rule("AG-8", "RENEWAL_NOT_NEEDED", "An agreement without an end needs no renewal")
             .missing("term", "the agreement has no last day")
             .help("The agreement stays in force without a renewal."))
     }
@@ -161,8 +166,7 @@ impl Agreement {
         };
         Ok(AgreementRenewed {
             city: self.sides[which].name(),
-            start_date: Some(time::date(start)),
-            end_date: term.map(|term: Term| time::date(last_day(start, term.months, 1))),
+            term: Some(time::range(Some(start), term.map(|term: Term| last_day(start, term.months, 1)))),
             automatic: false,
             term_months: words.term_months,
             renews_automatically: words.renews_automatically,
@@ -179,17 +183,17 @@ pub fn suspend(state: &Agreement, command: &SuspendAgreementRequest, caller: &Ca
     let which = party(state, caller)?;
     let level = power(caller, command.delegation.as_ref(), at)?;
     text::required("reason", &command.reason).map_err(|refusal| refusal.under("AG-14"))?;
-    let date = past_day_or_today("date", command.date.as_ref(), at)?;
+    let date = past_day_or_today("decision_date", command.decision_date.as_ref(), at)?;
     let open = [AgreementState::Active, AgreementState::Dormant, AgreementState::Suspended];
     in_state(state, "AG-14", &open, "A suspension")?;
     if state.sides[which].suspension.is_some() {
-        return Err(Refusal::rule("AG-14", "This side has already suspended the agreement")
+        return Err(Refusal::rule("AG-14", "ALREADY_SUSPENDED", "This side has already suspended the agreement")
             .missing(state.sides[which].name(), "its suspension has not been lifted")
             .help("Lift the suspension before setting another one."));
     }
     let change = AgreementSuspended {
         city: state.sides[which].name(),
-        date: Some(time::date(date)),
+        first_date: Some(time::date(date)),
         reason: command.reason.clone(),
         delegation: power_shown(caller, command.delegation.as_ref()),
     };
@@ -210,14 +214,18 @@ pub fn lift_suspension(
     let level = power(caller, command.delegation.as_ref(), at)?;
     text::optional("reason", &command.reason)?;
     if !state.in_force() || state.sides[which].suspension.is_none() {
-        return Err(Refusal::rule("AG-14", "Only the side that suspended an agreement can lift the suspension")
-            .missing(state.sides[which].name(), "has not suspended the agreement")
-            .help("Ask the other side to lift its own suspension."));
+        return Err(Refusal::rule(
+            "AG-14",
+            "NO_OWN_SUSPENSION",
+            "Only the side that suspended an agreement can lift the suspension",
+        )
+        .missing(state.sides[which].name(), "has not suspended the agreement")
+        .help("Ask the other side to lift its own suspension."));
     }
     let change = SuspensionLifted {
         city: state.sides[which].name(),
         reason: command.reason.clone(),
-        date: Some(time::date(at.today())),
+        effective_date: Some(time::date(at.today())),
         delegation: power_shown(caller, command.delegation.as_ref()),
     };
     Ok(at_level(change, level))
@@ -239,7 +247,7 @@ pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at
     };
     text::optional("reason", &command.reason)?;
     if command.reason.is_empty() {
-        return Err(Refusal::rule("AG-10", "An ending needs a reason")
+        return Err(Refusal::rule("AG-10", "ENDING_REASON_MISSING", "An ending needs a reason")
             .missing("reason", "why the agreement ends")
             .help("State the reason. The partner can read it."));
     }
@@ -248,7 +256,7 @@ pub fn end(state: &Agreement, command: &EndAgreementRequest, caller: &Caller, at
     in_state(state, "AG-10", &open, "Ending")?;
     let change = AgreementEnded {
         city,
-        date: Some(time::date(at.today())),
+        last_date: Some(time::date(at.today())),
         reason: command.reason.clone(),
         source: command.source.clone(),
         delegation: power_shown(caller, command.delegation.as_ref()).filter(|_| !keeper),
@@ -284,7 +292,7 @@ pub fn suspend_each(decision: &SuspendAgreementsRequest, name: &RecordName) -> S
     SuspendAgreementRequest {
         name: name.as_str().to_owned(),
         reason: decision.reason.clone(),
-        date: decision.date,
+        decision_date: decision.decision_date,
         delegation: decision.delegation.clone(),
         validate_only: decision.validate_only,
         ..SuspendAgreementRequest::default()
@@ -304,13 +312,20 @@ pub fn supersede(
     at: Moment,
 ) -> Decision<Change> {
     if new.supersedes != Some(old_name.id) || !new.in_force() {
-        return Err(Refusal::out_of_order("AG-3", "Only an agreement in force supersedes the agreement that it names")
-            .missing(new_name.as_str(), "must be in force and name the other agreement")
-            .help("Wait for both signatures."));
+        return Err(Refusal::out_of_order(
+            "AG-3",
+            "SUPERSEDING_NOT_IN_FORCE",
+            "Only an agreement in force supersedes the agreement that it names",
+        )
+        .missing(new_name.as_str(), "must be in force and name the other agreement")
+        .help("Wait for both signatures."));
     }
     // The old agreement may have ended in the meantime.
     if !old.in_force() {
         return Ok(Vec::new());
     }
-    emit(AgreementSuperseded { by: new_name.as_str().to_owned(), date: Some(time::date(at.today())) })
+    emit(AgreementSuperseded {
+        superseding_agreement: new_name.as_str().to_owned(),
+        effective_date: Some(time::date(at.today())),
+    })
 }

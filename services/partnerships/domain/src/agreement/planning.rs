@@ -2,33 +2,31 @@
 
 use super::{
     Agreement, Change, Facts, Which,
-    rules::{self, OFFICE, at_level, document, fitting, in_state, party_as, past_day},
+    rules::{self, OFFICE, at_level, fitting, in_state, party_as},
     terms::each_once,
 };
-use hansa_kernel::{AssuranceLevel, Caller, Decision, Moment, Refusal, Refused, Role, record::emit, text};
+use hansa_kernel::{
+    AssuranceLevel, Caller, Decision, Moment, Refusal, Refused, Role, attachment, council_vote, record::emit, text,
+};
 use hansa_proto::{
     partnerships::{
-        AgreementState, ConfirmPlanRequest, ConfirmRationaleRequest, CouncilVote, CouncilVoted, Guidelines,
-        GuidelinesGround, GuidelinesNeed, GuidelinesOverridden, GuidelinesStated, JointText, OverrideGuidelinesRequest,
-        PlanConfirmed, PlanPutForward, PutForwardPlanRequest, PutForwardRationaleRequest, RationaleConfirmed,
-        RationalePutForward, RecordCouncilVoteRequest, StateGuidelinesRequest, VoteResult,
+        AgreementState, ConfirmPlanRequest, ConfirmRationaleRequest, CouncilVoted, Guidelines, GuidelinesGround,
+        GuidelinesNeed, GuidelinesOverridden, GuidelinesStated, JointText, OverrideGuidelinesRequest, PlanConfirmed,
+        PlanProposed, ProposePlanRequest, ProposeRationaleRequest, RationaleConfirmed, RationaleProposed,
+        RecordCouncilVoteRequest, StateGuidelinesRequest,
     },
-    types::LocalizedText,
+    types::{Attachment, LocalizedText},
 };
 
 /// Puts a rationale forward and confirms it for the caller's side.
 ///
 /// # Errors
 /// Refused under AG-3 if the agreement is not in dialogue.
-pub fn put_forward_rationale(
-    state: &Agreement,
-    command: &PutForwardRationaleRequest,
-    caller: &Caller,
-) -> Decision<Change> {
+pub fn propose_rationale(state: &Agreement, command: &ProposeRationaleRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
-    let rationale = words(state, which, "rationale", &command.rationale, &command.document)?;
+    let rationale = words(state, which, "rationale", &command.rationale, command.document.as_ref())?;
     in_state(state, "AG-3", &[AgreementState::InDialogue], "Putting a rationale forward")?;
-    emit(RationalePutForward { rationale: Some(rationale) })
+    emit(RationaleProposed { rationale: Some(rationale) })
 }
 
 /// Confirms the current rationale.
@@ -48,12 +46,12 @@ pub fn confirm_rationale(state: &Agreement, command: &ConfirmRationaleRequest, c
 ///
 /// # Errors
 /// Refused under AG-3 if the agreement is not in dialogue, or if a side has not confirmed the rationale.
-pub fn put_forward_plan(state: &Agreement, command: &PutForwardPlanRequest, caller: &Caller) -> Decision<Change> {
+pub fn propose_plan(state: &Agreement, command: &ProposePlanRequest, caller: &Caller) -> Decision<Change> {
     let which = party_as(state, caller, OFFICE)?;
-    let plan = words(state, which, "plan", &command.plan, &command.document)?;
+    let plan = words(state, which, "plan", &command.plan, command.document.as_ref())?;
     in_state(state, "AG-3", &[AgreementState::InDialogue], "Putting a plan forward")?;
     state.after_rationale()?;
-    emit(PlanPutForward { plan: Some(plan) })
+    emit(PlanProposed { plan: Some(plan) })
 }
 
 /// Confirms the current plan.
@@ -75,13 +73,13 @@ pub(super) fn words(
     which: Which,
     field: &str,
     words: &[LocalizedText],
-    reference: &str,
+    document: Option<&Attachment>,
 ) -> Refused<JointText> {
     text::required(field, words)?;
-    text::reference("document", reference)?;
+    attachment::optional("document", document)?;
     Ok(JointText {
         text: words.to_vec(),
-        document: reference.to_owned(),
+        document: document.cloned(),
         city: state.sides[which].name(),
         revision: state.revision.saturating_add(1),
         ..JointText::default()
@@ -93,11 +91,11 @@ pub(super) fn words(
 pub(super) fn same_wording(rule: &'static str, what: &str, words: Option<&JointText>, revision: i32) -> Refused<()> {
     let help = format!("Read the {what} again and confirm the current wording.");
     match words {
-        None => Err(Refusal::out_of_order(rule, format!("There is no {what} to confirm"))
+        None => Err(Refusal::out_of_order(rule, "NOTHING_TO_CONFIRM", format!("There is no {what} to confirm"))
             .missing(what, "has not been put forward")
             .help(format!("Put a {what} forward first."))),
         Some(words) if words.revision != revision => {
-            Err(Refusal::rule(rule, format!("The {what} has another wording now"))
+            Err(Refusal::rule(rule, "REVISION_OUTDATED", format!("The {what} has another wording now"))
                 .missing("revision", format!("the current revision is {}", words.revision))
                 .help(help))
         }
@@ -125,7 +123,7 @@ impl Agreement {
         if self.rationale_confirmed() {
             return Ok(());
         }
-        let mut refusal = Refusal::out_of_order("AG-3", "The plan comes after the rationale");
+        let mut refusal = Refusal::out_of_order("AG-3", "RATIONALE_UNCONFIRMED", "The plan comes after the rationale");
         for (subject, description) in self.outstanding() {
             refusal = refusal.missing(subject, description);
         }
@@ -137,7 +135,7 @@ impl Agreement {
         if self.sides[which].vote.is_none() {
             return Ok(());
         }
-        Err(Refusal::out_of_order("AG-3", "This council has already voted")
+        Err(Refusal::out_of_order("AG-3", "COUNCIL_HAS_VOTED", "This council has already voted")
             .missing(self.sides[which].name(), "its council has already voted")
             .help("Revise the terms before they are approved if the council must vote again."))
     }
@@ -155,23 +153,9 @@ pub fn record_council_vote(
     at: Moment,
 ) -> Decision<Change> {
     let which = party_as(state, caller, &[Role::CouncilClerk])?;
-    let vote = vote(command.result(), command.date.as_ref(), &command.document, at)?;
+    let vote = council_vote::check("vote", command.vote.as_ref(), at)?;
     state.vote_open(which)?;
     Ok(at_level(CouncilVoted { city: state.sides[which].name(), vote: Some(vote) }, AssuranceLevel::Recorded))
-}
-
-pub(super) fn vote(
-    result: VoteResult,
-    date: Option<&hansa_proto::google::r#type::Date>,
-    reference: &str,
-    at: Moment,
-) -> Refused<CouncilVote> {
-    if result == VoteResult::Unspecified {
-        return Err(Refusal::field("result", "is required"));
-    }
-    past_day("date", date, at)?;
-    document("document", reference)?;
-    Ok(CouncilVote { result: result as i32, date: date.copied(), document: reference.to_owned(), step: None })
 }
 
 /// States the guidelines of the caller's side. They replace earlier ones.
@@ -188,27 +172,31 @@ pub fn state_guidelines(state: &Agreement, command: &StateGuidelinesRequest, cal
 }
 
 fn complete(guidelines: &Guidelines) -> Refused<()> {
-    text::optional("guidelines.influence_answer", &guidelines.influence_answer)?;
-    text::optional("guidelines.endorsement_answer", &guidelines.endorsement_answer)?;
-    text::reference("guidelines.document", &guidelines.document)?;
+    text::optional("guidelines.influence_mitigation", &guidelines.influence_mitigation)?;
+    text::optional("guidelines.endorsement_mitigation", &guidelines.endorsement_mitigation)?;
+    attachment::optional("guidelines.document", guidelines.document.as_ref())?;
     let known = |n| GuidelinesGround::try_from(n).ok().filter(|ground| *ground != GuidelinesGround::Unspecified);
     each_once("guidelines.grounds", &guidelines.grounds, known)?;
     let parts = [
-        (guidelines.document.is_empty(), "guidelines.document", "a document that states them"),
+        (guidelines.document.is_none(), "guidelines.document", "a document that states them"),
         (guidelines.grounds.is_empty(), "guidelines.grounds", "at least one ground"),
         (
-            guidelines.influence_answer.is_empty(),
-            "guidelines.influence_answer",
-            "the answer to influence of the regime",
+            guidelines.influence_mitigation.is_empty(),
+            "guidelines.influence_mitigation",
+            "how the risk of influence is mitigated",
         ),
-        (guidelines.endorsement_answer.is_empty(), "guidelines.endorsement_answer", "the answer to use as endorsement"),
+        (
+            guidelines.endorsement_mitigation.is_empty(),
+            "guidelines.endorsement_mitigation",
+            "how the risk of endorsement is mitigated",
+        ),
         (!guidelines.bind_all_actors, "guidelines.bind_all_actors", "guidelines that bind all actors"),
     ];
     let missing: Vec<_> = parts.into_iter().filter(|(missing, ..)| *missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let refusal = Refusal::rule("AG-11", "The guidelines are not complete");
+    let refusal = Refusal::rule("AG-11", "GUIDELINES_INCOMPLETE", "The guidelines are not complete");
     let refusal = missing.into_iter().fold(refusal, |refusal, (_, subject, what)| refusal.missing(subject, what));
     Err(refusal.help("Add the missing parts, or ask the mayor to go on without guidelines and record a reason."))
 }
@@ -220,6 +208,7 @@ pub(super) fn not_over(state: &Agreement, step: &str) -> Refused<()> {
     }
     Err(Refusal::out_of_order(
         "AG-3",
+        "NOT_IN_STATE",
         format!("{step} is out of order: the agreement is {}", rules::word(state.state())),
     )
     .missing("state", "is final")
@@ -249,7 +238,7 @@ pub fn override_guidelines(
         None
     };
     if let Some(why) = needless {
-        return Err(Refusal::rule("AG-11", "There are no missing guidelines to override")
+        return Err(Refusal::rule("AG-11", "GUIDELINES_NOT_MISSING", "There are no missing guidelines to override")
             .missing(state.sides[which].name(), why)
             .help("Sign the agreement without an override."));
     }

@@ -4,7 +4,8 @@
 use super::{Agreement, AgreementState as S, Change, Facts, Which, testing::*};
 use crate::ties::Standing;
 use hansa_kernel::{Caller, Decision, Moment, Record, Role, TenantId, time};
-use hansa_proto::partnerships::{self as p, AgreementKind as K, Sector, VoteResult};
+use hansa_proto::partnerships::{self as p, Sector};
+use hansa_proto::types::{AgreementKind as K, CouncilVote, DateRange, VoteResult};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 const ROLES: [Role; 7] =
@@ -94,9 +95,8 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
     let revision = state.revision + attempt.off;
     let n = attempt.n;
     let delegation = (n % 2 == 0).then(|| p::Delegation {
-        document: "doc:power".into(),
-        start_date: Some(ymd(2024, 1, 1)),
-        end_date: Some(ymd(2026, 1, 1)),
+        document: Some("doc:power".into()),
+        validity: Some(DateRange { first_date: Some(ymd(2024, 1, 1)), last_date: Some(ymd(2026, 1, 1)) }),
     });
     match attempt.verb {
         0 => super::open_dialogue(state, &Default::default(), by),
@@ -106,19 +106,20 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
             super::revise_terms(state, &command, by, facts, at)
         }
         2 => {
-            let command = p::PutForwardRationaleRequest { rationale: words("Why"), ..Default::default() };
-            super::put_forward_rationale(state, &command, by)
+            let command = p::ProposeRationaleRequest { rationale: words("Why"), ..Default::default() };
+            super::propose_rationale(state, &command, by)
         }
         3 => super::confirm_rationale(state, &p::ConfirmRationaleRequest { revision, ..Default::default() }, by),
         4 => {
-            let command = p::PutForwardPlanRequest { plan: words("What"), ..Default::default() };
-            super::put_forward_plan(state, &command, by)
+            let command = p::ProposePlanRequest { plan: words("What"), ..Default::default() };
+            super::propose_plan(state, &command, by)
         }
         5 => super::confirm_plan(state, &p::ConfirmPlanRequest { revision, ..Default::default() }, by),
         6 => {
             let result = if n == 0 { VoteResult::Rejected } else { VoteResult::Approved } as i32;
-            let document = "doc:minutes".into();
-            let command = p::RecordCouncilVoteRequest { result, date: Some(today), document, ..Default::default() };
+            let minutes = Some("doc:minutes".into());
+            let vote = CouncilVote { result, vote_date: Some(today), minutes, tally: None };
+            let command = p::RecordCouncilVoteRequest { vote: Some(vote), ..Default::default() };
             super::record_council_vote(state, &command, by, at)
         }
         7 => {
@@ -134,7 +135,7 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
             let command = p::SignAgreementRequest {
                 delegation,
                 paper_date: paper.then_some(today),
-                scan: if paper { "doc:scan".into() } else { String::new() },
+                scan: paper.then(|| "doc:scan".into()),
                 ..ceremony()
             };
             super::sign(state, &command, by, facts, at)
@@ -143,21 +144,21 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
         12 if n == 0 => super::withdraw(state, &Default::default(), by),
         13 => {
             let activity = p::Activity { source: known_from(by), ..visit(today) };
-            let command = p::RecordActivityRequest { activity: Some(activity), ..Default::default() };
-            super::record_activity(state, &command, by, at)
+            let command = p::CreateActivityRequest { activity: Some(activity), ..Default::default() };
+            super::create_activity(state, &command, by, at)
         }
         14 => {
-            let command = p::RevitaliseAgreementRequest {
+            let command = p::ProposeRevitalizationRequest {
                 action: words("A festival"),
                 sectors: vec![Sector::Youth as i32],
                 with_residents: true,
                 ..Default::default()
             };
-            super::revitalise(state, &command, by)
+            super::revitalize(state, &command, by)
         }
         15 => {
-            let command = p::ConfirmRevitalisationRequest { revision, ..Default::default() };
-            super::confirm_revitalisation(state, &command, by, at)
+            let command = p::ConfirmRevitalizationRequest { revision, ..Default::default() };
+            super::confirm_revitalization(state, &command, by, at)
         }
         16 => {
             let command = p::SuspendAgreementRequest { reason: words("War"), delegation, ..Default::default() };
@@ -166,7 +167,7 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
         17 => super::lift_suspension(state, &p::LiftSuspensionRequest { delegation, ..Default::default() }, by, at),
         18 => {
             let command =
-                p::RenewAgreementRequest { term_months: n * 5, renews_automatically: n % 2 == 1, ..Default::default() };
+                p::ProposeRenewalRequest { term_months: n * 5, renews_automatically: n % 2 == 1, ..Default::default() };
             super::renew(state, &command, by)
         }
         19 => super::confirm_renewal(state, &p::ConfirmRenewalRequest { revision, ..Default::default() }, by, at),
@@ -188,10 +189,10 @@ fn decide(state: &Agreement, attempt: &Attempt, by: &Caller, facts: &Facts, at: 
         _ => {
             let command = p::AttestStepRequest {
                 step: 1 + n % 7,
-                document: "doc:letter".into(),
+                document: Some("doc:letter".into()),
                 source: "archive".into(),
-                date: Some(today),
-                vote: VoteResult::Approved as i32,
+                signature_date: Some(today),
+                vote: Some(super::testing::approval(today)),
                 revision,
                 ..Default::default()
             };
@@ -209,9 +210,9 @@ fn city_of(change: &Change) -> Option<&str> {
     Some(match change {
         Change::DialogueOpened(c) => &c.city,
         Change::TermsRevised(c) => &c.city,
-        Change::RationalePutForward(c) => &c.rationale.as_ref()?.city,
+        Change::RationaleProposed(c) => &c.rationale.as_ref()?.city,
         Change::RationaleConfirmed(c) => &c.city,
-        Change::PlanPutForward(c) => &c.plan.as_ref()?.city,
+        Change::PlanProposed(c) => &c.plan.as_ref()?.city,
         Change::PlanConfirmed(c) => &c.city,
         Change::CouncilVoted(c) => &c.city,
         Change::GuidelinesStated(c) => &c.city,
@@ -219,12 +220,12 @@ fn city_of(change: &Change) -> Option<&str> {
         Change::Signed(c) => &c.city,
         Change::Declined(c) => &c.city,
         Change::Withdrawn(c) => &c.city,
-        Change::ActivityRecorded(c) => &c.activity.as_ref()?.city,
-        Change::RevitalisationPutForward(c) => &c.revitalisation.as_ref()?.city,
-        Change::Revitalised(c) => &c.city,
+        Change::ActivityCreated(c) => &c.activity.as_ref()?.city,
+        Change::RevitalizationProposed(c) => &c.revitalization.as_ref()?.city,
+        Change::Revitalized(c) => &c.city,
         Change::Suspended(c) => &c.city,
         Change::SuspensionLifted(c) => &c.city,
-        Change::RenewalPutForward(c) => &c.renewal.as_ref()?.city,
+        Change::RenewalProposed(c) => &c.renewal.as_ref()?.city,
         Change::Renewed(c) => &c.city,
         Change::Ended(c) => &c.city,
         Change::Claimed(c) => &c.city,

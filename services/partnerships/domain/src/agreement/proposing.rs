@@ -7,10 +7,10 @@ use super::{
     sides::city_name,
     terms::{Requirements, Terms},
 };
-use hansa_kernel::{Caller, Decision, Moment, Reason, RecordName, Refusal, Refused, record::emit, text};
+use hansa_kernel::{Caller, Decision, Moment, ReasonClass, RecordName, Refusal, Refused, record::emit, text};
 use hansa_proto::partnerships::{
     AgreementClaimed, AgreementDeclined, AgreementProposed, AgreementState, AgreementWithdrawn, ClaimAgreementRequest,
-    CreateAgreementRequest, DeclineAgreementRequest, DialogueOpened, OpenDialogueRequest, ReviseTermsRequest,
+    DeclineAgreementRequest, DialogueOpened, OpenDialogueRequest, ProposeAgreementRequest, ReviseTermsRequest,
     TermsRevised, WithdrawAgreementRequest,
 };
 
@@ -20,7 +20,7 @@ use hansa_proto::partnerships::{
 /// Refused under AG-1 if the terms do not fit the kind; AG-3 if `old` cannot be superseded; AG-4 if the caller is not
 /// the initiator or has both sides; CT-2, CT-10 or CT-11 if a city cannot be a party.
 pub fn propose(
-    command: &CreateAgreementRequest,
+    command: &ProposeAgreementRequest,
     caller: &Caller,
     facts: &Facts,
     old: Option<&Agreement>,
@@ -30,13 +30,13 @@ pub fn propose(
     two_cities(&command.initiator, &command.partner, facts)?;
     let tenants = [Which::Initiator, Which::Partner].map(|which| facts.cities[which].tenant);
     if tenants[0] != Some(caller.tenant) {
-        let refusal = Refusal::rule("AG-4", "A city can propose only in its own name");
+        let refusal = Refusal::rule("AG-4", "INITIATOR_NOT_OWN_CITY", "A city can propose only in its own name");
         return Err(refusal
             .missing("initiator", "must be the caller's own city")
             .help("Name your own city as the initiator."));
     }
     if tenants[0] == tenants[1] {
-        return Err(Refusal::rule("AG-4", "One tenant cannot act for both sides")
+        return Err(Refusal::rule("AG-4", "SAME_TENANT", "One tenant cannot act for both sides")
             .missing("partner", "a city of another tenant")
             .help("Choose a partner city of another tenant."));
     }
@@ -49,7 +49,7 @@ pub fn propose(
         requirements: Some(Requirements::of(terms.kind, facts).to_proto()),
         terms: Some(terms.to_proto()),
         settings: Some(facts.settings.clock.to_proto()),
-        supersedes: command.supersedes.clone(),
+        superseded_agreement: command.superseded_agreement.clone(),
     })
 }
 
@@ -57,14 +57,19 @@ pub(super) fn two_cities(initiator: &str, partner: &str, facts: &Facts) -> Refus
     let first = RecordName::parse(initiator, "cities", "initiator")?;
     let second = RecordName::parse(partner, "cities", "partner")?;
     if first == second {
-        return Err(Refusal::rule("AG-4", "An agreement needs two different cities")
+        return Err(Refusal::rule("AG-4", "SAME_CITY", "An agreement needs two different cities")
             .missing("partner", "another city")
             .help("Name two cities."));
     }
     if first.id == facts.cities.initiator.city && second.id == facts.cities.partner.city {
         Ok(())
     } else {
-        Err(Refusal::because(Reason::Internal, "PL-4", "The facts do not belong to the cities of the request"))
+        Err(Refusal::because(
+            ReasonClass::Internal,
+            "PL-4",
+            "INTERNAL",
+            "The facts do not belong to the cities of the request",
+        ))
     }
 }
 
@@ -73,9 +78,11 @@ pub(super) fn whole_cities(facts: &Facts) -> Refused<()> {
     let part = |which: &Which| facts.cities[*which].tier == Tier::SubMunicipal;
     match Which::ALL.into_iter().find(part).filter(|_| !facts.settings.sub_municipal_parties) {
         None => Ok(()),
-        Some(which) => Err(Refusal::rule("CT-2", "A part of a city cannot be a party to an agreement")
-            .missing(city_name(facts.cities[which].city), "is a sub-municipal body")
-            .help("Conclude the agreement with the city that it is part of.")),
+        Some(which) => {
+            Err(Refusal::rule("CT-2", "SUB_MUNICIPAL_PARTY", "A part of a city cannot be a party to an agreement")
+                .missing(city_name(facts.cities[which].city), "is a sub-municipal body")
+                .help("Conclude the agreement with the city that it is part of."))
+        }
     }
 }
 
@@ -84,26 +91,39 @@ fn possible_parties(facts: &Facts) -> Refused<()> {
     for which in Which::ALL {
         let city = &facts.cities[which];
         if let Some(successor) = city.successor {
-            return Err(Refusal::rule("CT-11", "The city no longer exists because it was merged or split")
-                .missing(city_name(city.city), "has ended")
-                .missing(city_name(successor), "is its successor")
-                .help("Name the successor instead."));
+            return Err(Refusal::rule(
+                "CT-11",
+                "CITY_ENDED",
+                "The city no longer exists because it was merged or split",
+            )
+            .missing(city_name(city.city), "has ended")
+            .missing(city_name(successor), "is its successor")
+            .help("Name the successor instead."));
         }
-        if city.unlinked {
-            return Err(Refusal::rule("CT-10", "The register cannot tell which municipality this is")
-                .missing(city_name(city.city), "is not linked to a municipality")
-                .help("Ask the steward to link the entry."));
+        if city.unregistered {
+            return Err(Refusal::rule(
+                "CT-10",
+                "CITY_NOT_REGISTERED",
+                "The register cannot tell which municipality this is",
+            )
+            .missing(city_name(city.city), "is not linked to a municipality")
+            .help("Ask the steward to link the entry."));
         }
     }
     Ok(())
 }
 
-fn superseding(command: &CreateAgreementRequest, terms: &Terms, facts: &Facts, old: Option<&Agreement>) -> Refused<()> {
-    if command.supersedes.is_empty() {
+fn superseding(
+    command: &ProposeAgreementRequest,
+    terms: &Terms,
+    facts: &Facts,
+    old: Option<&Agreement>,
+) -> Refused<()> {
+    if command.superseded_agreement.is_empty() {
         return Ok(());
     }
-    RecordName::parse(&command.supersedes, super::COLLECTION, "supersedes")?;
-    let old = old.ok_or_else(|| Refusal::not_found(&command.supersedes))?;
+    RecordName::parse(&command.superseded_agreement, super::COLLECTION, "superseded_agreement")?;
+    let old = old.ok_or_else(|| Refusal::not_found(&command.superseded_agreement))?;
     let cities = [facts.cities.initiator.city, facts.cities.partner.city];
     let same = Which::ALL.into_iter().all(|which| cities.contains(&old.sides[which].city));
     let problem = if !same {
@@ -115,9 +135,9 @@ fn superseding(command: &CreateAgreementRequest, terms: &Terms, facts: &Facts, o
     } else {
         return Ok(());
     };
-    Err(Refusal::rule("AG-3", "Only a stronger agreement can supersede one in force")
-        .missing(command.supersedes.clone(), problem)
-        .help("Leave `supersedes` out, or name a weaker agreement in force between the same cities."))
+    Err(Refusal::rule("AG-3", "SUPERSEDED_UNFIT", "Only a stronger agreement can supersede one in force")
+        .missing(command.superseded_agreement.clone(), problem)
+        .help("Leave `superseded_agreement` out, or name a weaker agreement in force between the same cities."))
 }
 
 /// Takes up a proposal, for the partner.
@@ -136,7 +156,7 @@ fn only(which: Which, caller: Which, what: &str) -> Refused<()> {
         return Ok(());
     }
     let side = if which == Which::Partner { "partner" } else { "initiator" };
-    Err(Refusal::rule("AG-4", format!("Only the {side} can {what}"))
+    Err(Refusal::rule("AG-4", "OTHER_SIDE_REQUIRED", format!("Only the {side} can {what}"))
         .missing(side, "must take this step")
         .help("Ask the other side to act."))
 }
@@ -166,9 +186,13 @@ pub fn revise_terms(
         only(Which::Initiator, which, "revise a proposal before the dialogue")?;
     }
     if state.supersedes.is_some() && terms.kind < state.terms.kind {
-        return Err(Refusal::rule("AG-3", "An agreement that supersedes another cannot become weaker")
-            .missing("terms.kind", "is weaker than proposed")
-            .help("Keep the kind, or withdraw the proposal and make a new one."));
+        return Err(Refusal::rule(
+            "AG-3",
+            "KIND_WEAKENED",
+            "An agreement that supersedes another cannot become weaker",
+        )
+        .missing("terms.kind", "is weaker than proposed")
+        .help("Keep the kind, or withdraw the proposal and make a new one."));
     }
     emit(TermsRevised {
         city: state.sides[which].name(),
@@ -192,9 +216,13 @@ fn unsigned(state: &Agreement, which: Which, step: &str) -> Refused<()> {
     if state.sides[which].signature.is_none() {
         return Ok(());
     }
-    Err(Refusal::out_of_order("AG-3", format!("{step} is out of order: this side has already signed"))
-        .missing(state.sides[which].name(), "has already signed")
-        .help("End the agreement instead, with a reason."))
+    Err(Refusal::out_of_order(
+        "AG-3",
+        "SIDE_HAS_SIGNED",
+        format!("{step} is out of order: this side has already signed"),
+    )
+    .missing(state.sides[which].name(), "has already signed")
+    .help("End the agreement instead, with a reason."))
 }
 
 /// Declines the proposal, for the partner.
@@ -239,7 +267,7 @@ pub fn claim(state: &Agreement, _command: &ClaimAgreementRequest, caller: &Calle
         .ok_or_else(|| Refusal::not_found("the agreement"))?;
     role(caller, OFFICE)?;
     if state.side_of(caller.tenant).is_some() {
-        return Err(Refusal::rule("AG-4", "One tenant cannot act for both sides")
+        return Err(Refusal::rule("AG-4", "SAME_TENANT", "One tenant cannot act for both sides")
             .missing(state.sides[which].name(), "must belong to another tenant")
             .help("Ask the steward to correct the register or the tie."));
     }

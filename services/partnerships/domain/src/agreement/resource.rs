@@ -2,12 +2,12 @@
 
 use super::{
     Agreement, Attested, Close, Ending, InForce, Life, Period, Which,
-    sides::{Side, Signature, Suspension, Taken, Vote},
+    sides::{Side, Signature, Suspension, Taken},
 };
 use hansa_kernel::{Caller, IntoResource, RecordName, TenantId, time};
 use hansa_proto::partnerships::{
     self as proto, AgreementEnding, AgreementParty, AgreementPeriod, AgreementSignature, AgreementTerms, Attestation,
-    CouncilVote, GuidelinesOverride, StepTaken,
+    GuidelinesOverride, StepTaken,
 };
 
 impl IntoResource for Agreement {
@@ -16,6 +16,33 @@ impl IntoResource for Agreement {
     /// Returns the resource with the fields that the caller's tenant may see.
     fn to_resource(&self, name: &RecordName, etag: &str, caller: &Caller) -> proto::Agreement {
         if self.readers.contains(&caller.tenant) { self.resource(name, etag) } else { self.public_resource(name, etag) }
+    }
+
+    fn basic(agreement: proto::Agreement) -> proto::Agreement {
+        let party = |party: AgreementParty| AgreementParty {
+            city: party.city,
+            display_name: party.display_name,
+            country_code: party.country_code,
+            tenant: party.tenant,
+            guidelines_need: party.guidelines_need,
+            ..AgreementParty::default()
+        };
+        let terms = |terms| AgreementTerms { title: Vec::new(), summary: Vec::new(), ..terms };
+        let ending = |ending| AgreementEnding { reason: Vec::new(), ..ending };
+        proto::Agreement {
+            terms: agreement.terms.map(terms),
+            initiator: agreement.initiator.map(party),
+            partner: agreement.partner.map(party),
+            ending: agreement.ending.map(ending),
+            rationale: None,
+            plan: None,
+            revitalization: None,
+            renewal: None,
+            periods: Vec::new(),
+            attestations: Vec::new(),
+            settings: None,
+            ..agreement
+        }
     }
 }
 
@@ -29,11 +56,11 @@ impl Agreement {
             partner: Some(self.party(Which::Partner)),
             rationale: self.rationale.clone(),
             plan: self.plan.clone(),
-            revitalisation: self.revitalisation.clone(),
+            revitalization: self.revitalization.clone(),
             renewal: self.renewal.clone(),
             activity_count: i32::try_from(self.activities.len()).unwrap_or(i32::MAX),
             last_activity_date: self.last_activity.map(time::date),
-            supersedes: self.supersedes.map(agreement_name).unwrap_or_default(),
+            superseded_agreement: self.supersedes.map(agreement_name).unwrap_or_default(),
             ending: self.ending(),
             origin: self.origin.clone(),
             attestations: self.attestations.iter().map(|attested| self.attestation_of(attested)).collect(),
@@ -54,7 +81,7 @@ impl Agreement {
             tenant: side.tenant.map(TenantId::name).unwrap_or_default(),
             ..AgreementParty::default()
         };
-        let superseded_by = match &self.life {
+        let superseding_agreement = match &self.life {
             Life::Over(Ending { how: Close::Superseded(by), .. }) => agreement_name(*by),
             _ => String::new(),
         };
@@ -74,15 +101,13 @@ impl Agreement {
             dormant_date: dormant.map(time::date),
             economic_component: self.economic(),
             anniversary: self.anniversary.map(|told| self.anniversary_of(told.years)),
-            superseded_by,
-            create_time: Some(time::timestamp(self.created)),
-            update_time: Some(time::timestamp(self.updated)),
+            superseding_agreement,
             ..proto::Agreement::default()
         }
     }
 
     fn economic(&self) -> bool {
-        self.terms.economic || self.activities.iter().any(|recorded| recorded.activity.economic)
+        self.terms.economic || self.activities.iter().any(|recorded| recorded.activity.economic_component)
     }
 
     fn party(&self, which: Which) -> AgreementParty {
@@ -92,10 +117,11 @@ impl Agreement {
             display_name: side.display_name.clone(),
             country_code: side.country.clone(),
             tenant: side.tenant.map(TenantId::name).unwrap_or_default(),
-            dialogue: self.dialogue.as_ref().filter(|_| which == Which::Partner).map(Taken::to_proto),
-            rationale: side.rationale.as_ref().map(Taken::to_proto),
-            plan: side.plan.as_ref().map(Taken::to_proto),
-            council_vote: side.vote.as_ref().map(Vote::to_proto),
+            dialogue_step: self.dialogue.as_ref().filter(|_| which == Which::Partner).map(Taken::to_proto),
+            rationale_step: side.rationale.as_ref().map(Taken::to_proto),
+            plan_step: side.plan.as_ref().map(Taken::to_proto),
+            council_vote: side.vote.as_ref().map(|vote| vote.vote.clone()),
+            council_vote_step: side.vote.as_ref().map(|vote| vote.taken.to_proto()),
             signature: side.signature.as_ref().map(Signature::to_proto),
             guidelines_need: side.need as i32,
             guidelines: side.guidelines.as_ref().map(|(guidelines, _)| guidelines.clone()),
@@ -112,12 +138,12 @@ impl Agreement {
     fn ending(&self) -> Option<AgreementEnding> {
         match &self.life {
             Life::Over(ending) => Some(AgreementEnding {
-                date: Some(time::date(ending.date)),
+                ending_date: Some(time::date(ending.date)),
                 city: ending.by.map(|which| self.sides[which].name()).unwrap_or_default(),
                 reason: ending.reason.clone(),
             }),
             Life::Expired(date) => {
-                Some(AgreementEnding { date: Some(time::date(*date)), ..AgreementEnding::default() })
+                Some(AgreementEnding { ending_date: Some(time::date(*date)), ..AgreementEnding::default() })
             }
             Life::Preparing | Life::InForce(_) => None,
         }
@@ -129,7 +155,7 @@ impl Agreement {
             step: attested.step as i32,
             document: attested.document.clone(),
             source: attested.source.clone(),
-            taken: Some(attested.taken.to_proto()),
+            attestation_step: Some(attested.taken.to_proto()),
             state: attested.state as i32,
             reason: attested.reason.clone(),
         }
@@ -142,17 +168,10 @@ fn agreement_name(id: hansa_kernel::RecordId) -> String {
 
 impl Taken {
     fn to_proto(&self) -> StepTaken {
-        StepTaken { actor: Some(self.actor.clone()), time: Some(time::timestamp(self.at)), level: self.level as i32 }
-    }
-}
-
-impl Vote {
-    fn to_proto(&self) -> CouncilVote {
-        CouncilVote {
-            result: self.result as i32,
-            date: Some(time::date(self.date)),
-            document: self.document.clone(),
-            step: Some(self.taken.to_proto()),
+        StepTaken {
+            actor: Some(self.actor.clone()),
+            record_time: Some(time::timestamp(self.at)),
+            assurance_level: self.level as i32,
         }
     }
 }
@@ -160,7 +179,7 @@ impl Vote {
 impl Signature {
     fn to_proto(&self) -> AgreementSignature {
         AgreementSignature {
-            date: Some(time::date(self.date)),
+            signature_date: Some(time::date(self.date)),
             place: self.place.clone(),
             in_ceremony: self.in_ceremony,
             scan: self.scan.clone(),
@@ -173,7 +192,7 @@ impl Signature {
 impl Suspension {
     fn to_proto(&self) -> proto::Suspension {
         proto::Suspension {
-            date: Some(time::date(self.date)),
+            first_date: Some(time::date(self.date)),
             reason: self.reason.clone(),
             step: Some(self.taken.to_proto()),
         }
@@ -182,10 +201,6 @@ impl Suspension {
 
 impl Period {
     fn to_proto(self) -> AgreementPeriod {
-        AgreementPeriod {
-            start_date: self.start.map(time::date),
-            end_date: self.end.map(time::date),
-            automatic: self.automatic,
-        }
+        AgreementPeriod { dates: Some(time::range(self.start, self.end)), automatic: self.automatic }
     }
 }

@@ -2,7 +2,9 @@
 
 use super::{Agreement, Change, Facts, Which};
 use chrono::NaiveDate;
-use hansa_kernel::{AssuranceLevel, Caller, Emitted, Moment, Reason, Refusal, Refused, Role, text, time};
+use hansa_kernel::{
+    AssuranceLevel, Caller, Emitted, Moment, ReasonClass, Refusal, Refused, Role, attachment, text, time,
+};
 use hansa_proto::{
     google::r#type::Date,
     partnerships::{AgreementState, Delegation},
@@ -33,7 +35,7 @@ pub(super) fn party_as(state: &Agreement, caller: &Caller, roles: &[Role]) -> Re
 pub(super) fn role(caller: &Caller, roles: &[Role]) -> Refused<Role> {
     caller.acting_as(roles).ok_or_else(|| {
         let names: Vec<_> = roles.iter().map(|role| role.as_str_name().trim_start_matches("ROLE_")).collect();
-        Refusal::not_permitted("The caller's role does not permit this step")
+        Refusal::not_permitted("ROLE_NOT_PERMITTED", "The caller's role does not permit this step")
             .missing("role", format!("one of {}", names.join(", ")))
             .help("Ask a person with that role to take the step.")
     })
@@ -58,14 +60,15 @@ pub(super) fn power_shown(caller: &Caller, delegation: Option<&Delegation>) -> O
 pub(super) fn delegated(delegation: Option<&Delegation>, day: NaiveDate) -> Refused<()> {
     let help = "Let the mayor act, or name a power whose dates include the day.";
     let Some(delegation) = delegation else {
-        let refusal = Refusal::rule("AG-3", "A delegate needs a dated power");
+        let refusal = Refusal::rule("AG-3", "DELEGATION_MISSING", "A delegate needs a dated power");
         return Err(refusal.missing("delegation", "the power to act for the mayor").help(help));
     };
-    document("delegation.document", &delegation.document)?;
-    let start = time::day("delegation.start_date", delegation.start_date.as_ref())?;
-    let end = time::day("delegation.end_date", delegation.end_date.as_ref())?;
+    attachment::required("delegation.document", delegation.document.as_ref())?;
+    let validity = delegation.validity.unwrap_or_default();
+    let start = time::day("delegation.validity.first_date", validity.first_date.as_ref())?;
+    let end = time::day("delegation.validity.last_date", validity.last_date.as_ref())?;
     if !(start..=end).contains(&day) {
-        let refusal = Refusal::rule("AG-3", "The delegate's power is not valid on the day");
+        let refusal = Refusal::rule("AG-3", "DELEGATION_NOT_VALID", "The delegate's power is not valid on the day");
         return Err(refusal.missing("delegation", format!("is valid from {start} to {end}")).help(help));
     }
     Ok(())
@@ -79,19 +82,9 @@ pub(super) fn document(field: &str, reference: &str) -> Refused<()> {
     text::reference(field, reference)
 }
 
-/// Parses a day that is not in the future. It accepts tomorrow in UTC, which has begun already in some time zones.
-pub(super) fn past_day(field: &str, date: Option<&Date>, at: Moment) -> Refused<NaiveDate> {
-    let day = time::day(field, date)?;
-    let latest = at.today().succ_opt().unwrap_or(NaiveDate::MAX);
-    if day > latest {
-        return Err(Refusal::field(field, "is in the future"));
-    }
-    Ok(day)
-}
-
-/// Parses such a day; the default is today.
+/// Parses a day that is not in the future; the default is today.
 pub(super) fn past_day_or_today(field: &str, date: Option<&Date>, at: Moment) -> Refused<NaiveDate> {
-    if date.is_none() { Ok(at.today()) } else { past_day(field, date, at) }
+    if date.is_none() { Ok(at.today()) } else { time::past_day(field, date, at) }
 }
 
 /// Refuses the step in all states except `states`, and lists the outstanding steps.
@@ -100,7 +93,8 @@ pub(super) fn in_state(state: &Agreement, rule: &'static str, states: &[Agreemen
     if states.contains(&now) {
         return Ok(());
     }
-    let mut refusal = Refusal::out_of_order(rule, format!("{step} is out of order: the agreement is {}", word(now)));
+    let mut refusal =
+        Refusal::out_of_order(rule, "NOT_IN_STATE", format!("{step} is out of order: the agreement is {}", word(now)));
     for (subject, description) in state.outstanding() {
         refusal = refusal.missing(subject, description);
     }
@@ -121,7 +115,12 @@ pub(super) fn fitting(state: &Agreement, facts: &Facts) -> Refused<()> {
     if Which::ALL.into_iter().all(|which| facts.cities[which].city == state.sides[which].city) {
         Ok(())
     } else {
-        Err(Refusal::because(Reason::Internal, "PL-4", "The facts do not belong to the agreement's cities"))
+        Err(Refusal::because(
+            ReasonClass::Internal,
+            "PL-4",
+            "INTERNAL",
+            "The facts do not belong to the agreement's cities",
+        ))
     }
 }
 

@@ -3,8 +3,8 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use hansa_kernel::{AssuranceLevel, RecordId, Stamp, TenantId};
 use hansa_proto::{
-    partnerships::{Committee, Delegation, Guidelines, GuidelinesNeed, VoteResult},
-    types::{Actor, LocalizedText},
+    partnerships::{Committee, Delegation, Guidelines, GuidelinesNeed},
+    types::{Actor, Attachment, CouncilVote, LocalizedText},
 };
 use serde::{Deserialize, Serialize};
 use std::ops::{Index, IndexMut};
@@ -127,12 +127,10 @@ impl Taken {
     }
 }
 
-/// A vote in favour of the agreement. A vote against ends it and is stored as its ending.
+/// A vote in favor of the agreement. A vote against ends it and is stored as its ending.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Vote {
-    pub result: VoteResult,
-    pub date: NaiveDate,
-    pub document: String,
+    pub vote: CouncilVote,
     pub taken: Taken,
 }
 
@@ -141,7 +139,7 @@ pub(super) struct Signature {
     pub date: NaiveDate,
     pub place: Vec<LocalizedText>,
     pub in_ceremony: bool,
-    pub scan: String,
+    pub scan: Option<Attachment>,
     pub delegation: Option<Delegation>,
     pub taken: Taken,
 }

@@ -2,12 +2,13 @@
 
 use super::{
     Agreement, Change, Facts, Which,
-    rules::{delegated, document, fitting, in_state, party, past_day, power_shown, role},
+    rules::{delegated, fitting, in_state, party, power_shown, role},
     sides::guided,
 };
 use chrono::NaiveDate;
 use hansa_kernel::{
-    AssuranceLevel, Caller, Decision, Emitted, Moment, Record, Refusal, Refused, Role, Stamp, text, time,
+    AssuranceLevel, Caller, Decision, Emitted, Moment, Record, Refusal, Refused, Role, Stamp, attachment, refusal,
+    text, time,
 };
 use hansa_proto::{
     partnerships::{AgreementSignature, AgreementSigned, AgreementState, SignAgreementRequest},
@@ -19,7 +20,8 @@ use hansa_proto::{
 ///
 /// # Errors
 /// Refused under AG-1 if a required ceremony is missing; AG-3 if the agreement is in another state, this side has
-/// signed, or the power to sign is missing; AG-11 if guidelines are missing.
+/// signed, or the power to sign is missing; AG-11 if guidelines are missing. The refusal lists all of AG-1, AG-3 and
+/// AG-11 that apply.
 pub fn sign(
     state: &Agreement,
     command: &SignAgreementRequest,
@@ -31,13 +33,11 @@ pub fn sign(
     fitting(state, facts)?;
     let (date, level) = form(command, caller, at)?;
     text::optional("place", &command.place)?;
-    state.signature_open(which)?;
-    state.in_ceremony(command)?;
-    state.guided(which, facts)?;
+    refusal::all([state.signature_open(which), state.in_ceremony(command), state.guided(which, facts)])?;
     let change = AgreementSigned {
         city: state.sides[which].name(),
         signature: Some(AgreementSignature {
-            date: Some(time::date(date)),
+            signature_date: Some(time::date(date)),
             place: command.place.clone(),
             in_ceremony: command.in_ceremony,
             scan: command.scan.clone(),
@@ -55,11 +55,11 @@ pub fn sign(
 
 /// Returns the day and the assurance level of the signature.
 fn form(command: &SignAgreementRequest, caller: &Caller, at: Moment) -> Refused<(NaiveDate, AssuranceLevel)> {
-    if command.paper_date.is_some() || !command.scan.is_empty() {
+    if command.paper_date.is_some() || command.scan.is_some() {
         role(caller, &[Role::CouncilClerk])?;
-        document("scan", &command.scan)?;
+        attachment::required("scan", command.scan.as_ref())?;
         text::required("place", &command.place)?;
-        let date = past_day("paper_date", command.paper_date.as_ref(), at)?;
+        let date = time::past_day("paper_date", command.paper_date.as_ref(), at)?;
         if command.delegation.is_some() {
             delegated(command.delegation.as_ref(), date)?;
         }
@@ -69,7 +69,11 @@ fn form(command: &SignAgreementRequest, caller: &Caller, at: Moment) -> Refused<
         Role::Mayor => {}
         Role::Delegate => delegated(command.delegation.as_ref(), at.today())?,
         _ => {
-            let refusal = Refusal::rule("AG-3", "The clerk can record a signature on paper but cannot sign");
+            let refusal = Refusal::rule(
+                "AG-3",
+                "PAPER_SIGNATURE_INCOMPLETE",
+                "The clerk can record a signature on paper but cannot sign",
+            );
             return Err(refusal
                 .missing("paper_date", "the day of the signature on paper")
                 .missing("scan", "the scan of the signature on paper")
@@ -85,13 +89,17 @@ impl Agreement {
         if self.sides[which].signature.is_none() {
             return Ok(());
         }
-        Err(Refusal::out_of_order("AG-3", "This side has already signed")
+        Err(Refusal::out_of_order("AG-3", "SIDE_HAS_SIGNED", "This side has already signed")
             .missing(self.sides[which].name(), "has already signed")
             .help("Wait for the other signature or the start date."))
     }
 
     fn in_ceremony(&self, command: &SignAgreementRequest) -> Refused<()> {
-        let mut refusal = Refusal::rule("AG-1", "This agreement must be signed in a ceremony that names its place");
+        let mut refusal = Refusal::rule(
+            "AG-1",
+            "CEREMONY_MISSING",
+            "This agreement must be signed in a ceremony that names its place",
+        );
         if self.requirements.ceremony && !command.in_ceremony {
             refusal = refusal.missing("in_ceremony", "a ceremony");
         }
@@ -110,6 +118,7 @@ impl Agreement {
         }
         Err(Refusal::rule(
             "AG-11",
+            "GUIDELINES_REQUIRED",
             "This city needs guidelines before it signs, because the partner's regime is not democratic",
         )
         .missing(self.sides[which].name(), "guidelines with grounds and answers to both risks")
@@ -141,7 +150,7 @@ pub fn exportable(state: &Agreement, caller: &Caller) -> Refused<()> {
     if state.signed_by_both() || !state.periods.is_empty() {
         return Ok(());
     }
-    let mut refusal = Refusal::rule("AG-12", "Only a signed agreement can be exported");
+    let mut refusal = Refusal::rule("AG-12", "NOT_SIGNED", "Only a signed agreement can be exported");
     for (subject, description) in state.outstanding() {
         refusal = refusal.missing(subject, description);
     }

@@ -3,9 +3,10 @@
 use super::{Facts, Which};
 use chrono::{Datelike, NaiveDate};
 use hansa_kernel::{Moment, Refusal, Refused, limits::LIST_ENTRIES, text, time};
+use hansa_proto::types::AgreementKind;
 use hansa_proto::{
     google::r#type::Date,
-    partnerships::{AgreementKind, AgreementRequirements, AgreementTerms, Sector},
+    partnerships::{AgreementRequirements, AgreementTerms, Sector},
     types::LocalizedText,
 };
 use serde::{Deserialize, Serialize};
@@ -84,7 +85,7 @@ impl Terms {
         match self.kind {
             AgreementKind::Unspecified => Err(Refusal::field("terms.kind", "is required").under("AG-1")),
             AgreementKind::Cooperation => {
-                let mut refusal = Refusal::rule("AG-1", "A cooperation needs sectors and a term");
+                let mut refusal = Refusal::rule("AG-1", "TERMS_INCOMPLETE", "A cooperation needs sectors and a term");
                 if self.sectors.is_empty() {
                     refusal = refusal.missing("terms.sectors", "at least one sector");
                 }
@@ -126,7 +127,8 @@ pub(super) fn term(field: &str, months: i32, renews: bool) -> Refused<Option<Ter
         return Err(Refusal::field(format!("{field}.term_months"), "is not between 0 and 1,200"));
     }
     if months == 0 && renews {
-        let refusal = Refusal::rule("AG-1", "An agreement without an end cannot be renewed");
+        let refusal =
+            Refusal::rule("AG-1", "AUTOMATIC_RENEWAL_WITHOUT_TERM", "An agreement without an end cannot be renewed");
         return Err(refusal
             .missing(format!("{field}.term_months"), "the length of a term")
             .help("Give a term, or leave out the automatic renewal."));

@@ -5,13 +5,13 @@ use super::{Agreement, Both, Change, CityFacts, Facts, Settings, Tier, sides::ci
 use crate::ties::Tie;
 use chrono::{DateTime, Days, NaiveDate, Utc};
 use hansa_kernel::{
-    Caller, Decision, Emitted, Moment, PersonId, Reason, Record, RecordId, RecordName, Reference, Refusal, Role, Stamp,
-    TenantId,
+    Caller, Decision, Emitted, Moment, PersonId, ReasonClass, Record, RecordId, RecordName, Reference, Refusal, Role,
+    Stamp, TenantId,
 };
 use hansa_proto::{
     google::r#type::Date,
-    partnerships::{self as p, AgreementKind, AgreementState, Sector},
-    types::LocalizedText,
+    partnerships::{self as p, AgreementState, Sector},
+    types::{AgreementKind, CouncilVote, DateRange, LocalizedText, VoteResult},
 };
 use uuid::Uuid;
 
@@ -64,7 +64,7 @@ fn facts_of(tenant: TenantId, country: &str) -> CityFacts {
         country: country.into(),
         tenant: Some(tenant),
         democratic: Some(true),
-        unlinked: false,
+        unregistered: false,
         successor: None,
         council_vote: None,
         ceremony: None,
@@ -86,36 +86,45 @@ pub fn terms(kind: AgreementKind, months: i32, renews: bool) -> p::AgreementTerm
     }
 }
 
-pub fn proposal(terms: p::AgreementTerms) -> p::CreateAgreementRequest {
-    p::CreateAgreementRequest {
+pub fn proposal(terms: p::AgreementTerms) -> p::ProposeAgreementRequest {
+    p::ProposeAgreementRequest {
         initiator: city_name(city(A)),
         partner: city_name(city(B)),
         terms: Some(terms),
-        ..p::CreateAgreementRequest::default()
+        ..p::ProposeAgreementRequest::default()
     }
 }
 
-pub fn importing(terms: Option<p::AgreementTerms>, signed: Option<Date>) -> p::ImportAgreementRequest {
-    p::ImportAgreementRequest {
+pub fn importing(terms: Option<p::AgreementTerms>, signed: Option<Date>) -> p::AgreementRow {
+    p::AgreementRow {
         initiator: city_name(city(A)),
         partner: city_name(city(B)),
         origin: Some(p::AgreementOrigin {
             source: "wikidata".into(),
-            tie_id: "Q1-Q2".into(),
+            external_id: "Q1-Q2".into(),
             claimed_by: String::new(),
         }),
         terms,
         signed_date: signed,
-        ..p::ImportAgreementRequest::default()
+    }
+}
+
+/// A council's approval.
+pub fn approval(day: Date) -> CouncilVote {
+    CouncilVote {
+        result: VoteResult::Approved as i32,
+        vote_date: Some(day),
+        minutes: Some("doc:minutes".into()),
+        tally: None,
     }
 }
 
 pub fn guidelines() -> p::Guidelines {
     p::Guidelines {
-        document: "doc:guidelines".into(),
+        document: Some("doc:guidelines".into()),
         grounds: vec![p::GuidelinesGround::Cultural as i32],
-        influence_answer: words("No money from the state"),
-        endorsement_answer: words("No pictures"),
+        influence_mitigation: words("No money from the state"),
+        endorsement_mitigation: words("No pictures"),
         bind_all_actors: true,
     }
 }
@@ -124,7 +133,7 @@ pub fn visit(start: Date) -> p::Activity {
     p::Activity {
         kind: p::ActivityKind::InstitutionalVisit as i32,
         title: words("Visit"),
-        start_date: Some(start),
+        dates: Some(DateRange { first_date: Some(start), last_date: None }),
         sectors: vec![Sector::Culture as i32],
         ..p::Activity::default()
     }
@@ -219,12 +228,12 @@ impl World {
 
     pub fn plan(&mut self) {
         self.open();
-        let command = p::PutForwardRationaleRequest { rationale: words("Why"), ..Default::default() };
-        self.act(&officer(A), super::put_forward_rationale(self.agreement(), &command, &officer(A))).unwrap();
+        let command = p::ProposeRationaleRequest { rationale: words("Why"), ..Default::default() };
+        self.act(&officer(A), super::propose_rationale(self.agreement(), &command, &officer(A))).unwrap();
         let command = p::ConfirmRationaleRequest { revision: 1, ..Default::default() };
         self.act(&officer(B), super::confirm_rationale(self.agreement(), &command, &officer(B))).unwrap();
-        let command = p::PutForwardPlanRequest { plan: words("What"), ..Default::default() };
-        self.act(&officer(B), super::put_forward_plan(self.agreement(), &command, &officer(B))).unwrap();
+        let command = p::ProposePlanRequest { plan: words("What"), ..Default::default() };
+        self.act(&officer(B), super::propose_plan(self.agreement(), &command, &officer(B))).unwrap();
         let command = p::ConfirmPlanRequest { revision: 2, ..Default::default() };
         self.act(&officer(A), super::confirm_plan(self.agreement(), &command, &officer(A))).unwrap();
     }
@@ -232,11 +241,11 @@ impl World {
     /// Goes from the proposal to the confirmed plan with a partner that is not on the platform.
     pub fn plan_alone(&mut self) {
         self.attest(p::AgreementStep::Dialogue, 0).unwrap();
-        let command = p::PutForwardRationaleRequest { rationale: words("Why"), ..Default::default() };
-        self.act(&officer(A), super::put_forward_rationale(self.agreement(), &command, &officer(A))).unwrap();
+        let command = p::ProposeRationaleRequest { rationale: words("Why"), ..Default::default() };
+        self.act(&officer(A), super::propose_rationale(self.agreement(), &command, &officer(A))).unwrap();
         self.attest(p::AgreementStep::Rationale, self.agreement().revision).unwrap();
-        let command = p::PutForwardPlanRequest { plan: words("What"), ..Default::default() };
-        self.act(&officer(A), super::put_forward_plan(self.agreement(), &command, &officer(A))).unwrap();
+        let command = p::ProposePlanRequest { plan: words("What"), ..Default::default() };
+        self.act(&officer(A), super::propose_plan(self.agreement(), &command, &officer(A))).unwrap();
         self.attest(p::AgreementStep::Plan, self.agreement().revision).unwrap();
     }
 
@@ -246,11 +255,9 @@ impl World {
         self.act(&mayor(B), decision)
     }
 
-    pub fn vote(&mut self, tenant: TenantId, result: p::VoteResult) -> Result<usize, Refusal> {
+    pub fn vote(&mut self, tenant: TenantId, result: VoteResult) -> Result<usize, Refusal> {
         let command = p::RecordCouncilVoteRequest {
-            result: result as i32,
-            date: Some(ymd(2024, 1, 9)),
-            document: "doc:minutes".into(),
+            vote: Some(CouncilVote { result: result as i32, ..approval(ymd(2024, 1, 9)) }),
             ..Default::default()
         };
         let by = clerk(tenant);
@@ -268,8 +275,8 @@ impl World {
         let mut world = Self::propose(kind, months, renews);
         world.plan();
         if kind != AgreementKind::Memorandum {
-            world.vote(A, p::VoteResult::Approved).unwrap();
-            world.vote(B, p::VoteResult::Approved).unwrap();
+            world.vote(A, VoteResult::Approved).unwrap();
+            world.vote(B, VoteResult::Approved).unwrap();
         }
         world.sign(&mayor(A), &ceremony()).unwrap();
         world.sign(&mayor(B), &ceremony()).unwrap();
@@ -294,18 +301,18 @@ impl World {
     }
 
     pub fn record(&mut self, by: &Caller, activity: p::Activity) -> Result<usize, Refusal> {
-        let command = p::RecordActivityRequest { activity: Some(activity), ..Default::default() };
-        let decision = super::record_activity(self.agreement(), &command, by, self.at());
+        let command = p::CreateActivityRequest { activity: Some(activity), ..Default::default() };
+        let decision = super::create_activity(self.agreement(), &command, by, self.at());
         self.act(by, decision)
     }
 
     pub fn attest(&mut self, step: p::AgreementStep, revision: i32) -> Result<usize, Refusal> {
         let command = p::AttestStepRequest {
             step: step as i32,
-            document: "doc:letter".into(),
+            document: Some("doc:letter".into()),
             source: "city archive".into(),
-            date: Some(ymd(2024, 1, 9)),
-            vote: p::VoteResult::Approved as i32,
+            signature_date: Some(ymd(2024, 1, 9)),
+            vote: Some(approval(ymd(2024, 1, 9))),
             revision,
             ..Default::default()
         };
@@ -322,15 +329,20 @@ pub fn ceremony() -> p::SignAgreementRequest {
 pub fn refused<T: std::fmt::Debug>(result: Result<T, Refusal>, rule: &str) -> Refusal {
     let refusal = result.unwrap_err();
     assert_eq!(refusal.rule, rule, "{refusal}");
-    assert!(!refusal.help.is_empty() || refusal.reason == Reason::InvalidField, "{refusal}");
-    assert!(!refusal.missing.is_empty() || refusal.reason == Reason::NotFound, "{refusal}");
+    assert!(!refusal.help.is_empty() || refusal.class == ReasonClass::InvalidField, "{refusal}");
+    assert!(!refusal.missing.is_empty() || refusal.class == ReasonClass::NotFound, "{refusal}");
     refusal
 }
 
 pub fn out_of_order<T: std::fmt::Debug>(result: Result<T, Refusal>, rule: &str) {
-    assert_eq!(refused(result, rule).reason, Reason::OutOfOrder);
+    assert_eq!(refused(result, rule).class, ReasonClass::OutOfOrder);
 }
 
 pub fn name(n: u128) -> RecordName {
     RecordName::new("agreements", RecordId(Uuid::from_u128(n)))
+}
+
+/// A request to end the agreement, with a reason.
+pub(super) fn ending() -> p::EndAgreementRequest {
+    p::EndAgreementRequest { reason: words("War"), ..Default::default() }
 }

@@ -3,10 +3,11 @@
 
 use super::{
     AgreementState as S, Change, CityFacts, Tier, Which, confirm_plan, confirm_rationale, decline, import_again,
-    inherit, open_dialogue, propose, put_forward_plan, revise_terms, supersede, testing::*, withdraw,
+    inherit, open_dialogue, propose, propose_plan, revise_terms, supersede, testing::*, withdraw,
 };
-use hansa_kernel::{AssuranceLevel, Decision, Reason, Record, Relation, Role};
-use hansa_proto::partnerships::{self as p, AgreementKind as K, VoteResult};
+use hansa_kernel::{AssuranceLevel, Decision, ReasonClass, Record, Relation, Role};
+use hansa_proto::partnerships as p;
+use hansa_proto::types::{AgreementKind as K, DateRange, VoteResult};
 
 fn proposing(terms: p::AgreementTerms) -> Decision<Change> {
     let world = World::new();
@@ -75,15 +76,15 @@ fn ag_3_a_memorandum_needs_no_vote_and_goes_from_its_plan_to_the_signatures() {
 #[test]
 fn ag_3_the_plan_comes_after_the_rationale_and_both_confirm_one_wording() {
     let mut world = World::propose(K::Memorandum, 0, false);
-    let plan = p::PutForwardPlanRequest { plan: words("What"), ..Default::default() };
-    out_of_order(put_forward_plan(world.agreement(), &plan, &mayor(A)), "AG-3");
+    let plan = p::ProposePlanRequest { plan: words("What"), ..Default::default() };
+    out_of_order(propose_plan(world.agreement(), &plan, &mayor(A)), "AG-3");
     world.open();
     out_of_order(open_dialogue(world.agreement(), &Default::default(), &mayor(B)), "AG-3");
-    out_of_order(put_forward_plan(world.agreement(), &plan, &mayor(A)), "AG-3");
+    out_of_order(propose_plan(world.agreement(), &plan, &mayor(A)), "AG-3");
     out_of_order(confirm_rationale(world.agreement(), &Default::default(), &mayor(A)), "AG-3");
-    let why = p::PutForwardRationaleRequest { rationale: words("Why"), ..Default::default() };
+    let why = p::ProposeRationaleRequest { rationale: words("Why"), ..Default::default() };
     for by in [A, B] {
-        let decision = super::put_forward_rationale(world.agreement(), &why, &mayor(by));
+        let decision = super::propose_rationale(world.agreement(), &why, &mayor(by));
         world.act(&mayor(by), decision).unwrap();
     }
     let old = p::ConfirmRationaleRequest { revision: 1, ..Default::default() };
@@ -91,7 +92,7 @@ fn ag_3_the_plan_comes_after_the_rationale_and_both_confirm_one_wording() {
     let new = p::ConfirmRationaleRequest { revision: 2, ..Default::default() };
     assert_eq!(confirm_rationale(world.agreement(), &new, &mayor(B)), Ok(vec![]), "putting it forward confirms it");
     world.act(&mayor(A), confirm_rationale(world.agreement(), &new, &mayor(A))).unwrap();
-    world.act(&mayor(A), put_forward_plan(world.agreement(), &plan, &mayor(A))).unwrap();
+    world.act(&mayor(A), propose_plan(world.agreement(), &plan, &mayor(A))).unwrap();
     refused(confirm_plan(world.agreement(), &Default::default(), &mayor(B)), "AG-3");
 }
 
@@ -157,9 +158,8 @@ fn ag_3_delegates_sign_within_their_dates_and_clerks_record_paper() {
     refused(world.sign(&delegate, &Default::default()), "AG-3");
     let power = |end| p::SignAgreementRequest {
         delegation: Some(p::Delegation {
-            document: "doc:power".into(),
-            start_date: Some(ymd(2024, 1, 1)),
-            end_date: Some(end),
+            document: Some("doc:power".into()),
+            validity: Some(DateRange { first_date: Some(ymd(2024, 1, 1)), last_date: Some(end) }),
         }),
         ..Default::default()
     };
@@ -168,7 +168,7 @@ fn ag_3_delegates_sign_within_their_dates_and_clerks_record_paper() {
     world.sign(&delegate, &power(ymd(2024, 1, 10))).unwrap();
     let paper = p::SignAgreementRequest {
         paper_date: Some(ymd(2024, 1, 8)),
-        scan: "doc:scan".into(),
+        scan: Some("doc:scan".into()),
         place: words("Porto"),
         ..Default::default()
     };
@@ -187,11 +187,11 @@ fn ag_3_delegates_sign_within_their_dates_and_clerks_record_paper() {
 fn ag_3_a_stronger_agreement_takes_the_place_of_a_weaker_one() {
     let mut old = World::active(K::Memorandum, 0, false);
     let mut command = proposal(terms(K::Twinning, 0, false));
-    command.supersedes = name(1).to_string();
+    command.superseded_agreement = name(1).to_string();
     let facts = facts();
     let at = old.at();
-    assert_eq!(propose(&command, &mayor(A), &facts, None, at).unwrap_err().reason, Reason::NotFound);
-    let weak = p::CreateAgreementRequest { terms: Some(terms(K::Memorandum, 0, false)), ..command.clone() };
+    assert_eq!(propose(&command, &mayor(A), &facts, None, at).unwrap_err().class, ReasonClass::NotFound);
+    let weak = p::ProposeAgreementRequest { terms: Some(terms(K::Memorandum, 0, false)), ..command.clone() };
     refused(propose(&weak, &mayor(A), &facts, Some(old.agreement()), at), "AG-3");
     let proposed = World::propose(K::Memorandum, 0, false);
     refused(propose(&command, &mayor(A), &facts, Some(proposed.agreement()), at), "AG-3");
@@ -206,7 +206,7 @@ fn ag_3_a_stronger_agreement_takes_the_place_of_a_weaker_one() {
     let decision = supersede(old.agreement(), &name(1), new.agreement(), &name(2), at).unwrap();
     old.take(None, decision, at.now);
     assert_eq!(old.stands(), S::Superseded);
-    assert_eq!(old.agreement().resource(&name(1), "").superseded_by, name(2).to_string());
+    assert_eq!(old.agreement().resource(&name(1), "").superseding_agreement, name(2).to_string());
     assert_eq!(supersede(old.agreement(), &name(1), new.agreement(), &name(2), at), Ok(vec![]));
 }
 
@@ -218,17 +218,20 @@ fn ag_4_each_acts_for_itself() {
     let mut same = world.facts.clone();
     same.cities.partner.tenant = Some(A);
     refused(propose(&command, &mayor(A), &same, None, world.at()), "AG-4");
-    let self_made = p::CreateAgreementRequest { partner: command.initiator.clone(), ..command.clone() };
+    let self_made = p::ProposeAgreementRequest { partner: command.initiator.clone(), ..command.clone() };
     refused(propose(&self_made, &mayor(A), &world.facts, None, world.at()), "AG-4");
     let world = World::propose(K::Memorandum, 0, false);
     refused(open_dialogue(world.agreement(), &Default::default(), &mayor(A)), "AG-4");
     for by in [mayor(STRANGER), steward(), caller(STRANGER, &[Role::Operator])] {
-        assert_eq!(open_dialogue(world.agreement(), &Default::default(), &by).unwrap_err().reason, Reason::NotFound);
+        assert_eq!(
+            open_dialogue(world.agreement(), &Default::default(), &by).unwrap_err().class,
+            ReasonClass::NotFound
+        );
     }
     let observer = caller(B, &[Role::Observer]);
     assert_eq!(
-        refused(open_dialogue(world.agreement(), &Default::default(), &observer), "PL-2").reason,
-        Reason::NotPermitted
+        refused(open_dialogue(world.agreement(), &Default::default(), &observer), "PL-2").class,
+        ReasonClass::NotPermitted
     );
 }
 
@@ -240,7 +243,7 @@ fn ct_2_ct_10_parts_of_cities_and_mere_names_are_no_parties() {
     refused(propose(&command, &mayor(A), &world.facts, None, world.at()), "CT-2");
     world.facts.settings.sub_municipal_parties = true;
     assert!(propose(&command, &mayor(A), &world.facts, None, world.at()).is_ok());
-    world.facts.cities.partner.unlinked = true;
+    world.facts.cities.partner.unregistered = true;
     refused(propose(&command, &mayor(A), &world.facts, None, world.at()), "CT-10");
 }
 
@@ -311,7 +314,7 @@ fn ct_11_a_city_that_is_no_more_is_no_party_and_its_successor_is_named() {
 fn ag_3_what_takes_the_place_of_another_does_not_become_weaker() {
     let old = World::active(K::Memorandum, 0, false);
     let mut command = proposal(terms(K::Twinning, 0, false));
-    command.supersedes = name(1).to_string();
+    command.superseded_agreement = name(1).to_string();
     let mut world = World::new();
     world.act(&mayor(A), propose(&command, &mayor(A), &facts(), Some(old.agreement()), old.at())).unwrap();
     let weaker = p::ReviseTermsRequest { terms: Some(terms(K::Memorandum, 0, false)), ..Default::default() };

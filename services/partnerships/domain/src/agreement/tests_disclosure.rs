@@ -6,9 +6,10 @@ use super::{
     testing::{A, B, World, ceremony, importing, mayor, name, officer, refused, steward, visit, words, ymd},
 };
 use hansa_kernel::{Disclosed, IntoResource as _, Record, Stamp};
+use hansa_proto::types::AgreementKind;
 use hansa_proto::{
     ChangeSet, Texts,
-    partnerships::{self as p, AgreementKind, Sector},
+    partnerships::{self as p, Sector},
 };
 
 fn public(history: &[(Change, Stamp)]) -> Vec<Change> {
@@ -62,10 +63,10 @@ fn pl_1_everyone_sees_parties_kind_sectors_and_dates_of_a_history() {
     assert_eq!(proposed.terms.as_ref().unwrap().sectors, [Sector::Culture as i32]);
     assert!(proposed.requirements.is_none() && proposed.settings.is_none());
     let Change::Signed(signed) = &changes[1] else { panic!("it is signed") };
-    assert_eq!(signed.signature.as_ref().unwrap().date, Some(ymd(2024, 1, 10)));
+    assert_eq!(signed.signature.as_ref().unwrap().signature_date, Some(ymd(2024, 1, 10)));
     assert!(!signed.signature.as_ref().unwrap().in_ceremony && ceremony().in_ceremony);
     let Change::Ended(ended) = &changes[6] else { panic!("it is ended") };
-    assert_eq!((ended.city.as_str(), ended.date), ("", Some(ymd(2024, 1, 10))));
+    assert_eq!((ended.city.as_str(), ended.last_date), ("", Some(ymd(2024, 1, 10))));
 }
 
 #[test]
@@ -101,11 +102,11 @@ fn ag_13_a_tie_is_brought_in_once() {
     let by = super::testing::steward();
     let again = super::import_again(world.state.as_ref(), &command, &by, &world.facts, world.at());
     assert_eq!(again, Ok(vec![]));
-    assert_eq!(super::outcome(false), p::AgreementImportOutcome::Unchanged);
+    assert_eq!(super::outcome(false), hansa_proto::types::RowOutcome::Unchanged);
     let anew = super::import_new(world.state.as_ref(), &command, &by, &world.facts, world.at());
-    assert_eq!(anew.unwrap_err().reason, hansa_kernel::Reason::AlreadyExists);
+    assert_eq!(anew.unwrap_err().class, hansa_kernel::ReasonClass::AlreadyExists);
     let first = super::import_again(None, &command, &by, &world.facts, world.at());
-    assert_eq!(super::outcome(!first.unwrap().is_empty()), p::AgreementImportOutcome::Created);
+    assert_eq!(super::outcome(!first.unwrap().is_empty()), hansa_proto::types::RowOutcome::Created);
     assert!(super::import_again(world.state.as_ref(), &command, &mayor(A), &world.facts, world.at()).is_err());
 }
 
@@ -137,10 +138,10 @@ fn pl_1_the_public_sees_kind_parties_sectors_and_dates_once_active() {
 // AG-13, PL-8.
 #[test]
 fn pl_8_a_tie_is_deleted_by_its_steward_until_a_party_takes_it_over() {
-    let command = p::DeleteAgreementRequest { reason: words("Brought in twice"), ..Default::default() };
+    let command = p::RetractAgreementRequest { reason: words("Brought in twice"), ..Default::default() };
     let mut world = World::import(None, None);
     assert_eq!(super::delete(world.agreement(), &command, &steward()).unwrap().reason, command.reason);
-    refused(super::delete(world.agreement(), &p::DeleteAgreementRequest::default(), &steward()), "PL-8");
+    refused(super::delete(world.agreement(), &p::RetractAgreementRequest::default(), &steward()), "PL-8");
     refused(super::delete(world.agreement(), &command, &mayor(A)), "AG-13");
     world.claim(A).unwrap();
     refused(super::delete(world.agreement(), &command, &steward()), "AG-13");

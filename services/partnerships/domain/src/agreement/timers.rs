@@ -100,25 +100,24 @@ impl Agreement {
         match alarm {
             Alarm::Start(start) => self.entry(start).into(),
             Alarm::TermOver(end) => self.term_end(end),
-            Alarm::Quiet(day) => AgreementBecameDormant { date: Some(time::date(day)) }.into(),
+            Alarm::Quiet(day) => AgreementBecameDormant { last_date: Some(time::date(day)) }.into(),
             Alarm::Anniversary(years) => AnniversaryApproached { anniversary: Some(self.anniversary_of(years)) }.into(),
         }
     }
 
     pub(super) fn entry(&self, start: NaiveDate) -> AgreementEnteredIntoForce {
         let period = Period::first(start, self.terms.term);
-        AgreementEnteredIntoForce { start_date: Some(time::date(start)), end_date: period.end.map(time::date) }
+        AgreementEnteredIntoForce { term: Some(time::range(Some(start), period.end)) }
     }
 
     fn term_end(&self, end: NaiveDate) -> Change {
         let term = self.terms.term.filter(|term| term.renews && !self.suspended());
         let Some((term, period)) = term.and_then(|term| Some((term, Period::following(&self.periods, term)?))) else {
-            return AgreementExpired { date: Some(time::date(end)) }.into();
+            return AgreementExpired { last_date: Some(time::date(end)) }.into();
         };
         AgreementRenewed {
             city: String::new(),
-            start_date: period.start.map(time::date),
-            end_date: period.end.map(time::date),
+            term: Some(time::range(period.start, period.end)),
             automatic: true,
             term_months: term.months.cast_signed(),
             renews_automatically: true,
@@ -131,7 +130,7 @@ impl Agreement {
             super::SignedOn::Year(year) => super::SignedOn::Year(year.saturating_add_unsigned(years)).to_proto(),
             _ => self.signed_on.anniversary(years).map(time::date),
         };
-        Anniversary { years: years.cast_signed(), date }
+        Anniversary { years: years.cast_signed(), anniversary_date: date }
     }
 }
 

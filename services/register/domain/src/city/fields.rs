@@ -5,7 +5,10 @@ use crate::{
     size::{self, Designation},
 };
 use hansa_kernel::{RecordId, Refusal, Refused, limits::NAME_CHARS, text};
-use hansa_proto::register::{self as proto, CityTier, Identifier, IdentifierScheme};
+use hansa_proto::{
+    google::r#type::LatLng,
+    register::{self as proto, CityTier, Identifier, IdentifierScheme},
+};
 
 /// Maximum number of identifiers of a city.
 const IDENTIFIERS: usize = 20;
@@ -16,10 +19,10 @@ const ALTERNATIVE_NAMES: usize = 24;
 /// append new fields at the end.
 pub(super) const WRITABLE: &[&str] = &[
     "country_code",
-    "admin1",
+    "subdivision_code",
     "tier",
-    "parent",
-    "constituents",
+    "parent_city",
+    "constituent_cities",
     "population",
     "agglomeration_population",
     "global_designation",
@@ -28,7 +31,7 @@ pub(super) const WRITABLE: &[&str] = &[
     "identifiers",
     "alternative_names",
     "next_election_date",
-    "founded_date",
+    "founding_date",
 ];
 /// The bit of the display name, which an update cannot write; a creation and a renaming set it.
 pub(super) const NAME: u32 = 1 << 31;
@@ -41,7 +44,7 @@ pub(super) fn bit(path: &str) -> u32 {
 pub(crate) fn global(from: &proto::City) -> Refused<Option<Designation>> {
     let Some(global) = &from.global_designation else { return Ok(None) };
     // The caller checks the population after it has written all fields, so none is passed here.
-    size::designation(global, 0, 0)?;
+    size::designation(global, None, None)?;
     Designation::fold(global).map(Some).map_err(|fold_error| Refusal::field("city.global_designation", fold_error.0))
 }
 
@@ -68,12 +71,23 @@ pub(crate) fn tier(tier: i32) -> Refused<CityTier> {
         .ok_or_else(|| Refusal::field("city.tier", "is required and must be a known tier").under("CT-2"))
 }
 
-pub(crate) fn location(location: &proto::Location) -> Refused<(i32, i32)> {
-    let (latitude, longitude) = (location.latitude_e5, location.longitude_e5);
-    if latitude.unsigned_abs() > 9_000_000 || longitude.unsigned_abs() > 18_000_000 {
+/// Hundred-thousandths per degree: about one meter.
+const PER_DEGREE: f64 = 100_000.0;
+
+/// Converts degrees to whole hundred-thousandths.
+pub(crate) fn location(location: &LatLng) -> Refused<(i32, i32)> {
+    let LatLng { latitude, longitude } = *location;
+    if !(-90.0..=90.0).contains(&latitude) || !(-180.0..=180.0).contains(&longitude) {
         return Err(Refusal::field("city.location", "must be within 90 degrees of latitude and 180 of longitude"));
     }
-    Ok((latitude, longitude))
+    #[allow(clippy::cast_possible_truncation, reason = "at most 18,000,000")]
+    let whole = |degrees: f64| (degrees * PER_DEGREE).round() as i32;
+    Ok((whole(latitude), whole(longitude)))
+}
+
+/// Converts whole hundred-thousandths to degrees.
+pub(crate) fn degrees((latitude, longitude): (i32, i32)) -> LatLng {
+    LatLng { latitude: f64::from(latitude) / PER_DEGREE, longitude: f64::from(longitude) / PER_DEGREE }
 }
 
 pub(crate) fn time_zone(zone: &str) -> Refused<String> {

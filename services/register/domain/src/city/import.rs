@@ -4,24 +4,27 @@
 use super::{City, fields};
 use crate::rights;
 use hansa_kernel::{Caller, Decision, FoldError, Moment, RecordId, Refusal, Refused, record::emit, text};
-use hansa_proto::register::{
-    self as proto, CityImported, CityRow, IdentifierScheme, ImportOutcome, city_change::Change,
+use hansa_proto::{
+    register::{self as proto, CityImported, CityRow, IdentifierScheme, SourceRegister, city_change::Change},
+    types::RowOutcome,
 };
 
 /// Maximum number of rows of one import.
 pub const IMPORT_ROWS: usize = 500;
 /// The fields that a row can contain.
-const TOLD: [&str; 6] = ["country_code", "admin1", "tier", "population", "location", "time_zone"];
+const TOLD: [&str; 6] = ["country_code", "subdivision_code", "tier", "population", "location", "time_zone"];
 
 /// Returns the id of a row's city. Two nodes that import the same register derive the same id.
 ///
 /// # Errors
 /// `INVALID_FIELD` if the source of the row is unknown or its key is invalid.
 pub fn row_id(row: &CityRow) -> Refused<RecordId> {
-    let (scheme, key) = (row.source_scheme.as_str(), row.source_key.as_str());
-    if !["geonames", "ties"].contains(&scheme) {
-        return Err(Refusal::field("source_scheme", format!("`{}` is not a known source", text::excerpt(scheme))));
-    }
+    let key = row.source_key.as_str();
+    let scheme = match row.source_register() {
+        SourceRegister::Geonames => "geonames",
+        SourceRegister::Ties => "ties",
+        SourceRegister::Unspecified => return Err(Refusal::field("source_register", "is required")),
+    };
     if key.is_empty() || key.len() > 64 || !key.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(Refusal::field("source_key", "must be 1 to 64 letters and digits"));
     }
@@ -59,12 +62,12 @@ pub fn import(before: Option<&City>, row: &CityRow, source: &str, caller: &Calle
 /// Returns the outcome of an accepted row. `before` is the city before the import; `is_changed` says whether the import
 /// changed it.
 #[must_use]
-pub fn outcome(before: Option<&City>, is_changed: bool, at: Moment) -> ImportOutcome {
+pub fn outcome(before: Option<&City>, is_changed: bool, at: Moment) -> RowOutcome {
     match before {
-        Some(city) if kept(city) || city.ended(at.today()).is_some() => ImportOutcome::Kept,
-        _ if !is_changed => ImportOutcome::Unchanged,
-        None => ImportOutcome::Created,
-        Some(_) => ImportOutcome::Updated,
+        Some(city) if kept(city) || city.ended(at.today()).is_some() => RowOutcome::Skipped,
+        _ if !is_changed => RowOutcome::Unchanged,
+        None => RowOutcome::Created,
+        Some(_) => RowOutcome::Updated,
     }
 }
 
@@ -101,8 +104,8 @@ impl City {
             }
         }
         if first {
-            self.linked = row.source_scheme != "ties";
-            if row.source_scheme == "geonames" {
+            self.registered = row.source_register() != SourceRegister::Ties;
+            if row.source_register() == SourceRegister::Geonames {
                 self.identifiers.push((IdentifierScheme::Geonames, row.source_key.clone()));
             }
         }
@@ -113,8 +116,8 @@ impl City {
 /// Returns whether the row has a value for the field. An empty field means unknown and must not erase a known value.
 fn tells(field: &str, row: &CityRow) -> bool {
     match field {
-        "admin1" => !row.admin1.is_empty(),
-        "population" => row.population != 0,
+        "subdivision_code" => !row.subdivision_code.is_empty(),
+        "population" => row.population.is_some(),
         "location" => row.location.is_some(),
         "time_zone" => !row.time_zone.is_empty(),
         _ => true,
@@ -124,7 +127,7 @@ fn tells(field: &str, row: &CityRow) -> bool {
 fn as_city(row: &CityRow) -> proto::City {
     proto::City {
         country_code: row.country_code.clone(),
-        admin1: row.admin1.clone(),
+        subdivision_code: row.subdivision_code.clone(),
         tier: row.tier,
         population: row.population,
         location: row.location,

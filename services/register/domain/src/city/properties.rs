@@ -6,15 +6,16 @@ use crate::{fact, reference::CityReference, succession, term};
 use chrono::Days;
 use hansa_kernel::Reference;
 use hansa_proto::register::{
-    CityRow, EndTermRequest, Fact as FactMessage, MayorTerm, MergeCitiesRequest, RecordTermRequest, SetFactRequest,
+    CityRow, EndMayorTermRequest, Fact as FactMessage, MayorTerm, MergeCitiesRequest, RecordMayorTermRequest,
+    SetFactRequest,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 enum Command {
-    Import(u8, i64),
+    Import(u8, i32),
     Rename(u8, i64, bool),
-    Populate(i64),
+    Populate(i32),
     Tier(i32),
     Term(i64),
     End(i32, i64),
@@ -25,9 +26,9 @@ enum Command {
 
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
-        (0..3u8, 0..3i64).prop_map(|(name, people)| Command::Import(name, people)),
+        (0..3u8, 0..3i32).prop_map(|(name, people)| Command::Import(name, people)),
         (0..4u8, -20..20i64, any::<bool>()).prop_map(|(name, day, fix)| Command::Rename(name, day, fix)),
-        (-1..4i64).prop_map(Command::Populate),
+        (-1..4i32).prop_map(Command::Populate),
         (0..6i32).prop_map(Command::Tier),
         (-20..20i64).prop_map(Command::Term),
         (0..5i32, -20..20i64).prop_map(|(why, day)| Command::End(why, day)),
@@ -46,7 +47,7 @@ fn day(offset: i64) -> Option<hansa_proto::google::r#type::Date> {
 fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
     match command {
         Command::Import(name, population) => {
-            let row = CityRow { population: *population, ..row("1", &format!("n{name}")) };
+            let row = CityRow { population: Some(*population), ..row("1", &format!("n{name}")) };
             import(Some(city), &row, "GeoNames", by, now())
         }
         Command::Rename(name, on, correction) => {
@@ -54,7 +55,7 @@ fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
             rename(city, &RenameCityRequest { correction: *correction, ..command }, by, now())
         }
         Command::Populate(population) => {
-            let to = proto::City { population: *population, ..Default::default() };
+            let to = proto::City { population: Some(*population), ..Default::default() };
             update(city, id("1"), &updating(to, &["population"]), &KnownCities::new(), by, now())
         }
         Command::Tier(tier) => {
@@ -63,11 +64,14 @@ fn decide(city: &City, command: &Command, by: &Caller) -> Decision<Change> {
         }
         Command::Term(start) => {
             let term = Some(MayorTerm { start_date: day(*start), ..Default::default() });
-            term::record(city, &RecordTermRequest { term, ..Default::default() }, by, now())
+            term::record(city, &RecordMayorTermRequest { term, ..Default::default() }, by, now())
         }
-        Command::End(why, on) => {
-            term::end(city, &EndTermRequest { end: *why, end_date: day(*on), ..Default::default() }, by, now())
-        }
+        Command::End(why, on) => term::end(
+            city,
+            &EndMayorTermRequest { end_reason: *why, end_date: day(*on), ..Default::default() },
+            by,
+            now(),
+        ),
         Command::Fact(key, value, on) => {
             let (key, value) = (format!("k{key}"), if *value == 0 { String::new() } else { value.to_string() });
             let fact = Some(FactMessage { key, value, source: "s".into(), as_of_date: day(*on) });
@@ -129,7 +133,7 @@ fn agrees(run: &Run) -> Result<(), TestCaseError> {
         .unwrap();
     prop_assert_eq!(reference.name.as_str(), city.display_name());
     prop_assert_eq!((reference.tier, reference.population), (city.tier(), city.population()));
-    prop_assert_eq!((reference.tenant, reference.unlinked), (city.tenant(), !city.linked()));
+    prop_assert_eq!((reference.tenant, reference.unregistered), (city.tenant(), !city.registered()));
     prop_assert_eq!(reference.successor, city.end().map(|end| (end.heir.unwrap(), end.date)));
     prop_assert_eq!(&reference.facts, &city.facts);
     prop_assert_eq!(reference.term_since, city.terms.last().map(|term| term.start));

@@ -17,7 +17,7 @@ use hansa_kernel::{
     Audience, Caller, FoldError, IntoResource, Record, RecordId, RecordName, Refusal, Refused, Stamp, TenantId, time,
 };
 use hansa_proto::register::{
-    self as proto, CityJoined, CityRenamed, CityTier, CityUpdated, IdentifierScheme, TermEnd, TermRecorded,
+    self as proto, CityJoined, CityRenamed, CityTier, CityUpdated, IdentifierScheme, MayorTermRecorded, TermEndReason,
     city_change::Change,
 };
 use serde::{Deserialize, Serialize};
@@ -32,12 +32,12 @@ pub struct City {
     pub(crate) tenant: Option<(TenantId, NaiveDate)>,
     pub(crate) display_name: String,
     pub(crate) country: String,
-    pub(crate) admin1: String,
+    pub(crate) subdivision_code: String,
     pub(crate) tier: CityTier,
     pub(crate) parent: Option<RecordId>,
     pub(crate) constituents: Vec<RecordId>,
-    pub(crate) population: u64,
-    pub(crate) agglomeration: u64,
+    pub(crate) population: Option<u32>,
+    pub(crate) agglomeration: Option<u32>,
     pub(crate) global: Option<Designation>,
     /// Latitude and longitude in hundred-thousandths of a degree.
     pub(crate) location: Option<(i32, i32)>,
@@ -50,7 +50,7 @@ pub struct City {
     pub(crate) facts: Vec<Fact>,
     pub(crate) successions: Vec<Succession>,
     pub(crate) founded: Option<NaiveDate>,
-    pub(crate) linked: bool,
+    pub(crate) registered: bool,
     pub(crate) source: String,
     /// The fields that were written by hand, one bit each. Imports do not overwrite them.
     pub(super) own: u32,
@@ -63,12 +63,12 @@ impl City {
             tenant: None,
             display_name: String::new(),
             country: String::new(),
-            admin1: String::new(),
+            subdivision_code: String::new(),
             tier: CityTier::Municipality,
             parent: None,
             constituents: Vec::new(),
-            population: 0,
-            agglomeration: 0,
+            population: None,
+            agglomeration: None,
             global: None,
             location: None,
             time_zone: String::new(),
@@ -80,7 +80,7 @@ impl City {
             facts: Vec::new(),
             successions: Vec::new(),
             founded: None,
-            linked: true,
+            registered: true,
             source: String::new(),
             own: 0,
         }
@@ -110,16 +110,16 @@ impl City {
         self.tenant.map(|(tenant, _)| tenant)
     }
 
-    /// Returns the number of residents within the boundary; 0 if it is unknown.
+    /// Returns the number of residents within the boundary, if it is known.
     #[must_use]
-    pub fn population(&self) -> u64 {
+    pub fn population(&self) -> Option<u32> {
         self.population
     }
 
     /// Returns false if the city is only known by name, as one end of an imported tie.
     #[must_use]
-    pub fn linked(&self) -> bool {
-        self.linked
+    pub fn registered(&self) -> bool {
+        self.registered
     }
 
     /// Returns the city as it was on a day; `None` if it was founded later (CT-11).
@@ -149,30 +149,32 @@ impl City {
             etag: etag.to_owned(),
             display_name: self.display_name.clone(),
             country_code: self.country.clone(),
-            admin1: self.admin1.clone(),
+            subdivision_code: self.subdivision_code.clone(),
             tier: self.tier as i32,
-            parent: self.parent.map(names::city_name).unwrap_or_default(),
-            constituents: self.constituents.iter().map(|id| names::city_name(*id)).collect(),
-            population: self.population.cast_signed(),
-            agglomeration_population: self.agglomeration.cast_signed(),
+            parent_city: self.parent.map(names::city_name).unwrap_or_default(),
+            constituent_cities: self.constituents.iter().map(|id| names::city_name(*id)).collect(),
+            population: self.population.map(u32::cast_signed),
+            agglomeration_population: self.agglomeration.map(u32::cast_signed),
             size_class: size::class(self.population) as i32,
             megacity: size::megacity(self.agglomeration),
             global_designation: self.global.as_ref().map(Designation::to_proto),
-            location: self.location.map(|(latitude_e5, longitude_e5)| proto::Location { latitude_e5, longitude_e5 }),
+            location: self.location.map(fields::degrees),
             time_zone: self.time_zone.clone(),
             identifiers: fields::identifiers(&self.identifiers),
             former_names: self.former_names.iter().map(FormerName::to_proto).collect(),
             alternative_names: self.alternative_names.clone(),
-            terms: self.terms.iter().map(Term::to_proto).collect(),
+            mayor_terms: self.terms.iter().map(Term::to_proto).collect(),
             next_election_date: self.next_election.map(time::date),
             facts: self.facts.iter().map(Fact::to_proto).collect(),
             successions: self.successions.iter().map(Succession::to_proto).collect(),
-            linked: self.linked,
+            registered: self.registered,
             tenant: self.tenant().map(TenantId::name).unwrap_or_default(),
-            joined_date: self.tenant.map(|(_, joined)| time::date(joined)),
+            join_date: self.tenant.map(|(_, joined)| time::date(joined)),
             source: self.source.clone(),
-            founded_date: self.founded.map(time::date),
+            founding_date: self.founded.map(time::date),
             office: names::office_name(name.id),
+            create_time: None,
+            update_time: None,
         }
     }
 
@@ -223,11 +225,15 @@ impl City {
     pub(super) fn apply(&mut self, path: &str, from: &proto::City) -> Refused<()> {
         match path {
             "country_code" => self.country = fields::country(&from.country_code)?,
-            "admin1" => self.admin1 = fields::short("city.admin1", &from.admin1, 20)?,
+            "subdivision_code" => {
+                self.subdivision_code = fields::short("city.subdivision_code", &from.subdivision_code, 20)?;
+            }
             "tier" => self.tier = fields::tier(from.tier)?,
-            "parent" if from.parent.is_empty() => self.parent = None,
-            "parent" => self.parent = Some(names::city_id("city.parent", &from.parent)?),
-            "constituents" => self.constituents = fields::names("city.constituents", &from.constituents)?,
+            "parent_city" if from.parent_city.is_empty() => self.parent = None,
+            "parent_city" => self.parent = Some(names::city_id("city.parent_city", &from.parent_city)?),
+            "constituent_cities" => {
+                self.constituents = fields::names("city.constituent_cities", &from.constituent_cities)?;
+            }
             "population" => self.population = size::population("city.population", from.population)?,
             "agglomeration_population" => {
                 self.agglomeration = size::population("city.agglomeration_population", from.agglomeration_population)?;
@@ -240,7 +246,7 @@ impl City {
             "next_election_date" => {
                 self.next_election = time::day_if_any("city.next_election_date", from.next_election_date.as_ref())?;
             }
-            "founded_date" => self.founded = time::day_if_any("city.founded_date", from.founded_date.as_ref())?,
+            "founding_date" => self.founded = time::day_if_any("city.founding_date", from.founding_date.as_ref())?,
             _ => return Err(Refusal::field(path, "is not a writable field")),
         }
         Ok(())
@@ -262,7 +268,7 @@ impl City {
         self.terms.iter().rev().find(|term| term.runs_on(day))
     }
 
-    pub(crate) fn term_recorded(&mut self, recorded: &TermRecorded) -> Result<(), FoldError> {
+    pub(crate) fn term_recorded(&mut self, recorded: &MayorTermRecorded) -> Result<(), FoldError> {
         let term = Term::fold(&recorded.term.clone().unwrap_or_default())?;
         match self.terms.last_mut() {
             Some(last) if term.start < last.start => return Err(FoldError("the term starts before the last".into())),
@@ -283,7 +289,7 @@ impl City {
         Ok(())
     }
 
-    pub(crate) fn term_ended(&mut self, reason: TermEnd, date: NaiveDate) -> Result<(), FoldError> {
+    pub(crate) fn term_ended(&mut self, reason: TermEndReason, date: NaiveDate) -> Result<(), FoldError> {
         let term = self.terms.last_mut().ok_or_else(|| FoldError("the city has no term".into()))?;
         (term.end, term.reason) = (Some(date), reason);
         Ok(())
@@ -307,6 +313,19 @@ impl IntoResource for City {
 
     fn to_resource(&self, name: &RecordName, etag: &str, _: &Caller) -> proto::City {
         self.resource(name, etag)
+    }
+
+    fn basic(city: proto::City) -> proto::City {
+        proto::City {
+            constituent_cities: Vec::new(),
+            identifiers: Vec::new(),
+            former_names: Vec::new(),
+            alternative_names: Vec::new(),
+            mayor_terms: Vec::new(),
+            facts: Vec::new(),
+            successions: Vec::new(),
+            ..city
+        }
     }
 }
 
@@ -334,8 +353,8 @@ impl Record for City {
             Change::Split(split) => city.successions.push(Succession::split(split)?),
             Change::Succeeded(succeeded) => city.successions.push(Succession::succeeded(succeeded)?),
             Change::Joined(joined) => city.joined(joined, stamp)?,
-            Change::TermRecorded(recorded) => city.term_recorded(recorded)?,
-            Change::TermEnded(ended) => city.term_ended(ended.end(), folded(ended.end_date.as_ref())?)?,
+            Change::MayorTermRecorded(recorded) => city.term_recorded(recorded)?,
+            Change::MayorTermEnded(ended) => city.term_ended(ended.end_reason(), folded(ended.end_date.as_ref())?)?,
             Change::FactSet(set) => city.set(Fact::fold(&set.fact.clone().unwrap_or_default())?),
         }
         Ok(city)

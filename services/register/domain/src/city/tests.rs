@@ -6,11 +6,12 @@ use crate::{fact, succession, term};
 use chrono::{DateTime, NaiveDate};
 use hansa_kernel::{AssuranceLevel, PersonId, Record, RecordName, Role, Stamp};
 use hansa_proto::register::{
-    CityRow, CityTier, DeleteCityRequest, EndTermRequest, Fact as FactMessage, GlobalDesignation, Identifier,
-    ImportOutcome, Location, MayorTerm, MergeCitiesRequest, RecordTermRequest, SetFactRequest, SplitCityRequest,
-    SuccessionKind, TermEnd,
+    CityRow, CityTier, EndMayorTermRequest, Fact as FactMessage, GlobalDesignation, Identifier, MayorTerm,
+    MergeCitiesRequest, RecordMayorTermRequest, RetractCityRequest, SetFactRequest, SourceRegister, SplitCityRequest,
+    SuccessionKind, TermEndReason,
 };
 use hansa_proto::types::LocalizedText;
+use hansa_proto::types::RowOutcome;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -45,14 +46,14 @@ pub(super) fn id(key: &str) -> RecordId {
 
 pub(super) fn row(key: &str, name: &str) -> CityRow {
     CityRow {
-        source_scheme: "geonames".into(),
+        source_register: SourceRegister::Geonames as i32,
         source_key: key.into(),
         display_name: name.into(),
         country_code: "FR".into(),
-        admin1: "84".into(),
+        subdivision_code: "84".into(),
         tier: CityTier::Municipality as i32,
-        population: 500_000,
-        location: Some(Location { latitude_e5: 4_574_846, longitude_e5: 484_671 }),
+        population: Some(500_000),
+        location: Some(fields::degrees((4_574_846, 484_671))),
         time_zone: "Europe/Paris".into(),
     }
 }
@@ -129,11 +130,11 @@ fn every_field_that_can_be_written_is_one_of_the_contract_and_has_a_bit_of_its_o
 #[test]
 fn pl_8_a_city_that_was_an_error_is_deleted_and_no_other() {
     let reason = vec![LocalizedText { language_code: "en".into(), text: "Twice".into(), ..Default::default() }];
-    let command = DeleteCityRequest { reason: reason.clone(), ..Default::default() };
+    let command = RetractCityRequest { reason: reason.clone(), ..Default::default() };
     let run = Run::imported("1", "Lyon");
     assert_eq!(delete(run.city(), &command, &steward()).unwrap().reason, reason);
     assert_eq!(delete(run.city(), &command, &mayor()).unwrap_err().rule, "CT-10");
-    assert_eq!(delete(run.city(), &DeleteCityRequest::default(), &steward()).unwrap_err().rule, "PL-8");
+    assert_eq!(delete(run.city(), &RetractCityRequest::default(), &steward()).unwrap_err().rule, "PL-8");
     let metropolis = City { constituents: vec![id("2")], ..run.city().clone() };
     assert_eq!(delete(&metropolis, &command, &steward()).unwrap_err().rule, "CT-2");
     let joined = run.clone().joined();
@@ -141,7 +142,7 @@ fn pl_8_a_city_that_was_an_error_is_deleted_and_no_other() {
 
     let cities = BTreeMap::from([(id("2"), Run::imported("2", "Vaise").state.unwrap())]);
     let merging = MergeCitiesRequest {
-        name: names::city_name(id("1")),
+        successor: names::city_name(id("1")),
         predecessors: vec![names::city_name(id("2"))],
         effective_date: on(2025, 1, 1),
         ..Default::default()
@@ -158,7 +159,7 @@ fn ct_10_a_city_is_changed_by_its_steward_until_it_joins_and_by_itself_from_then
     let command = renaming("Lyons", None);
     for stranger in [mayor(), caller(3, Role::Steward), caller(1, Role::Observer)] {
         let refusal = rename(run.city(), &command, &stranger, now()).unwrap_err();
-        assert_eq!((refusal.rule, refusal.reason), ("CT-10", Reason::NotPermitted));
+        assert_eq!((refusal.rule, refusal.class), ("CT-10", ReasonClass::NotPermitted));
         assert!(!refusal.missing.is_empty() && !refusal.help.is_empty());
     }
     let decision = rename(run.city(), &command, &steward(), now());
@@ -173,7 +174,7 @@ fn ct_10_a_city_is_changed_by_its_steward_until_it_joins_and_by_itself_from_then
     );
     assert_eq!(join(run.city(), mayor().tenant, &steward(), now()), Ok(vec![]));
     let again = join(run.city(), steward().tenant, &steward(), now()).unwrap_err();
-    assert_eq!((again.rule, again.reason), ("CT-10", Reason::AlreadyExists));
+    assert_eq!((again.rule, again.class), ("CT-10", ReasonClass::AlreadyExists));
     assert!(run.city().audience().public);
 }
 
@@ -182,25 +183,26 @@ fn ct_10_an_import_twice_changes_nothing_and_never_what_was_written_by_hand() {
     let mut run = Run::imported("1", "Lyon");
     let again = |run: &Run, row: &CityRow| import(run.state.as_ref(), row, "GeoNames later", &steward(), now());
     assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]));
-    assert_eq!(outcome(run.state.as_ref(), false, now()), ImportOutcome::Unchanged);
+    assert_eq!(outcome(run.state.as_ref(), false, now()), RowOutcome::Unchanged);
 
     let decision = rename(run.city(), &renaming("Lugdunum", None), &steward(), now());
     run.take(decision, &steward()).unwrap();
     assert_eq!(again(&run, &row("1", "Lyon")), Ok(vec![]), "an import does not overwrite the new name");
 
-    let decision = again(&run, &CityRow { population: 520_000, admin1: String::new(), ..row("1", "Lyon") });
+    let decision =
+        again(&run, &CityRow { population: Some(520_000), subdivision_code: String::new(), ..row("1", "Lyon") });
     assert!(decision.as_ref().is_ok_and(|changes| !changes.is_empty()));
-    assert_eq!(outcome(run.state.as_ref(), true, now()), ImportOutcome::Updated);
+    assert_eq!(outcome(run.state.as_ref(), true, now()), RowOutcome::Updated);
     run.take(decision, &steward()).unwrap();
     assert_eq!(
-        (run.city().population, run.city().admin1.as_str(), run.city().display_name()),
-        (520_000, "84", "Lugdunum")
+        (run.city().population, run.city().subdivision_code.as_str(), run.city().display_name()),
+        (Some(520_000), "84", "Lugdunum")
     );
 
     let run = run.joined();
-    let decision = again(&run, &CityRow { population: 1, ..row("1", "Lyon") });
+    let decision = again(&run, &CityRow { population: Some(1), ..row("1", "Lyon") });
     assert_eq!(decision, Ok(vec![]));
-    assert_eq!(outcome(run.state.as_ref(), false, now()), ImportOutcome::Kept);
+    assert_eq!(outcome(run.state.as_ref(), false, now()), RowOutcome::Skipped);
     assert_eq!(import(None, &row("2", "X"), "s", &mayor(), now()).unwrap_err().rule, "CT-10");
 }
 
@@ -212,14 +214,12 @@ fn pl_4_a_bad_row_is_refused_with_its_field() {
         change(&mut row);
         import(None, &row, "GeoNames", &steward(), now()).unwrap_err()
     };
-    assert_eq!(bad(|r| r.country_code = "FRA".into()).reason, Reason::InvalidField);
+    assert_eq!(bad(|r| r.country_code = "FRA".into()).class, ReasonClass::InvalidField);
     assert!(bad(|r| r.display_name.clear()).message.contains("display_name"));
-    assert!(bad(|r| r.source_scheme = "elsewhere".into()).message.contains("source_scheme"));
-    assert!(bad(|r| r.population = -1).message.contains("population"));
+    assert!(bad(|r| r.source_register = 7).message.contains("source_register"));
+    assert!(bad(|r| r.population = Some(-1)).message.contains("population"));
     assert_eq!(bad(|r| r.tier = 0).rule, "CT-2");
-    assert!(
-        bad(|r| r.location = Some(Location { latitude_e5: 9_000_001, longitude_e5: 0 })).message.contains("location")
-    );
+    assert!(bad(|r| r.location = Some(fields::degrees((9_000_001, 0)))).message.contains("location"));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn ct_11_a_renamed_city_answers_by_the_name_of_the_day() {
     assert_eq!(name(ymd(1991, 9, 5)), "Leningrad");
     assert_eq!(run.city().as_of(ymd(1920, 1, 1)).unwrap().former_names.len(), 1);
     let early = rename(run.city(), &renaming("X", on(1980, 1, 1)), &steward(), now()).unwrap_err();
-    assert_eq!((early.rule, early.reason), ("CT-11", Reason::OutOfOrder));
+    assert_eq!((early.rule, early.class), ("CT-11", ReasonClass::OutOfOrder));
     assert_eq!(rename(run.city(), &renaming("X", on(2040, 1, 1)), &steward(), now()).unwrap_err().rule, "CT-11");
     assert_eq!(rename(run.city(), &renaming("Saint Petersburg", None), &steward(), now()), Ok(vec![]));
 }
@@ -300,7 +300,7 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
     let successors: Vec<_> = parts.keys().map(|id| names::city_name(*id)).collect();
     let ends = SplitCityRequest {
         successors: successors.clone(),
-        heir: successors[0].clone(),
+        continuing_city: successors[0].clone(),
         effective_date: on(2020, 1, 1),
         ..Default::default()
     };
@@ -313,7 +313,8 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
     let rest = succession::split((id("c"), run.city()), &parts, &ends, &steward()).unwrap();
     assert_eq!(rest.len(), 2, "the same split again completes the remaining cities");
 
-    let goes_on = SplitCityRequest { heir: String::new(), successors: successors[..1].to_vec(), ..ends.clone() };
+    let goes_on =
+        SplitCityRequest { continuing_city: String::new(), successors: successors[..1].to_vec(), ..ends.clone() };
     let mut run = city.clone();
     run.take(Ok(split(&goes_on).unwrap()[0].1.clone()), &steward()).unwrap();
     assert!(run.city().ended(ymd(2025, 1, 1)).is_none());
@@ -321,7 +322,7 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
 
     for bad in [
         SplitCityRequest { successors: successors[..1].to_vec(), ..ends.clone() },
-        SplitCityRequest { heir: names::city_name(id("x")), ..ends.clone() },
+        SplitCityRequest { continuing_city: names::city_name(id("x")), ..ends.clone() },
         SplitCityRequest { successors: vec![names::city_name(id("x"))], ..goes_on.clone() },
         SplitCityRequest { successors: vec![names::city_name(id("c"))], ..goes_on },
     ] {
@@ -332,9 +333,9 @@ fn ct_11_a_split_city_ends_where_it_has_an_heir_and_goes_on_where_not() {
 #[test]
 fn ct_11_before_it_was_founded_there_was_no_such_city() {
     let mut run = Run::imported("1", "Brasília");
-    let city = proto::City { founded_date: on(1960, 4, 21), ..Default::default() };
+    let city = proto::City { founding_date: on(1960, 4, 21), ..Default::default() };
     let decision =
-        update(run.city(), id("1"), &updating(city, &["founded_date"]), &KnownCities::new(), &steward(), now());
+        update(run.city(), id("1"), &updating(city, &["founding_date"]), &KnownCities::new(), &steward(), now());
     run.take(decision, &steward()).unwrap();
     assert!(run.city().as_of(ymd(1960, 4, 20)).is_none() && run.city().as_of(ymd(1960, 4, 21)).is_some());
 }
@@ -347,7 +348,7 @@ fn ct_4_a_new_term_ends_the_one_before_and_a_lost_mandate_ends_it_at_once() {
         person_name: vec![LocalizedText { seal: vec![1; 32], ..Default::default() }],
         ..Default::default()
     };
-    let recording = |start| RecordTermRequest {
+    let recording = |start| RecordMayorTermRequest {
         term: Some(term(start)),
         next_election_date: on(2026, 3, 15),
         ..Default::default()
@@ -361,18 +362,22 @@ fn ct_4_a_new_term_ends_the_one_before_and_a_lost_mandate_ends_it_at_once() {
     assert_eq!(run.city().term_on(ymd(2019, 1, 1)).unwrap().start, ymd(2014, 4, 4));
     assert_eq!(run.city().next_election, Some(ymd(2026, 3, 15)));
     let old = term::record(run.city(), &recording(on(2001, 1, 1)), &mayor(), now()).unwrap_err();
-    assert_eq!((old.rule, old.reason), ("CT-4", Reason::OutOfOrder));
+    assert_eq!((old.rule, old.class), ("CT-4", ReasonClass::OutOfOrder));
 
-    let lost = EndTermRequest { end: TermEnd::MandateLost as i32, end_date: on(2025, 5, 1), ..Default::default() };
+    let lost = EndMayorTermRequest {
+        end_reason: TermEndReason::MandateLost as i32,
+        end_date: on(2025, 5, 1),
+        ..Default::default()
+    };
     let decision = term::end(run.city(), &lost, &mayor(), now());
     assert_eq!(run.take(decision, &mayor()), Ok(1));
     assert_eq!(term::end(run.city(), &lost, &mayor(), now()), Ok(vec![]));
     assert!(run.city().term_on(ymd(2025, 5, 2)).is_none());
     let fixed = term::record(run.city(), &recording(on(2020, 7, 4)), &mayor(), now());
     assert_eq!(fixed, Ok(vec![]), "a correction without an end keeps the recorded end");
-    let again = EndTermRequest { end_date: on(2025, 6, 1), ..lost.clone() };
+    let again = EndMayorTermRequest { end_date: on(2025, 6, 1), ..lost.clone() };
     assert_eq!(term::end(run.city(), &again, &mayor(), now()).unwrap_err().rule, "CT-4");
-    assert!(term::end(run.city(), &EndTermRequest { end: 0, ..lost }, &mayor(), now()).is_err());
+    assert!(term::end(run.city(), &EndMayorTermRequest { end_reason: 0, ..lost }, &mayor(), now()).is_err());
 }
 
 #[test]
@@ -415,7 +420,7 @@ fn ct_2_entries_and_updates_keep_tiers_in_place() {
     let decision = create(None, id("7"), &entering(CityTier::Municipality), &none, &steward());
     run.take(decision, &steward()).unwrap();
     let exists = create(run.state.as_ref(), id("7"), &entering(CityTier::Municipality), &none, &steward());
-    assert_eq!(exists.unwrap_err().reason, Reason::AlreadyExists);
+    assert_eq!(exists.unwrap_err().class, ReasonClass::AlreadyExists);
 
     let command = updating(city(CityTier::SubMunicipal), &["tier"]);
     assert_eq!(update(run.city(), id("7"), &command, &none, &steward(), now()).unwrap_err().rule, "CT-2");
@@ -431,8 +436,8 @@ fn ct_2_entries_and_updates_keep_tiers_in_place() {
 fn ct_1_a_designation_falls_with_its_population() {
     let mut run = Run::imported("1", "Lyon");
     let date = on(2024, 1, 1);
-    let global = GlobalDesignation { grounds: vec![1], source: "study".into(), designated_date: date };
-    let city = proto::City { global_designation: Some(global), population: 2_000_000, ..Default::default() };
+    let global = GlobalDesignation { grounds: vec![1], source: "study".into(), designation_date: date };
+    let city = proto::City { global_designation: Some(global), population: Some(2_000_000), ..Default::default() };
     let none = KnownCities::new();
     let alone = updating(city.clone(), &["global_designation"]);
     assert_eq!(update(run.city(), id("1"), &alone, &none, &steward(), now()).unwrap_err().rule, "CT-1");
@@ -441,7 +446,7 @@ fn ct_1_a_designation_falls_with_its_population() {
     run.take(decision, &steward()).unwrap();
     let resource = run.city().resource(&RecordName::new(City::COLLECTION, id("1")), "head");
     assert_eq!(resource.size_class(), proto::SizeClass::Large);
-    let less = updating(proto::City { population: 10, ..Default::default() }, &["population"]);
+    let less = updating(proto::City { population: Some(10), ..Default::default() }, &["population"]);
     assert_eq!(update(run.city(), id("1"), &less, &none, &steward(), now()).unwrap_err().rule, "CT-1");
 }
 

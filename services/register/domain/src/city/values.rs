@@ -8,7 +8,7 @@ use crate::{
 use chrono::NaiveDate;
 use hansa_kernel::{FoldError, RecordId, time};
 use hansa_proto::{
-    register::{self as proto, Accession, CityMerged, CitySplit, CitySucceeded, SuccessionKind, TermEnd},
+    register::{self as proto, Accession, CityMerged, CitySplit, CitySucceeded, SuccessionKind, TermEndReason},
     types::LocalizedText,
 };
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,7 @@ pub struct Term {
     /// The day on which the term ends, if known.
     pub end: Option<NaiveDate>,
     /// The reason why the term ended; unspecified until an end is recorded.
-    pub reason: TermEnd,
+    pub reason: TermEndReason,
 }
 
 // `LocalizedText` contains no floats, so the derived equality is total.
@@ -77,7 +77,7 @@ impl Term {
             accession: term.accession(),
             start: folded(term.start_date.as_ref())?,
             end: folded_if_any(term.end_date.as_ref())?,
-            reason: TermEnd::Unspecified,
+            reason: TermEndReason::Unspecified,
         })
     }
 
@@ -87,7 +87,7 @@ impl Term {
             accession: self.accession as i32,
             start_date: Some(time::date(self.start)),
             end_date: self.end.map(time::date),
-            end: self.reason as i32,
+            end_reason: self.reason as i32,
         }
     }
 
@@ -95,12 +95,12 @@ impl Term {
     /// reason remain; a different end resets the reason.
     pub(crate) fn correct(&mut self, by: Self) {
         let kept = by.end.is_none() || by.end == self.end;
-        let (end, reason) = if kept { (self.end, self.reason) } else { (by.end, TermEnd::Unspecified) };
+        let (end, reason) = if kept { (self.end, self.reason) } else { (by.end, TermEndReason::Unspecified) };
         *self = Self { end, reason, ..by };
     }
 
     pub(crate) fn runs_on(&self, day: NaiveDate) -> bool {
-        self.start <= day && self.reason == TermEnd::Unspecified && self.end.is_none_or(|end| day <= end)
+        self.start <= day && self.reason == TermEndReason::Unspecified && self.end.is_none_or(|end| day <= end)
     }
 }
 
@@ -115,7 +115,7 @@ pub struct FormerName {
 
 impl FormerName {
     pub(crate) fn to_proto(&self) -> proto::FormerName {
-        proto::FormerName { display_name: self.name.clone(), until_date: Some(time::date(self.until)) }
+        proto::FormerName { display_name: self.name.clone(), end_date: Some(time::date(self.until)) }
     }
 }
 
@@ -140,7 +140,10 @@ impl Succession {
     }
 
     pub(crate) fn split(split: &CitySplit) -> Result<Self, FoldError> {
-        let heir = if split.heir.is_empty() { None } else { Some(id(&split.heir)?) };
+        let heir = match split.continuing_city.as_str() {
+            "" => None,
+            name => Some(id(name)?),
+        };
         let kind = if heir.is_some() { SuccessionKind::SplitInto } else { SuccessionKind::GaveOff };
         Ok(Self { kind, cities: ids(&split.successors)?, heir, date: folded(split.effective_date.as_ref())? })
     }
@@ -154,7 +157,7 @@ impl Succession {
         proto::Succession {
             kind: self.kind as i32,
             cities: self.cities.iter().map(|id| names::city_name(*id)).collect(),
-            heir: self.heir.map(names::city_name).unwrap_or_default(),
+            continuing_city: self.heir.map(names::city_name).unwrap_or_default(),
             effective_date: Some(time::date(self.date)),
         }
     }

@@ -102,15 +102,15 @@ fn rows_are_gathered_by_country_in_order() {
 // AG-1.
 #[test]
 fn ct_3_what_a_law_asks_before_an_agreement_is_kept_by_year_and_names_known_kinds() {
-    let row = |year, votes: &[&str]| {
-        let council_vote_kinds = votes.iter().map(ToString::to_string).collect();
-        let fact = ConclusionFact { year, council_vote_kinds, source: "test".into(), ..Default::default() };
-        CountryRow { country_code: "FR".into(), fact: Some(Fact::Conclusion(fact)) }
+    let row = |year, votes: &[i32]| {
+        let council_vote_kinds = votes.to_vec();
+        let fact = AgreementFormalitiesFact { year, council_vote_kinds, source: "test".into(), ..Default::default() };
+        CountryRow { country_code: "FR".into(), fact: Some(Fact::AgreementFormalities(fact)) }
     };
-    for bad in [row(2020, &["treaty"]), row(2020, &["twinning", "twinning"]), row(1, &[])] {
+    for bad in [row(2020, &[9]), row(2020, &[0]), row(2020, &[3, 3]), row(1, &[])] {
         assert_eq!(import(None, "FR", &[bad], &steward()).unwrap_err().rule, "CT-3");
     }
-    let country = fold(None, import(None, "FR", &[row(2010, &[]), row(2020, &["twinning"])], &steward()));
-    assert_eq!(country.resource(&RecordName::new("countries", id_of("FR")), "").conclusions.len(), 2);
-    assert!(import(Some(&country), "FR", &[row(2020, &["twinning"])], &steward()).unwrap().is_empty());
+    let country = fold(None, import(None, "FR", &[row(2010, &[]), row(2020, &[3])], &steward()));
+    assert_eq!(country.resource(&RecordName::new("countries", id_of("FR")), "").agreement_formalities.len(), 2);
+    assert!(import(Some(&country), "FR", &[row(2020, &[3])], &steward()).unwrap().is_empty());
 }

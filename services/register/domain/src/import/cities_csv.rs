@@ -2,7 +2,7 @@
 //! population, lat, lon, timezone, feature_code.
 
 use super::{Columns, Row, Unusable, location, population, tier};
-use hansa_proto::register::CityRow;
+use hansa_proto::register::{CityRow, SourceRegister};
 
 /// The columns that the reader uses.
 pub const COLUMNS: [&str; 9] =
@@ -18,11 +18,11 @@ pub fn parse(row: Row) -> Result<CityRow, Unusable> {
         return Err(row.no("geonameid is not a number"));
     }
     let city = CityRow {
-        source_scheme: "geonames".into(),
+        source_register: SourceRegister::Geonames as i32,
         source_key: key.into(),
         display_name: row.get("name").into(),
         country_code: row.get("country").into(),
-        admin1: row.get("admin1").into(),
+        subdivision_code: row.get("admin1").into(),
         tier: tier(row.get("feature_code")).map_err(|reason| row.no(reason))? as i32,
         population: population(row.get("population")).map_err(|reason| row.no(reason))?,
         location: location(row.get("lat"), row.get("lon")).map_err(|reason| row.no(reason))?,

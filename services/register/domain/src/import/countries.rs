@@ -4,8 +4,8 @@
 
 use super::{Columns, Row, Unusable};
 use hansa_proto::register::{
-    CountryProfile, CountryRow, IncomeFact, IncomeGroup, OrganisationFact, OrganisationStatus, RegimeClass, RegimeFact,
-    RegimeScheme, StateStructure, StructureFact, country_row::Fact,
+    Certainty, CountryProfile, CountryRow, IncomeFact, IncomeGroup, OrganizationFact, OrganizationStatus, RegimeClass,
+    RegimeFact, RegimeScheme, StateStructure, StructureFact, country_row::Fact,
 };
 use std::collections::BTreeMap;
 
@@ -161,7 +161,8 @@ pub fn income(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusa
     let group = IncomeGroup::from_str_name(&format!("INCOME_GROUP_{name}"))
         .filter(|group| *group != IncomeGroup::Unspecified)
         .ok_or_else(|| row.no(format!("income group `{name}` is unknown")))?;
-    let income = IncomeFact { fiscal_year: row.year("fiscal_year")?, group: group as i32, source: source.into() };
+    let income =
+        IncomeFact { fiscal_year: row.year("fiscal_year")?, income_group: group as i32, source: source.into() };
     Ok(fact(iso2, Fact::Income(income)))
 }
 
@@ -171,24 +172,24 @@ pub fn income(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusa
 /// Returns the line and the reason if the row cannot be used.
 pub fn membership(row: Row, codes: &Codes, source: &str) -> Result<CountryRow, Unusable> {
     let iso2 = codes.iso2(&row)?;
-    let left_year = row.year("left")?;
+    let leave_year = row.year("left")?;
     let status = match row.get("status") {
         // Some lists still say MEMBER for a country that has left.
-        "MEMBER" if left_year != 0 => OrganisationStatus::Left,
-        "MEMBER" => OrganisationStatus::Member,
-        "SUSPENDED" => OrganisationStatus::Suspended,
-        "LEFT" => OrganisationStatus::Left,
-        "ASSOCIATE" | "APPLIED" => OrganisationStatus::Associate,
+        "MEMBER" if leave_year != 0 => OrganizationStatus::Left,
+        "MEMBER" => OrganizationStatus::Member,
+        "SUSPENDED" => OrganizationStatus::Suspended,
+        "LEFT" => OrganizationStatus::Left,
+        "ASSOCIATE" | "APPLIED" => OrganizationStatus::Associate,
         other => return Err(row.no(format!("status `{other}` is unknown"))),
     };
-    let organisation = OrganisationFact {
-        organisation: row.get("organisation").into(),
-        joined_year: row.year("joined")?,
-        left_year,
+    let organization = OrganizationFact {
+        organization: row.get("organisation").into(),
+        join_year: row.year("joined")?,
+        leave_year,
         status: status as i32,
         source: source.into(),
     };
-    Ok(fact(iso2, Fact::Organisation(organisation)))
+    Ok(fact(iso2, Fact::Organization(organization)))
 }
 
 /// Parses a row of the file of state structures. The file has no year column; its facts are dated `year`.
@@ -202,7 +203,13 @@ pub fn structure(row: Row, codes: &Codes, year: i32, source: &str) -> Result<Cou
         "UNITARY" => StateStructure::Unitary,
         other => return Err(row.no(format!("structure `{other}` is unknown"))),
     };
-    let certainty = row.get("certainty").into();
+    let certainty = match row.get("certainty") {
+        "" => Certainty::Unspecified,
+        "low" => Certainty::Low,
+        "medium" => Certainty::Medium,
+        "high" => Certainty::High,
+        other => return Err(row.no(format!("certainty `{other}` is not known"))),
+    } as i32;
     let structure = StructureFact { year, structure: structure as i32, certainty, source: source.into() };
     Ok(fact(iso2, Fact::Structure(structure)))
 }

@@ -2,7 +2,7 @@
 //! and many other features; the reader accepts only populated places.
 
 use super::{Unusable, location, population, tier};
-use hansa_proto::register::CityRow;
+use hansa_proto::register::{CityRow, SourceRegister};
 
 /// The number of columns of a line.
 pub const COLUMNS: usize = 19;
@@ -20,11 +20,11 @@ pub fn parse(line: usize, fields: &[&str]) -> Result<CityRow, Unusable> {
         return Err(no("the feature is not a populated place".into()));
     }
     let city = CityRow {
-        source_scheme: "geonames".into(),
+        source_register: SourceRegister::Geonames as i32,
         source_key: (*id).into(),
         display_name: (*name).into(),
         country_code: (*country).into(),
-        admin1: (*admin1).into(),
+        subdivision_code: (*admin1).into(),
         tier: tier(code).map_err(no)? as i32,
         population: population(count).map_err(no)?,
         location: location(latitude, longitude).map_err(no)?,

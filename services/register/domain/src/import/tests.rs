@@ -3,7 +3,8 @@
 
 use super::*;
 use countries::Codes;
-use hansa_proto::register::{OrganisationStatus, RegimeClass, RegimeScheme, country_row::Fact};
+use hansa_proto::register::SourceRegister;
+use hansa_proto::register::{OrganizationStatus, RegimeClass, RegimeScheme, country_row::Fact};
 
 fn split(line: &str) -> Vec<&str> {
     line.split(',').collect()
@@ -26,7 +27,7 @@ fn cities_are_read_by_named_columns_in_any_order() {
     let city = read("Paris,2988507,FR,11,2138551,48.85341,2.3488,Europe/Paris,PPLC,x").unwrap();
     assert_eq!(
         (city.source_key.as_str(), city.population, city.tier()),
-        ("2988507", 2_138_551, CityTier::Municipality)
+        ("2988507", Some(2_138_551), CityTier::Municipality)
     );
     assert_eq!(read("Soho,6545251,GB,ENG,0,51.5,-0.1,,PPLX").unwrap().tier(), CityTier::SubMunicipal);
     let bad = read("Troy,1,TR,,0,1,1,,PPLH").unwrap_err();
@@ -43,7 +44,7 @@ fn the_dump_of_geonames_is_read_by_place() {
     let line = "2988507\tParis\tParis\tLutece\t48.85341\t2.3488\tP\tPPLC\tFR\t\t11\t75\t751\t75056\t2138551\t\t42\tEurope/Paris\t2024-01-01";
     let fields: Vec<_> = line.split('\t').collect();
     let city = geonames::parse(1, &fields).unwrap();
-    assert_eq!((city.admin1.as_str(), city.time_zone.as_str()), ("11", "Europe/Paris"));
+    assert_eq!((city.subdivision_code.as_str(), city.time_zone.as_str()), ("11", "Europe/Paris"));
     assert!(geonames::parse(1, &fields[1..]).unwrap_err().reason.contains("18 columns"));
     let mut hill = fields.clone();
     hill[6] = "T";
@@ -57,7 +58,10 @@ fn unlinked_ends_of_ties_become_cities() {
     let ends = ties::parse(columns.row(2, &split(line)));
     assert_eq!(ends[0].as_ref().unwrap().source_key, "g1");
     let end = ends[1].as_ref().unwrap();
-    assert_eq!((end.source_scheme.as_str(), end.source_key.as_str(), end.tier()), ("ties", "xab12", CityTier::Region));
+    assert_eq!(
+        (end.source_register(), end.source_key.as_str(), end.tier()),
+        (SourceRegister::Ties, "xab12", CityTier::Region)
+    );
     assert!(end.location.is_none());
 }
 
@@ -81,8 +85,8 @@ fn ct_3_country_files_are_read_and_former_states_are_left_out() {
 
     let columns = countries::columns(&countries::MEMBERSHIPS, &countries::MEMBERSHIPS).unwrap();
     let left = countries::membership(columns.row(4, &split("FRA,EU,1973-01-01,2020-01-31,MEMBER")), &codes, "list");
-    let Some(Fact::Organisation(fact)) = left.unwrap().fact else { panic!("an organisation") };
-    assert_eq!((fact.joined_year, fact.left_year, fact.status()), (1973, 2020, OrganisationStatus::Left));
+    let Some(Fact::Organization(fact)) = left.unwrap().fact else { panic!("an organization") };
+    assert_eq!((fact.join_year, fact.leave_year, fact.status()), (1973, 2020, OrganizationStatus::Left));
 
     let columns = countries::columns(&countries::INCOMES, &countries::INCOMES).unwrap();
     assert!(countries::income(columns.row(5, &split("FRA,2020,HIGH")), &codes, "WB").is_ok());

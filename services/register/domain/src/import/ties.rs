@@ -2,7 +2,7 @@
 //! unlinked, so that both ends of every tie are cities of the register.
 
 use super::{Columns, Row, Unusable, location};
-use hansa_proto::register::{CityRow, CityTier};
+use hansa_proto::register::{CityRow, CityTier, SourceRegister};
 
 /// The columns that the reader uses, for both ends of a tie.
 pub const COLUMNS: [&str; 12] = [
@@ -44,7 +44,7 @@ fn end(row: Row, columns: [&str; 6]) -> Result<CityRow, Unusable> {
         other => return Err(row.no(format!("tier `{other}` is not known"))),
     };
     let city = CityRow {
-        source_scheme: "ties".into(),
+        source_register: SourceRegister::Ties as i32,
         source_key: id.into(),
         display_name: name.into(),
         country_code: country.into(),

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use hansa_kernel::{AssuranceLevel, PersonId, Reason, Role};
-use hansa_proto::register::CityRow;
+use hansa_kernel::{AssuranceLevel, PersonId, ReasonClass, Role};
+use hansa_proto::register::{CityRow, SourceRegister};
 use uuid::Uuid;
 
 fn steward() -> Caller {
@@ -21,7 +21,7 @@ fn stamp(version: u64) -> Stamp {
 
 fn lyon() -> (RecordId, City) {
     let row = CityRow {
-        source_scheme: "geonames".into(),
+        source_register: SourceRegister::Geonames as i32,
         source_key: "2996944".into(),
         display_name: "Lyon".into(),
         country_code: "FR".into(),
@@ -56,7 +56,7 @@ fn ct_10_a_citys_tenant_takes_its_entry_over() {
     assert_eq!(city.owner(), founding.id);
     let other = Host { public_key: &[8; 32], ..HOST };
     let refusal = create(&command, Some((id, &city)), other, &steward(), now()).unwrap_err();
-    assert_eq!((refusal.rule, refusal.reason), ("CT-10", Reason::AlreadyExists));
+    assert_eq!((refusal.rule, refusal.class), ("CT-10", ReasonClass::AlreadyExists));
 }
 
 #[test]
@@ -68,10 +68,10 @@ fn pl_1_a_tenant_is_of_one_kind_and_only_a_city_names_a_city() {
     assert!(secretariat.city.is_none());
     assert_eq!(ask(asking(TenantKind::Secretariat, "A network", &name)).unwrap_err().rule, "PL-1");
     assert_eq!(ask(asking(TenantKind::Unspecified, "x", "")).unwrap_err().rule, "PL-1");
-    assert!(ask(asking(TenantKind::Organiser, "", "")).is_err(), "an organiser needs a name");
+    assert!(ask(asking(TenantKind::Organizer, "", "")).is_err(), "an organizer needs a name");
     assert!(ask(asking(TenantKind::City, "x", "")).is_err());
     let command = asking(TenantKind::City, "x", &name);
-    assert_eq!(create(&command, None, HOST, &steward(), now()).unwrap_err().reason, Reason::NotFound);
+    assert_eq!(create(&command, None, HOST, &steward(), now()).unwrap_err().class, ReasonClass::NotFound);
     let mayor = Caller { roles: vec![Role::Mayor], ..steward() };
     assert_eq!(create(&command, Some((id, &city)), HOST, &mayor, now()).unwrap_err().rule, "CT-10");
 }
@@ -87,11 +87,11 @@ fn pl_5_the_host_replaces_a_key_that_it_holds_and_the_id_stays() {
     let log = rotated.resource(&RecordName::new("tenants", RecordId(founding.id.0)), "").identity_log;
     assert_eq!((log.len(), log[1].sequence, log[1].act()), (2, 2, IdentityAct::Rotated));
     let stale = rotate_key(&rotated, HOST.public_key, new, now()).unwrap_err();
-    assert_eq!(stale.reason, Reason::Stale, "another rotation came first");
+    assert_eq!(stale.class, ReasonClass::Stale, "another rotation came first");
     assert!(Tenant::fold(Some(rotated.clone()), &emitted[0].change, &stamp(3)).is_err(), "a key cannot be used twice");
     let mut full = rotated.clone();
     full.log = vec![rotated.log[1].clone(); IDENTITY_ENTRIES];
-    assert_eq!(rotate_key(&full, &[8; 32], HOST, now()).unwrap_err().reason, Reason::Limit);
+    assert_eq!(rotate_key(&full, &[8; 32], HOST, now()).unwrap_err().class, ReasonClass::Limit);
     let mut own = rotated;
     own.log[1].custody = KeyCustody::Tenant;
     assert_eq!(rotate_key(&own, &[8; 32], HOST, now()).unwrap_err().rule, "PL-5");

@@ -46,7 +46,7 @@ fn link(tool: &str, goals: &[&str]) -> ToolLink {
     ToolLink {
         tool: tool.into(),
         goals: goals.iter().map(|goal| (*goal).to_owned()).collect(),
-        purpose: ToolPurpose::Rationalise,
+        purpose: ToolPurpose::Rationalize,
         note: vec![],
     }
 }
@@ -65,7 +65,7 @@ fn st_6_a_city_without_problems_has_the_whole_score() {
     assert_eq!(codes(&evaluation), []);
     assert_eq!(overall(&evaluation).basis_points, 10_000);
     assert_eq!(evaluation.strategy, strategy.name());
-    assert_eq!(evaluation.not_judged, ["guidelines-stated", "guidelines-not-overridden"]);
+    assert_eq!(evaluation.unjudged_criterion_ids, ["guidelines-stated", "guidelines-not-overridden"]);
 }
 
 // ST-7.
@@ -84,7 +84,7 @@ fn st_7_no_strategy_bears_all_that_only_a_strategy_can_settle() {
 #[test]
 fn st_7_a_strategy_past_its_election_or_lapsed_is_found() {
     let (portfolio, strategy) = whole();
-    let (election, last) = (strategy.adoption().unwrap().next_election, strategy.valid_until().unwrap());
+    let (election, last) = (strategy.adoption().unwrap().next_election_date, strategy.last_valid_date().unwrap());
     let at = |date: NaiveDate| evaluate(&RUBRIC, &portfolio, Some(&strategy), date);
     assert!(!codes(&at(election)).contains(&FindingCode::StrategyPastElection));
     let in_grace = at(election.succ_opt().unwrap());
@@ -106,15 +106,15 @@ fn st_7_goals_without_a_tool_and_tools_without_a_goal_are_named() {
     let ended = TieFact { state: TieState::Ended, ..tie(1) };
     let evaluation = judge(&portfolio([ended]), Some(&strategy));
     assert_eq!(
-        found(&evaluation, FindingCode::GoalsWithoutTool).evidence_total,
+        found(&evaluation, FindingCode::GoalsWithoutTool).evidence_count,
         2,
         "a tool that has ended serves no goal"
     );
     let evaluation = judge(&portfolio([]), Some(&strategy));
-    assert_eq!(found(&evaluation, FindingCode::GoalsWithoutTool).evidence_total, 1, "unknown tools count as not ended");
+    assert_eq!(found(&evaluation, FindingCode::GoalsWithoutTool).evidence_count, 1, "unknown tools count as not ended");
     let preparing = TieFact { state: TieState::Preparing, ..tie(1) };
     assert_eq!(
-        found(&judge(&portfolio([preparing]), Some(&strategy)), FindingCode::GoalsWithoutTool).evidence_total,
+        found(&judge(&portfolio([preparing]), Some(&strategy)), FindingCode::GoalsWithoutTool).evidence_count,
         1
     );
 }
@@ -222,7 +222,10 @@ fn st_6_what_is_not_known_weighs_nothing() {
     assert_eq!(of(Precondition::EconomicResources).judged_basis_points, 0);
     assert_eq!(codes(&evaluation), [FindingCode::NoStrategy]);
     assert!(overall(&evaluation).judged_basis_points < 10_000);
-    assert!(evaluation.not_judged.contains(&"tools-aimed".into()), "without ties the criterion is not judged");
+    assert!(
+        evaluation.unjudged_criterion_ids.contains(&"tools-aimed".into()),
+        "without ties the criterion is not judged"
+    );
 }
 
 // ST-5.
@@ -253,7 +256,9 @@ fn st_5_what_a_strategy_stands_on_is_scored_and_each_absence_says_its_risk() {
         assert!(lessened(&evaluation).contains(&precondition), "{precondition:?}: {evaluation:?}");
         let of = |finding: &&Finding| {
             let criteria = RUBRIC.criteria().iter();
-            criteria.clone().any(|c| c.shown.id == finding.criterion && c.shown.precondition() == precondition)
+            criteria
+                .clone()
+                .any(|c| c.shown.criterion_id == finding.criterion_id && c.shown.precondition() == precondition)
         };
         let told: Vec<_> = evaluation.findings.iter().filter(of).collect();
         assert!(!told.is_empty() && told.iter().all(|finding| !finding.risk.is_empty()), "{precondition:?}");
@@ -266,7 +271,7 @@ fn st_8_a_result_out_of_bounds_is_cut_and_a_failing_expression_tells_nothing() {
     let rubric = |met: &str| {
         let entry = |id: &str, met: &str| {
             format!(
-                "[[criterion]]\nid = '{id}'\ntitle = 't'\npart = 'GOALS'\nweight = 5000\nmet = '{met}'\n\
+                "[[criterion]]\nid = '{id}'\ntitle = 't'\npart = 'GOALS'\nweight = 5000\nscore_expression = '{met}'\n\
                  finding = 'OTHER'\nseverity = 'LOW'\nrisk = 'r'\nadvice = 'a'\n"
             )
         };
@@ -278,7 +283,7 @@ fn st_8_a_result_out_of_bounds_is_cut_and_a_failing_expression_tells_nothing() {
     assert_eq!(overall(&score("ties * -1")), Score { basis_points: 0, judged_basis_points: 10_000 });
     let failing = score("9223372036854775807 + ties");
     assert_eq!(overall(&failing), Score { basis_points: 0, judged_basis_points: 5_000 });
-    assert_eq!(failing.not_judged, ["b"]);
+    assert_eq!(failing.unjudged_criterion_ids, ["b"]);
 }
 
 #[test]
@@ -286,7 +291,7 @@ fn evidence_is_capped_and_counted() {
     let ties = (0..EVIDENCE as u32 + 20).map(|n| TieFact { dormant: true, ..tie(n) });
     let evaluation = judge(&portfolio(ties), None);
     let finding = found(&evaluation, FindingCode::DormantTies);
-    assert_eq!((finding.evidence.len(), finding.evidence_total), (EVIDENCE, EVIDENCE as i32 + 20));
+    assert_eq!((finding.evidence.len(), finding.evidence_count), (EVIDENCE, EVIDENCE as i32 + 20));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     },
     strategy::tests::{adopted, draft},
 };
-use hansa_proto::strategy::{FindingCode, GoalAim};
+use hansa_proto::strategy::{FindingCode, GoalAim, simulation_step};
 
 fn today() -> NaiveDate {
     day(2025, 6, 1)
@@ -25,30 +25,34 @@ fn partner(n: u32, democratic: bool) -> PartnerFact {
     }
 }
 
-fn step(step: Step) -> WhatIf {
-    WhatIf { step: Some(step) }
+fn step(step: Step) -> SimulationStep {
+    SimulationStep { step: Some(step) }
 }
 
-fn sign(partner: &PartnerFact, goals: &[&str]) -> WhatIf {
-    step(Step::Sign(proto::SignWith {
+fn sign(partner: &PartnerFact, goals: &[&str]) -> SimulationStep {
+    step(Step::SignAgreement(simulation_step::SignAgreement {
         partner: partner.city.clone(),
-        kind: TieKind::Memorandum as i32,
+        kind: AgreementKind::Memorandum as i32,
         guidelines_stated: false,
-        goals: goals.iter().map(|goal| (*goal).to_owned()).collect(),
+        goal_ids: goals.iter().map(|goal| (*goal).to_owned()).collect(),
     }))
 }
 
-fn serve(tool: &str, goals: &[&str]) -> WhatIf {
-    let goals = goals.iter().map(|goal| (*goal).to_owned()).collect();
-    let link = proto::ToolLink { tool: tool.into(), goals, purpose: ToolPurpose::Revamp as i32, note: vec![] };
-    step(Step::ServeGoals(proto::ServeGoals { link: Some(link) }))
+fn serve(tool: &str, goals: &[&str]) -> SimulationStep {
+    let goal_ids = goals.iter().map(|goal| (*goal).to_owned()).collect();
+    let link = proto::ToolLink { tool: tool.into(), goal_ids, purpose: ToolPurpose::Revamp as i32, note: vec![] };
+    step(Step::LinkTool(simulation_step::LinkTool { link: Some(link) }))
 }
 
-fn add(id: &str, aim: GoalAim) -> WhatIf {
-    step(Step::AddGoal(proto::AddGoal { goal: Some(goal(id, aim)) }))
+fn add(id: &str, aim: GoalAim) -> SimulationStep {
+    step(Step::SetGoal(simulation_step::SetGoal { goal: Some(goal(id, aim)) }))
 }
 
-fn run(strategy: Option<&Strategy>, ties: Vec<TieFact>, steps: &[WhatIf]) -> Refused<SimulatePortfolioResponse> {
+fn run(
+    strategy: Option<&Strategy>,
+    ties: Vec<TieFact>,
+    steps: &[SimulationStep],
+) -> Refused<SimulatePortfolioResponse> {
     let partners = [partner(1, false), partner(2, true)].map(|p| (p.city.clone(), p)).into();
     let portfolio = Portfolio::new(city(), office(), ties);
     simulate(&Rubric::embedded(), &portfolio, strategy, steps, &partners, today())
@@ -71,7 +75,8 @@ fn st_9_signing_is_weighed_before_it_is_done() {
     let answer = run(Some(&adopted()), vec![], &steps).unwrap();
     assert_eq!(codes(&answer.added), [FindingCode::PartnersWithoutGuidelines]);
     assert_eq!(answer.added[0].evidence, ["agreements/what-if-1"]);
-    let stated = step(Step::StateGuidelines(proto::StateGuidelines { agreement: "agreements/what-if-1".into() }));
+    let stated =
+        step(Step::StateGuidelines(simulation_step::StateGuidelines { agreement: "agreements/what-if-1".into() }));
     let answer = run(Some(&adopted()), vec![], &[steps[0].clone(), stated]).unwrap();
     assert_eq!(codes(&answer.added), []);
 }
@@ -80,8 +85,8 @@ fn st_9_signing_is_weighed_before_it_is_done() {
 fn st_9_ending_and_reviving_dormant_ties_resolves_the_finding() {
     let dormant = TieFact { dormant: true, ..tie(1) };
     for cure in [
-        Step::End(proto::EndAgreement { agreement: tie(1).agreement }),
-        Step::Revive(proto::ReviveAgreement { agreement: tie(1).agreement }),
+        Step::EndAgreement(simulation_step::EndAgreement { agreement: tie(1).agreement }),
+        Step::RevitalizeAgreement(simulation_step::RevitalizeAgreement { agreement: tie(1).agreement }),
     ] {
         let answer = run(Some(&adopted()), vec![dormant.clone(), tie(2)], &[step(cure)]).unwrap();
         assert!(codes(&answer.resolved).contains(&FindingCode::DormantTies));
@@ -106,8 +111,9 @@ fn st_9_goals_in_a_city_without_strategy_adopt_one() {
 
 #[test]
 fn st_9_an_office_is_set_with_its_languages() {
-    let office =
-        |exists, language: &str| step(Step::SetOffice(proto::SetOffice { exists, languages: vec![language.into()] }));
+    let office = |exists, language: &str| {
+        step(Step::SetOffice(simulation_step::SetOffice { exists, languages: vec![language.into()] }))
+    };
     let answer = run(None, vec![tie(1)], &[office(false, "fr")]).unwrap();
     let mut added = codes(&answer.added);
     added.sort_unstable();
@@ -119,12 +125,12 @@ fn st_9_an_office_is_set_with_its_languages() {
 fn st_9_a_step_that_names_nothing_is_refused_with_its_place() {
     let stranger = partner(9, true);
     for bad in [
-        WhatIf::default(),
+        SimulationStep::default(),
         sign(&stranger, &[]),
         sign(&partner(2, true), &["nothing"]),
-        step(Step::End(proto::EndAgreement { agreement: tie(7).agreement })),
-        step(Step::Revive(proto::ReviveAgreement::default())),
-        step(Step::AddGoal(proto::AddGoal::default())),
+        step(Step::EndAgreement(simulation_step::EndAgreement { agreement: tie(7).agreement })),
+        step(Step::RevitalizeAgreement(simulation_step::RevitalizeAgreement::default())),
+        step(Step::SetGoal(simulation_step::SetGoal::default())),
         serve(&tie(7).agreement, &["peace"]),
         serve("agreements/what-if-9", &["peace"]),
         serve(&tie(1).agreement, &["war"]),
@@ -137,7 +143,7 @@ fn st_9_a_step_that_names_nothing_is_refused_with_its_place() {
     let refusal = run(None, vec![tie(1)], &[serve(&tie(1).agreement, &["peace"])]).unwrap_err();
     assert!(refusal.help.contains("Add goals"));
     let many = vec![sign(&partner(2, true), &[]); STEPS + 1];
-    assert_eq!(run(None, vec![], &many).unwrap_err().reason, Reason::Limit);
+    assert_eq!(run(None, vec![], &many).unwrap_err().class, ReasonClass::Limit);
     assert!(run(None, vec![], &many[1..]).is_ok());
 }
 

@@ -4,19 +4,19 @@ use super::{Strategy, TEXT_FIELDS, text_of};
 use crate::goal::{self, GOALS, Goal, TOOLS, ToolLink};
 use chrono::{Days, NaiveDate};
 use hansa_kernel::{
-    AssuranceLevel, Caller, Decision, Moment, Reason, Record as _, RecordId, RecordName, Refusal, Refused, Role,
-    TenantId, mask,
+    AssuranceLevel, Caller, Decision, Moment, ReasonClass, Record as _, RecordId, RecordName, Refusal, Refused, Role,
+    TenantId, attachment, council_vote, mask,
     record::{Emitted, emit, tombstone},
-    text, time,
+    refusal, text, time,
 };
 use hansa_proto::{
     Masked,
     strategy::{
-        self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteStrategyRequest, GoalKind, LinkToolRequest,
-        PutGoalRequest, RemoveGoalRequest, StrategyState, UnlinkToolRequest, UpdateStrategyRequest,
+        self as proto, AdoptStrategyRequest, CreateStrategyRequest, DeleteGoalRequest, DiscardStrategyRequest,
+        GoalKind, LinkToolRequest, SetGoalRequest, StrategyState, UnlinkToolRequest, UpdateStrategyRequest,
         strategy_change::Change,
     },
-    types::Tombstone,
+    types::{CouncilVote, Tombstone, VoteResult},
 };
 
 /// The roles that may write a draft: the office, the mayor, and the city's service accounts.
@@ -45,7 +45,7 @@ pub fn create(command: &CreateStrategyRequest, id: RecordId, facts: DraftFacts, 
     let city = RecordName::parse(&given.city, "cities", "strategy.city")?;
     drafts(caller)?;
     if facts.city_tenant != Some(caller.tenant) {
-        return Err(Refusal::not_permitted(format!("{city} is not your city"))
+        return Err(Refusal::not_permitted("NOT_OWN_CITY", format!("{city} is not your city"))
             .under("ST-1")
             .help("Only the city's own office can draft a strategy. Join as that city first."));
     }
@@ -86,7 +86,7 @@ pub fn update(state: &Strategy, command: &UpdateStrategyRequest, caller: &Caller
 /// # Errors
 /// Refused under ST-1 if the strategy is not a draft or the caller's role does not write drafts; under PL-8 if the
 /// request has no reason.
-pub fn delete(state: &Strategy, command: &DeleteStrategyRequest, caller: &Caller) -> Refused<Tombstone> {
+pub fn delete(state: &Strategy, command: &DiscardStrategyRequest, caller: &Caller) -> Refused<Tombstone> {
     drafts(caller)?;
     a_draft(state, "delete it")?;
     tombstone(&command.reason)
@@ -97,17 +97,21 @@ pub fn delete(state: &Strategy, command: &DeleteStrategyRequest, caller: &Caller
 /// # Errors
 /// Refused under ST-1 if the strategy is not a draft or the caller's role does not write drafts; under ST-3 if the goal
 /// is incomplete, or the strategy has `GOALS` goals already.
-pub fn put_goal(state: &Strategy, command: &PutGoalRequest, caller: &Caller) -> Decision<Change> {
+pub fn set_goal(state: &Strategy, command: &SetGoalRequest, caller: &Caller) -> Decision<Change> {
     drafts(caller)?;
     a_draft(state, "change its goals")?;
     let given = command.goal.as_ref().ok_or_else(|| Refusal::field("goal", "is required").under("ST-3"))?;
     let goal = Goal::parse("goal", given)?;
     match state.goal(&goal.id) {
         Some(before) if *before == goal => Ok(Vec::new()),
-        None if state.goals().count() >= GOALS => {
-            Err(too_many("ST-3", format!("a strategy has at most {GOALS} goals"), "Remove a goal, or merge some."))
-        }
-        _ => emit(proto::GoalPut { goal: Some(goal.to_proto()) }),
+        None if state.goals().count() >= GOALS => Err(Refusal::because(
+            ReasonClass::Limit,
+            "ST-3",
+            "TOO_MANY_GOALS",
+            format!("a strategy has at most {GOALS} goals"),
+        )
+        .help("Remove a goal, or merge some.")),
+        _ => emit(proto::GoalSet { goal: Some(goal.to_proto()) }),
     }
 }
 
@@ -116,13 +120,13 @@ pub fn put_goal(state: &Strategy, command: &PutGoalRequest, caller: &Caller) -> 
 /// # Errors
 /// Refused under ST-1 if the strategy is not a draft or the caller's role does not write drafts; `NOT_FOUND` under ST-3
 /// if the draft has no such goal.
-pub fn remove_goal(state: &Strategy, command: &RemoveGoalRequest, caller: &Caller) -> Decision<Change> {
+pub fn delete_goal(state: &Strategy, command: &DeleteGoalRequest, caller: &Caller) -> Decision<Change> {
     drafts(caller)?;
     a_draft(state, "change its goals")?;
-    if state.goal(&command.goal).is_none() {
-        return Err(no_goal(state, &command.goal).under("ST-3"));
+    if state.goal(&command.goal_id).is_none() {
+        return Err(no_goal(state, &command.goal_id).under("ST-3"));
     }
-    emit(proto::GoalRemoved { goal: command.goal.clone() })
+    emit(proto::GoalDeleted { goal_id: command.goal_id.clone() })
 }
 
 /// Links a tool to the goals that it serves, or replaces its link. An adopted strategy can still be linked (ST-4).
@@ -140,9 +144,13 @@ pub fn link_tool(state: &Strategy, command: &LinkToolRequest, caller: &Caller) -
     }
     match state.tool(&link.tool) {
         Some(before) if *before == link => Ok(Vec::new()),
-        None if state.tools().count() >= TOOLS => {
-            Err(too_many("ST-4", format!("a strategy links at most {TOOLS} tools"), "Unlink a tool that has ended."))
-        }
+        None if state.tools().count() >= TOOLS => Err(Refusal::because(
+            ReasonClass::Limit,
+            "ST-4",
+            "TOO_MANY_TOOLS",
+            format!("a strategy links at most {TOOLS} tools"),
+        )
+        .help("Unlink a tool that has ended.")),
         _ => emit(proto::ToolLinked { link: Some(link.to_proto()) }),
     }
 }
@@ -158,7 +166,8 @@ pub fn unlink_tool(state: &Strategy, command: &UnlinkToolRequest, caller: &Calle
     goal::tool("tool", &command.tool)?;
     if state.tool(&command.tool).is_none() {
         let what = format!("{} serves no goal of {}", command.tool, state.name);
-        return Err(Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy to see its tools."));
+        return Err(Refusal::because(ReasonClass::NotFound, "ST-4", "TOOL_NOT_LINKED", what)
+            .help("Read the strategy to see its tools."));
     }
     emit(proto::ToolUnlinked { tool: command.tool.clone() })
 }
@@ -178,24 +187,30 @@ pub fn adopt(
     at: Moment,
 ) -> Decision<Change> {
     let Some(role) = caller.acting_as(&ADOPTERS) else {
-        return Err(Refusal::not_permitted("only the mayor or the council's clerk can adopt a strategy")
-            .under("ST-1")
-            .help("Ask the mayor to adopt it, or the council's clerk to record an adoption made on paper."));
+        return Err(Refusal::not_permitted(
+            "NOT_ADOPTER",
+            "only the mayor or the council's clerk can adopt a strategy",
+        )
+        .under("ST-1")
+        .help("Ask the mayor to adopt it, or the council's clerk to record an adoption made on paper."));
     };
     a_draft(state, "adopt it")?;
-    let council_vote = vote(command, at)?;
-    let mayor_date = mayor_date(command, role, at)?;
-    text::reference("document", &command.document)?;
-    let next_election = next_election(command, election, at)?;
-    both_kinds(state)?;
-    let valid_until = time::months_later(next_election, state.grace_months);
+    let vote = vote(command, at);
+    let adopted = mayor_adoption_date(command, role, at);
+    let document = attachment::optional("document", command.document.as_ref());
+    let election = next_election(command, election, at);
+    let found = [vote.clone().map(drop), adopted.clone().map(drop), document.map(drop), election.clone().map(drop)];
+    refusal::all(found.into_iter().chain([both_kinds(state)]))?;
+    let (council_vote, mayor_adoption_date, next_election) = (vote?, adopted?, election?);
+    let last_valid_date = time::months_later(next_election, state.grace_months);
     let adoption = proto::Adoption {
-        mayor_date: Some(time::date(mayor_date)),
+        mayor_adoption_date: Some(time::date(mayor_adoption_date)),
         council_vote: Some(council_vote),
-        next_election: Some(time::date(next_election)),
+        next_election_date: Some(time::date(next_election)),
         document: command.document.clone(),
     };
-    let change = proto::StrategyAdopted { adoption: Some(adoption), valid_until: Some(time::date(valid_until)) };
+    let change =
+        proto::StrategyAdopted { adoption: Some(adoption), last_valid_date: Some(time::date(last_valid_date)) };
     let level = if role == Role::Mayor { AssuranceLevel::Host } else { AssuranceLevel::Recorded };
     Ok(vec![Emitted::at_level(change, None, level)])
 }
@@ -210,7 +225,7 @@ pub fn supersede(state: &Strategy, by: &str) -> Decision<Change> {
     if by == state.name || !matches!(state.state, StrategyState::Adopted | StrategyState::Lapsed) {
         return Ok(Vec::new());
     }
-    let change = proto::StrategySuperseded { by: by.to_owned() };
+    let change = proto::StrategySuperseded { superseding_strategy: by.to_owned() };
     Ok(vec![Emitted::at_level(change, Some(state.tenant), AssuranceLevel::Host)])
 }
 
@@ -218,9 +233,12 @@ fn drafts(caller: &Caller) -> Refused<()> {
     if caller.acting_as(&DRAFTERS).is_some() {
         return Ok(());
     }
-    Err(Refusal::not_permitted("only the office, the mayor or a service account of the city can draft a strategy")
-        .under("ST-1")
-        .help("Ask an officer of the international relations office."))
+    Err(Refusal::not_permitted(
+        "NOT_DRAFTER",
+        "only the office, the mayor or a service account of the city can draft a strategy",
+    )
+    .under("ST-1")
+    .help("Ask an officer of the international relations office."))
 }
 
 fn a_draft(state: &Strategy, act: &str) -> Refused<()> {
@@ -228,7 +246,8 @@ fn a_draft(state: &Strategy, act: &str) -> Refused<()> {
         return Ok(());
     }
     let what = format!("{} is {}; you can {act} only while it is a draft", state.name, said(state.state));
-    Err(Refusal::out_of_order("ST-1", what).help("Draft a new strategy. Once adopted, it supersedes this one."))
+    Err(Refusal::out_of_order("ST-1", "NOT_A_DRAFT", what)
+        .help("Draft a new strategy. Once adopted, it supersedes this one."))
 }
 
 fn alive(state: &Strategy) -> Refused<()> {
@@ -236,7 +255,8 @@ fn alive(state: &Strategy) -> Refused<()> {
         return Ok(());
     }
     let what = format!("{} is {}; its tools can no longer be changed", state.name, said(state.state));
-    Err(Refusal::out_of_order("ST-1", what).help("Link the tool in the strategy in force, or in a new draft."))
+    Err(Refusal::out_of_order("ST-1", "TOOLS_FIXED", what)
+        .help("Link the tool in the strategy in force, or in a new draft."))
 }
 
 fn said(state: StrategyState) -> &'static str {
@@ -249,13 +269,10 @@ fn said(state: StrategyState) -> &'static str {
     }
 }
 
-fn too_many(rule: &'static str, message: String, help: &str) -> Refusal {
-    Refusal::because(Reason::Limit, rule, message).help(help)
-}
-
 fn no_goal(state: &Strategy, id: &str) -> Refusal {
     let what = format!("{} has no goal `{}`", state.name, text::excerpt(id));
-    Refusal::because(Reason::NotFound, "ST-4", what).help("Read the strategy to see the ids of its goals.")
+    Refusal::because(ReasonClass::NotFound, "ST-4", "GOAL_NOT_FOUND", what)
+        .help("Read the strategy to see the ids of its goals.")
 }
 
 /// Checks the given text fields of a strategy.
@@ -275,62 +292,66 @@ fn not_in_the_future(field: &str, day: NaiveDate, at: Moment) -> Refused<()> {
     Ok(())
 }
 
-fn vote(command: &AdoptStrategyRequest, at: Moment) -> Refused<proto::CouncilVote> {
-    let vote = command.council_vote.as_ref().ok_or_else(|| {
-        Refusal::rule("ST-1", "the council has not voted on this strategy")
-            .missing("council_vote", "the council's vote, with its date and reference")
-            .help("Record the council's vote with its date and reference.")
-    })?;
-    let date = time::day("council_vote.date", vote.date.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
-    not_in_the_future("council_vote.date", date, at)?;
-    text::name("council_vote.reference", &vote.reference).map_err(|refusal| refusal.under("ST-1"))?;
-    let votes = [vote.in_favour, vote.against, vote.abstentions];
-    if votes.iter().any(|votes| *votes < 0) {
-        return Err(Refusal::field("council_vote", "has a negative number of votes").under("ST-1"));
+fn vote(command: &AdoptStrategyRequest, at: Moment) -> Refused<CouncilVote> {
+    if command.council_vote.is_none() {
+        return Err(Refusal::rule("ST-1", "COUNCIL_VOTE_MISSING", "the council has not voted on this strategy")
+            .missing("council_vote", "the recorded vote of the council, with its date and minutes")
+            .help("Record the council's vote with its date and minutes."));
     }
-    if votes != [0; 3] && vote.in_favour <= vote.against {
-        return Err(Refusal::rule("ST-1", "the council did not vote in favour of this strategy")
-            .missing("council_vote", "more votes in favour than against")
-            .help("Change the draft, and record a new vote of the council."));
+    let vote = council_vote::check("council_vote", command.council_vote.as_ref(), at);
+    let vote = vote.map_err(|refusal| refusal.under("ST-1"))?;
+    if vote.result() != VoteResult::Approved || council_vote::is_outvoted(&vote) {
+        return Err(Refusal::rule(
+            "ST-1",
+            "COUNCIL_VOTE_NOT_IN_FAVOR",
+            "the council did not vote in favor of this strategy",
+        )
+        .missing("council_vote", "an approval, with more votes in favor than against")
+        .help("Change the draft, and record a new vote of the council."));
     }
-    Ok(vote.clone())
+    Ok(vote)
 }
 
-fn mayor_date(command: &AdoptStrategyRequest, role: Role, at: Moment) -> Refused<NaiveDate> {
-    if role != Role::Mayor && command.document.is_empty() {
-        return Err(Refusal::rule("ST-1", "an adoption made on paper needs its document")
+fn mayor_adoption_date(command: &AdoptStrategyRequest, role: Role, at: Moment) -> Refused<NaiveDate> {
+    if role != Role::Mayor && command.document.is_none() {
+        return Err(Refusal::rule("ST-1", "ADOPTION_DOCUMENT_MISSING", "an adoption made on paper needs its document")
             .missing("document", "a reference to the signed document")
             .help("Name the document, or ask the mayor to adopt the strategy in person."));
     }
-    let day = time::day_if_any("mayor_date", command.mayor_date.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
+    let day = time::day_if_any("mayor_adoption_date", command.mayor_adoption_date.as_ref())
+        .map_err(|refusal| refusal.under("ST-1"))?;
     let day = match day {
         None if role == Role::Mayor => at.today(),
-        None => return Err(Refusal::field("mayor_date", "is required").under("ST-1")),
+        None => return Err(Refusal::field("mayor_adoption_date", "is required").under("ST-1")),
         Some(day) => day,
     };
-    not_in_the_future("mayor_date", day, at)?;
+    not_in_the_future("mayor_adoption_date", day, at)?;
     Ok(day)
 }
 
 fn next_election(command: &AdoptStrategyRequest, known: Option<NaiveDate>, at: Moment) -> Refused<NaiveDate> {
-    let given =
-        time::day_if_any("next_election", command.next_election.as_ref()).map_err(|refusal| refusal.under("ST-1"))?;
+    let given = time::day_if_any("next_election_date", command.next_election_date.as_ref())
+        .map_err(|refusal| refusal.under("ST-1"))?;
     let election = known.or(given).ok_or_else(|| {
-        Refusal::rule("ST-1", "the end of validity depends on the next municipal election, which is unknown")
-            .missing("next_election", "the date of the next municipal election")
-            .help("State the date here, or record it in the city's public entry.")
+        Refusal::rule(
+            "ST-1",
+            "NEXT_ELECTION_UNKNOWN",
+            "the end of validity depends on the next municipal election, which is unknown",
+        )
+        .missing("next_election_date", "the date of the next municipal election")
+        .help("State the date here, or record it in the city's public entry.")
     })?;
     if given.is_some_and(|given| given != election) {
         let what = format!("differs from {election}, the next election in the city's public entry");
-        return Err(Refusal::field("next_election", what)
+        return Err(Refusal::field("next_election_date", what)
             .under("ST-1")
             .help("Leave the field out, or correct the city's entry first."));
     }
     let latest = time::months_later(at.today(), ELECTION_YEARS * 12);
     if election < at.today() || election > latest {
         let what = format!("the next election, {election}, is in the past or more than {ELECTION_YEARS} years away");
-        return Err(Refusal::rule("ST-1", what)
-            .missing("next_election", "the date of the next municipal election")
+        return Err(Refusal::rule("ST-1", "NEXT_ELECTION_UNFIT", what)
+            .missing("next_election_date", "the date of the next municipal election")
             .help("Record the date of the coming election in the city's public entry."));
     }
     Ok(election)
@@ -346,7 +367,11 @@ fn both_kinds(state: &Strategy) -> Refused<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let refusal = Refusal::rule("ST-3", "a strategy needs goals based on values and goals based on interests");
+    let refusal = Refusal::rule(
+        "ST-3",
+        "GOAL_KINDS_MISSING",
+        "a strategy needs goals based on values and goals based on interests",
+    );
     let refusal = missing.into_iter().fold(refusal, |refusal, (kind, what)| refusal.missing(kind.as_str_name(), what));
     Err(refusal.help("Add the missing goals to the draft, and let the council vote on all of it."))
 }
